@@ -1,0 +1,1 @@
+"""File → annotation → transforms → batch. NumPy only: a host without paddle pre-processes with this."""

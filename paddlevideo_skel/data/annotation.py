@@ -1,0 +1,45 @@
+"""The one form in which a sample travels from the file to the network."""
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass
+class Annotation:
+    """One sequence of skeletons.
+
+    Attributes:
+        keypoint: coordinates ``(M, T, V, C)`` of M persons, T frames, V joints; pixels in 2D, metres in 3D.
+        keypoint_score: confidence of each joint ``(M, T, V)``, or None.
+        name: what the sample is called in messages and results (``frame_dir`` of an annotation pickle).
+        label: class number, or None where it is not known.
+        img_shape: ``(height, width)`` of the picture that 2D coordinates live in, or None.
+        frame_inds: frames chosen by a sampler, ``(num_clips * clip_len,)``, not yet taken (``PoseDecode`` does).
+        num_clips: how many clips ``frame_inds`` (or the frames themselves, once taken) hold.
+        array: the network's input, once a formatting transform has made it.
+    """
+    keypoint: np.ndarray
+    keypoint_score: np.ndarray = None
+    name: str = ""
+    label: int = None
+    img_shape: tuple = None
+    frame_inds: np.ndarray = None
+    num_clips: int = 1
+    array: np.ndarray = None
+
+    @property
+    def total_frames(self):
+        return self.keypoint.shape[1]
+
+    @property
+    def data(self):
+        """The coordinates as ``(C, T, V, M)``, the form of ``.npy`` data sets; a view."""
+        return self.keypoint.transpose(3, 1, 2, 0)
+
+    @data.setter
+    def data(self, value):
+        self.keypoint = value.transpose(3, 1, 2, 0)
+
+    def copy(self):
+        """A copy whose fields can be replaced; arrays are shared, transforms never write into them."""
+        return replace(self)

@@ -1,0 +1,60 @@
+"""Errors that a user can act on.
+
+Every message says where it went wrong, what was found and expected, and what to do about it. The
+command line prints the message in one line and ends with exit status 2; a traceback needs ``--debug``.
+"""
+import difflib
+
+
+class SkelError(Exception):
+    """Base of all errors caused by input, not by a defect of this package.
+
+    Args:
+        where: file, sample or key path, e.g. ``configs/a.yaml: MODEL.backbone.name``.
+        problem: what was found and what was expected.
+        hint: what to do next; may be empty.
+    """
+
+    def __init__(self, where, problem, hint=""):
+        self.where, self.problem, self.hint = str(where), problem, hint
+        super().__init__(self.where, problem, hint)
+
+    def __str__(self):
+        text = f"{self.where}: {self.problem}"
+        return f"{text}. {self.hint}" if self.hint else text
+
+
+class ConfigError(SkelError):
+    """A config file, an override or a command-line value is wrong."""
+
+
+class DataError(SkelError):
+    """A data file or a sample in it is missing, damaged or of the wrong kind."""
+
+
+class CheckpointError(SkelError):
+    """A checkpoint is missing, damaged or does not fit the model."""
+
+
+class ExportError(SkelError):
+    """An export or a conversion could not be made, or answered wrongly."""
+
+
+class SelfCheckError(SkelError):
+    """A runtime gave wrong answers to an export's self-check."""
+
+
+class OutputError(SkelError):
+    """A result cannot be written."""
+
+
+class UnavailableError(SkelError):
+    """An optional package or a device that was asked for is not here."""
+
+
+def near_miss(word, known):
+    """``"did you mean 'x'? "`` for the closest of ``known``, and the list of all when it is short."""
+    known = sorted(str(k) for k in known)
+    close = difflib.get_close_matches(str(word), known, n=2, cutoff=0.6)
+    text = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return text + (f"Known: {', '.join(known)}" if len(known) <= 40 else f"{len(known)} are known")
