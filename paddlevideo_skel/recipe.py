@@ -1,0 +1,82 @@
+"""A recipe: a config whose parts were checked together, before anything long begins.
+
+Training, testing and export all start here. Needs paddle (for the model); prediction does not come this way.
+"""
+from pathlib import Path
+
+import numpy as np
+
+from .data.annotation import Annotation
+from .data.pipeline import Pipeline, check_pipeline
+from .errors import ConfigError, SkelError
+from .models import build_model, check_model
+
+PROBE_FRAMES = 100
+
+
+def check_recipe(config, splits):
+    """Check the names and arguments of the model and of the pipelines that will be used."""
+    check_model(config.section("MODEL"), config.where("MODEL"))
+    for split in splits:
+        config.section(f"DATASET.{split}")
+        check_pipeline(config.section(f"PIPELINE.{split}"), config.where(f"PIPELINE.{split}"))
+
+
+def build_recognizer(config):
+    """The recognizer of a config."""
+    return build_model(config.section("MODEL"), config.where("MODEL"))
+
+
+def main_model(recognizer):
+    """The model that is tested and exported: the recognizer itself, or a distillation's student."""
+    return getattr(recognizer, "student", recognizer)
+
+
+def build_pipeline(config, split):
+    """The pipeline of a split."""
+    return Pipeline(config.section(f"PIPELINE.{split}"), config.where(f"PIPELINE.{split}"))
+
+
+def input_shape(config, model, split="test"):
+    """Shape of one sample as the pipeline of ``split`` makes it and ``model`` takes it, without the batch axis.
+
+    The pipeline is run on a made-up sequence of the model's skeleton, in 2D with scores, 3D or 2D, so that a
+    pipeline and a model that do not fit are found before any data is read.
+
+    Raises:
+        ConfigError: with the shapes that came out and the shape that the model takes.
+    """
+    backbone, pipeline = model.backbone, build_pipeline(config, split)
+    persons, joints = backbone.num_person, backbone.layout.num_joints
+    rng = np.random.default_rng(0)
+    tried = []
+    for channels, with_score in ((3, False), (2, True), (2, False)):
+        keypoint = rng.uniform(0.5, 1.0, (persons, PROBE_FRAMES, joints, channels)).astype("float32")
+        score = np.ones(keypoint.shape[:3], "float32") if with_score else None
+        probe = Annotation(keypoint, score, name="a made-up sequence", label=0, img_shape=(1080, 1920))
+        try:
+            shape = pipeline(probe, rng).shape
+        except SkelError as error:
+            tried.append(str(error))
+            continue
+        if backbone.takes(shape):
+            return shape
+        tried.append(f"{'2D with scores' if with_score else f'{channels}D'} gives {shape}")
+    raise ConfigError(config.where(f"PIPELINE.{split}"),
+                      f"does not make what the model takes, {backbone.expects}: {'; '.join(dict.fromkeys(tried))}")
+
+
+def class_names(config, num_classes):
+    """Names from the config's ``class_names`` (a list, or the path of a text file with one a line), or None."""
+    names = config.get("class_names")
+    if isinstance(names, str):
+        path = Path(names)
+        beside = Path(config.source).parent / names
+        try:
+            names = (path if path.is_file() else beside).read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(config.where("class_names"), f"{path} cannot be read ({error})") from error
+        names = [name.strip() for name in names if name.strip()]
+    if names is not None and len(names) != num_classes:
+        raise ConfigError(config.where("class_names"), f"{len(names)} names for {num_classes} classes")
+    return None if names is None else [str(name) for name in names]
