@@ -106,16 +106,17 @@ _BUILT_IN = (
     Layout("openpose",
            _names("nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip "
                   "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear"),
-           ((4, 3), (3, 2), (7, 6), (6, 5), (13, 12), (12, 11), (10, 9), (9, 8), (11, 5), (8, 2), (5, 1), (2, 1), (0, 1),
-            (15, 0), (14, 0), (17, 15), (16, 14)), 1,
+           ((4, 3), (3, 2), (7, 6), (6, 5), (13, 12), (12, 11), (10, 9), (9, 8), (11, 5), (8, 2), (5, 1), (2, 1),
+            (0, 1), (15, 0), (14, 0), (17, 15), (16, 14)), 1,
            left=(5, 6, 7, 11, 12, 13, 15, 17), right=(2, 3, 4, 8, 9, 10, 14, 16),
            bone_parents=(0, 0, 1, 2, 3, 1, 5, 6, 2, 8, 9, 5, 11, 12, 0, 0, 14, 15)),
     Layout("fsd10",
            _names("nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist mid_hip "
                   "right_hip right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear "
                   "left_ear left_big_toe left_small_toe left_heel right_big_toe right_small_toe right_heel"),
-           ((1, 8), (0, 1), (15, 0), (17, 15), (16, 0), (18, 16), (5, 1), (6, 5), (7, 6), (2, 1), (3, 2), (4, 3), (9, 8),
-            (10, 9), (11, 10), (24, 11), (22, 11), (23, 22), (12, 8), (13, 12), (14, 13), (21, 14), (19, 14), (20, 19)),
+           ((1, 8), (0, 1), (15, 0), (17, 15), (16, 0), (18, 16), (5, 1), (6, 5), (7, 6), (2, 1), (3, 2), (4, 3),
+            (9, 8), (10, 9), (11, 10), (24, 11), (22, 11), (23, 22), (12, 8), (13, 12), (14, 13), (21, 14), (19, 14),
+            (20, 19)),
            8, left=(5, 6, 7, 12, 13, 14, 16, 18, 19, 20, 21), right=(2, 3, 4, 9, 10, 11, 15, 17, 22, 23, 24)),
     Layout("hand", ("wrist",) + tuple(f"{finger}_{i}" for finger in ("thumb", "index", "middle", "ring", "little")
                                       for i in range(1, 5)),
@@ -124,8 +125,8 @@ _BUILT_IN = (
            _names("hip_center spine shoulder_center head left_shoulder left_elbow left_wrist left_hand "
                   "right_shoulder right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot "
                   "right_hip right_knee right_ankle right_foot"),
-           ((0, 1), (1, 2), (2, 3), (2, 4), (4, 5), (5, 6), (6, 7), (2, 8), (8, 9), (9, 10), (10, 11), (0, 12), (12, 13),
-            (13, 14), (14, 15), (0, 16), (16, 17), (17, 18), (18, 19)), 1,
+           ((0, 1), (1, 2), (2, 3), (2, 4), (4, 5), (5, 6), (6, 7), (2, 8), (8, 9), (9, 10), (10, 11), (0, 12),
+            (12, 13), (13, 14), (14, 15), (0, 16), (16, 17), (17, 18), (18, 19)), 1,
            left=(4, 5, 6, 7, 12, 13, 14, 15), right=(8, 9, 10, 11, 16, 17, 18, 19)),
 )
 LAYOUTS = {layout.name: layout for layout in _BUILT_IN}

@@ -27,7 +27,9 @@ class CTRGC(nn.Layer):
         # The mean over time is taken before the two convolutions, not after: they are linear, and T times cheaper so.
         query = self.conv1(x_mean).transpose([0, 1, 3, 2])
         relation = paddle.tanh(query - self.conv2(x_mean))
-        topology = self.conv4(relation) * alpha + A
+        # alpha scales the small weights instead of the large result; conv4 is pointwise, so this is the same.
+        topology = nn.functional.conv2d(relation, self.conv4.weight * alpha)
+        topology = topology + (self.conv4.bias * alpha).reshape([-1, 1, 1]) + A
         return paddle.matmul(self.conv3(x), topology, transpose_y=True)
 
 

@@ -16,7 +16,7 @@ class PooledHead(nn.Layer):
         num_classes: number of classes.
         features: width of the backbone's output.
         dropout: share of features dropped in training.
-        std: standard deviation of the linear layer's initial weights.
+        std: standard deviation of the linear layer's initial weights; None: sqrt(2 / num_classes).
         ls_eps: label smoothing of the loss, kept for the trainer.
     """
 
@@ -33,7 +33,7 @@ class PooledHead(nn.Layer):
         self.num_classes, self.features, self.ls_eps = num_classes, features, ls_eps
         self.drop = nn.Dropout(dropout) if dropout else None
         fc = nn.Linear(features, num_classes)
-        Normal(0.0, std)(fc.weight)
+        Normal(0.0, math.sqrt(2.0 / num_classes) if std is None else std)(fc.weight)
         Constant(0.0)(fc.bias)
         setattr(self, self.linear, fc)
 
@@ -59,4 +59,4 @@ class CTRGCNHead(PooledHead):
     """CTR-GCN's head. ``in_channels`` is the backbone's base width; its output is four times as wide."""
 
     def __init__(self, num_classes=10, in_channels=64, drop_out=0.0, ls_eps=0.0):
-        super().__init__(num_classes, in_channels * 4, drop_out, math.sqrt(2.0 / num_classes), ls_eps)
+        super().__init__(num_classes, in_channels * 4, drop_out, None, ls_eps)

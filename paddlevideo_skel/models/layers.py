@@ -9,9 +9,21 @@ HEADS = Registry("head")
 RECOGNIZERS = Registry("framework")
 
 
+class Conv2D(nn.Conv2D):
+    """``nn.Conv2D`` whose bias is added as ``(C, 1, 1)``.
+
+    Paddle adds it as ``(1, C, 1, 1)``, for which its CPU kernels take a general broadcast: that addition and its
+    gradient were 56 % of a training step of CTR-GCN-Lite and 52 % of one of ST-GCN++. On a GPU both are alike.
+    """
+
+    def forward(self, x):
+        y = nn.functional.conv2d(x, self.weight, None, self._stride, self._padding, self._dilation, self._groups)
+        return y if self.bias is None else y + self.bias.reshape([-1, 1, 1])
+
+
 def conv1x1(in_channels, out_channels, stride=1):
     """Pointwise convolution; ``stride`` applies to time only."""
-    return nn.Conv2D(in_channels, out_channels, 1, stride=(stride, 1))
+    return Conv2D(in_channels, out_channels, 1, stride=(stride, 1))
 
 
 def init_conv_bn(layer):
@@ -37,8 +49,8 @@ class TemporalConv(nn.Layer):
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, dilation=1, norm=True):
         super().__init__()
         padding = (kernel_size - 1) * dilation // 2
-        self.conv = nn.Conv2D(in_channels, out_channels, (kernel_size, 1), stride=(stride, 1),
-                              padding=(padding, 0), dilation=(dilation, 1))
+        self.conv = Conv2D(in_channels, out_channels, (kernel_size, 1), stride=(stride, 1),
+                           padding=(padding, 0), dilation=(dilation, 1))
         self.bn = nn.BatchNorm2D(out_channels) if norm else None
 
     def forward(self, x):

@@ -79,7 +79,7 @@ def parse_models(section, where):
     """The ``models`` list of a distillation config as ``[(name, spec)]``, and the names of the frozen ones."""
     listed = section.get("models")
     if not isinstance(listed, list) or not listed or not all(isinstance(m, dict) and len(m) == 1 for m in listed):
-        raise ConfigError(f"{where}.models", f"found {listed!r}, expected a list such as [{{Teacher: …}}, {{Student: …}}]")
+        raise ConfigError(f"{where}.models", f"found {listed!r}, expected [{{Teacher: …}}, {{Student: …}}]")
     pairs = [next(iter(m.items())) for m in listed]
     names = [name for name, _ in pairs]
     if len(set(names)) != len(names) or not all(isinstance(n, str) and n.isidentifier() for n in names):

@@ -49,10 +49,9 @@ class GraphConv(nn.Layer):
         return self.A * self.PA if self.adaptive == "importance" else self.A
 
     def forward(self, x):
-        frames, joints = x.shape[2:]
-        y = self.conv(x).reshape([-1, self.num_subsets, self.out_channels * frames, joints])
-        # sum over the subsets k of y[k] (C·T, V) times A[k] (V, V)
-        y = paddle.matmul(y, self.graph()).sum(axis=1).reshape([-1, self.out_channels, frames, joints])
+        # Each subset's product apart: Paddle's gradient of one product broadcast over the subsets fails on some shapes.
+        parts = self.conv(x).split(self.num_subsets, axis=1)
+        y = sum(paddle.matmul(part, A) for part, A in zip(parts, self.graph()))
         y = self.bn(y)
         if self.with_res:
             y = y + (x if self.down is None else self.down(x))

@@ -1,0 +1,1 @@
+"""Training and testing: losses, schedules, distillation, metrics, the loop."""

@@ -1,0 +1,157 @@
+"""Accuracy over all samples, and what a test reports: per class, confusion, per-sample scores."""
+import csv
+import json
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import OutputError, UnavailableError
+from ..registry import Registry
+
+logger = logging.getLogger(__name__)
+METRICS = Registry("metric")
+
+
+def hits(scores, label, k):
+    """Whether each label is among the k best of ``scores (N, K)``: ``(N,)`` booleans. k is at most K.
+
+    Ties count against the model: a class must have fewer than k others at least as good.
+    """
+    own = np.take_along_axis(scores, label[:, None], axis=1)
+    others = (scores >= own).sum(axis=1) - 1
+    return others < min(k, scores.shape[1])
+
+
+def softmax(logits):
+    """Softmax over the last axis."""
+    e = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+class Mean:
+    """A mean of values with weights, exact over batches of different size."""
+
+    def __init__(self):
+        self.total, self.weight, self.last = 0.0, 0.0, 0.0
+
+    def add(self, value, weight=1.0):
+        self.total, self.weight, self.last = self.total + value * weight, self.weight + weight, value
+
+    @property
+    def mean(self):
+        return self.total / self.weight if self.weight else 0.0
+
+
+@METRICS.register
+class SkeletonMetric:
+    """Top-1 and top-5 over all samples; without labels, the predictions go to a CSV file.
+
+    Args:
+        out_file: the CSV (``sample_index,predict_category``) written when the data has no labels.
+        log_interval: a line every so many batches.
+    """
+
+    def __init__(self, out_file="submission.csv", log_interval=1):
+        self.out_file, self.log_interval = out_file, log_interval
+        self.scores, self.labels, self.names = [], [], []
+
+    def update(self, batch_id, batches, logits, batch):
+        """Take one batch's ``logits (N, K)``."""
+        self.scores.append(softmax(logits.astype("float64")))
+        if batch.label is not None:
+            self.labels.append(np.asarray(batch.label))
+        self.names.extend(batch.names)
+        if batch_id % self.log_interval == 0:
+            logger.info("[TEST] Processing batch %d/%d ...", batch_id, batches)
+
+    def accumulate(self, class_names=None):
+        """Print the closing line, and return the results as a dict that JSON can hold."""
+        scores = np.concatenate(self.scores)
+        num_classes = scores.shape[1]
+        results = {"num_samples": len(scores), "class_names": class_names}
+        if not self.labels:
+            with writing(self.out_file) as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(["sample_index", "predict_category"])
+                writer.writerows(enumerate(scores.argmax(axis=1).tolist()))
+            logger.info("[TEST] finished, the data has no labels; predictions saved in %s", self.out_file)
+            label = None
+        else:
+            label = np.concatenate(self.labels)
+            top1, top5 = float(hits(scores, label, 1).mean()), float(hits(scores, label, 5).mean())
+            confusion = np.zeros((num_classes, num_classes), int)
+            np.add.at(confusion, (label, scores.argmax(axis=1)), 1)
+            counts = confusion.sum(axis=1)
+            results.update(top1=top1, top5=top5, confusion_matrix=confusion.tolist(), per_class=[
+                {"class": i, "name": class_names[i] if class_names else None, "samples": int(counts[i]),
+                 "accuracy": float(confusion[i, i] / counts[i]) if counts[i] else None} for i in range(num_classes)])
+            logger.info("[TEST] finished, avg_acc1= %s, avg_acc5= %s", top1, top5)
+        results["samples"] = [
+            {"name": name, "label": None if label is None else int(label[i]), "scores": scores[i].round(7).tolist()}
+            for i, name in enumerate(self.names)]
+        return results
+
+
+class writing:
+    """A text file that appears whole or not at all; failure is an ``OutputError``."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self):
+        try:
+            self.file = open(self.temporary, "w", encoding="utf-8", newline="")
+        except OSError as error:
+            raise OutputError(self.path, f"cannot be written ({error.strerror})") from error
+        return self.file
+
+    def __exit__(self, kind, error, trace):
+        self.file.close()
+        if kind is None:
+            os.replace(self.temporary, self.path)
+            return
+        self.temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OutputError(self.path, f"cannot be written ({error.strerror})") from error
+
+
+def write_results(results, path):
+    """Write a test's results as JSON."""
+    with writing(path) as file:
+        json.dump(results, file, ensure_ascii=False)
+
+
+def draw_confusion(results, path):
+    """Draw the confusion matrix, rows normalised, as a picture.
+
+    Raises:
+        UnavailableError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UnavailableError("matplotlib", "is not installed", "pip install paddlevideo_skel[plot]") from error
+    counts = np.array(results["confusion_matrix"], float)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = results["class_names"] or list(range(len(counts)))
+    few = len(counts) <= 30
+    size = min(4 + 0.32 * len(counts), 16)
+    figure = Figure(figsize=(size + 1, size), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted class", ylabel="true class",
+             title=f"top-1 {results['top1']:.2%}, {results['num_samples']} samples")
+    if few:
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), names)
+        for i, j in zip(*np.nonzero(counts)):
+            axes.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", fontsize=7,
+                      color="white" if share[i, j] > 0.5 else "black")
+    figure.colorbar(image, ax=axes, label="share of the true class")
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise OutputError(path, f"cannot be written ({error.strerror})") from error

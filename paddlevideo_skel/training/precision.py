@@ -1,0 +1,49 @@
+"""Mixed precision: bfloat16 on a CPU, float16 with loss scaling elsewhere."""
+import contextlib
+
+import paddle
+
+from ..errors import ConfigError
+
+
+class Precision:
+    """Runs forward passes and optimizer steps in float32, or mixed at level ``O1`` or ``O2``.
+
+    Args:
+        level: None for float32, ``O1``: chosen operators in low precision, ``O2``: almost all, weights too, with
+            float32 master weights in the optimizer.
+        device: ``cpu``, ``gpu`` or ``npu``.
+    """
+
+    def __init__(self, level, device):
+        if level not in (None, "O1", "O2"):
+            raise ConfigError("--amp_level", f"found {level!r}, expected O1 or O2")
+        self.level, self.dtype = level, "bfloat16" if device == "cpu" else "float16"
+        self.scaler = paddle.amp.GradScaler(init_loss_scaling=2.0 ** 16) if level and device != "cpu" else None
+
+    def __str__(self):
+        return f"mixed precision {self.level}, {self.dtype}" if self.level else "float32"
+
+    def decorate(self, model, optimizer):
+        """Prepare a model and its optimizer."""
+        if self.level == "O2":
+            return paddle.amp.decorate(models=model, optimizers=optimizer, level="O2", dtype=self.dtype,
+                                       master_weight=True, save_dtype="float32")
+        return model, optimizer
+
+    def autocast(self):
+        """Context of a forward pass."""
+        if self.level is None:
+            return contextlib.nullcontext()
+        return paddle.amp.auto_cast(level=self.level, dtype=self.dtype)
+
+    def step(self, loss, optimizer):
+        """Backward pass and optimizer step."""
+        if self.scaler is None:
+            loss.backward()
+            optimizer.step()
+        else:
+            self.scaler.scale(loss).backward()
+            self.scaler.step(optimizer)
+            self.scaler.update()
+        optimizer.clear_grad()

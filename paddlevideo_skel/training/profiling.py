@@ -1,0 +1,52 @@
+"""``-p "batch_range=[10,20];sorted_key=total"``: which operators a training step spends its time in."""
+import ast
+
+from paddle import profiler
+
+from ..errors import ConfigError, near_miss
+
+KEYS = ("batch_range", "sorted_key", "profile_path", "state", "tracer_option", "exit_on_finished", "timer_only")
+SORTED = {"total": profiler.SortedKeys.CPUTotal, "ave": profiler.SortedKeys.CPUAvg,
+          "max": profiler.SortedKeys.CPUMax, "min": profiler.SortedKeys.CPUMin}
+
+
+class StepProfiler:
+    """Profiles the training steps of ``batch_range`` and prints paddle's table of operators.
+
+    Args:
+        options: PaddleVideo's text ``key=value;key=value``. ``batch_range`` and ``sorted_key`` (total, ave, max, min)
+            count; the other keys that PaddleVideo knows are accepted.
+    """
+
+    def __init__(self, options):
+        given = dict(item.partition("=")[::2] for item in options.split(";") if item.strip())
+        for key in given:
+            if key not in KEYS:
+                raise ConfigError(f"-p {options}", f"unknown key {key!r}", near_miss(key, KEYS))
+        try:
+            self.first, self.last = ast.literal_eval(given.get("batch_range", "[10,20]"))
+            self.sorted_by = SORTED[given.get("sorted_key", "total")]
+            if not 0 <= self.first < self.last:
+                raise ValueError
+        except (ValueError, SyntaxError, TypeError, KeyError):
+            raise ConfigError(f"-p {options}", "cannot be read, expected for example "
+                              "batch_range=[10,20];sorted_key=total") from None
+        self.profiler, self.batch = None, 0
+
+    def step(self):
+        """Call once before each training step."""
+        if self.batch == self.first:
+            self.profiler = profiler.Profiler(targets=[profiler.ProfilerTarget.CPU])
+            self.profiler.start()
+        elif self.profiler and self.batch < self.last:
+            self.profiler.step()
+        elif self.profiler:
+            self.close()
+        self.batch += 1
+
+    def close(self):
+        """Stop and print, if something was recorded."""
+        if self.profiler:
+            self.profiler.stop()
+            self.profiler.summary(sorted_by=self.sorted_by, op_detail=True)
+            self.profiler = None

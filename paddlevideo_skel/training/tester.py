@@ -1,0 +1,63 @@
+"""Testing a checkpoint: ``main.py --test``."""
+import logging
+from pathlib import Path
+
+import paddle
+from tqdm import tqdm
+
+from ..checkpoints import fit_weights, load_weights
+from ..data.datasets import check_dataset
+from ..errors import UnavailableError
+from ..recipe import build_recognizer, check_recipe, class_names, input_shape, main_model
+from ..registry import split_name
+from .device import choose_device
+from .metrics import METRICS, draw_confusion, write_results
+from .trainer import as_float32, make_loader, output_folder
+
+logger = logging.getLogger(__name__)
+
+
+@paddle.no_grad()
+def test(config, weights, out=None, max_iters=None):
+    """Test a checkpoint on the config's test data; several clips of a sample are averaged by the model.
+
+    Args:
+        weights: checkpoint, in any of the forms of ``checkpoints``.
+        out: JSON file for per-class accuracy, confusion matrix and per-sample scores; the confusion matrix is drawn
+            beside it where matplotlib is installed.
+        max_iters: at most so many batches, for trials.
+
+    Returns:
+        the results as a dict.
+    """
+    check_recipe(config, ("test",))
+    check_dataset(config.section("DATASET.test"), config.where("DATASET.test"))
+    name, arguments = split_name(config.get("METRIC", {"name": "SkeletonMetric"}), config.where("METRIC"))
+    metric = METRICS.build(name, arguments, config.where("METRIC"))
+    if out:
+        output_folder(Path(out).parent)
+    choose_device(config)
+    recognizer = build_recognizer(config)
+    fit_weights(recognizer, load_weights(weights), weights)
+    model = main_model(recognizer)
+    model.eval()
+    input_shape(config, model, "test")
+    names = class_names(config, model.head.num_classes)
+    with make_loader(config, "test", model.head.num_classes) as loader:
+        total = min(len(loader), max_iters or len(loader))
+        for i, batch in enumerate(tqdm(loader.batches(0), total=total, desc="testing", leave=False, disable=None)):
+            if i == total:
+                break
+            metric.update(i, total, as_float32(model(paddle.to_tensor(batch.array))).numpy(), batch)
+    results = metric.accumulate(names)
+    if out:
+        write_results(results, out)
+        logger.info("Results saved in %s", out)
+        if "confusion_matrix" in results:
+            picture = Path(out).with_name(Path(out).stem + "_confusion.png")
+            try:
+                draw_confusion(results, picture)
+                logger.info("Confusion matrix drawn in %s", picture)
+            except UnavailableError as error:
+                logger.info("No picture of the confusion matrix: %s", error)
+    return results

@@ -1,0 +1,307 @@
+"""The training loop."""
+import datetime
+import logging
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import paddle
+from tqdm import tqdm
+
+from ..checkpoints import fit_weights, load_weights, save_state
+from ..data.datasets import build_dataset, check_dataset
+from ..data.loader import BatchLoader
+from ..data.mixup import build_mix, check_mix
+from ..errors import DataError, OutputError
+from ..logs import setup_logging
+from ..recipe import build_pipeline, build_recognizer, check_recipe, input_shape, main_model
+from .curves import Curves
+from .device import choose_device
+from .losses import build_losses, cross_entropy, mixed
+from .metrics import Mean, hits
+from .optimizers import build_optimizer, check_optimizer
+from .precision import Precision
+from .profiling import StepProfiler
+from .schedules import build_schedule
+
+logger = logging.getLogger(__name__)
+
+
+def train(config, weights=None, validate=False, amp_level=None, max_iters=None, seed=1234, profiler_options=None):
+    """Train from a config; the whole of ``main.py`` without ``--test``.
+
+    Args:
+        config: from ``load_config``.
+        weights: checkpoint to start from.
+        validate: validate every ``val_interval`` epochs and keep the best.
+        amp_level: None, ``O1`` or ``O2``.
+        max_iters: at most so many iterations an epoch, for trials.
+        seed: the same seed gives the same numbers, to the bit on a CPU with the same number of threads.
+        profiler_options: see ``StepProfiler``.
+
+    Returns:
+        dict with ``output_dir``, ``best`` (top-1, None without validation), ``last`` and ``best_path``.
+    """
+    trainer = Trainer(config, weights, validate, amp_level, max_iters, seed, profiler_options)
+    try:
+        return trainer.run()
+    finally:
+        trainer.close()
+
+
+class Trainer:
+    """One training run: everything is built and checked in ``__init__``, before anything long begins."""
+
+    def __init__(self, config, weights, validate, amp_level, max_iters, seed, profiler_options):
+        self.config, self.max_iters = config, max_iters
+        self.name = config.section("model_name")
+        self.epochs = config.section("epochs")
+        splits = ("train", "valid") if validate else ("train",)
+        check_recipe(config, splits)
+        check_optimizer(config.section("OPTIMIZER"), config.where("OPTIMIZER"))
+        check_mix(config.get("MIX"), config.where("MIX"))
+        for split in splits:
+            check_dataset(config.section(f"DATASET.{split}"), config.where(f"DATASET.{split}"))
+        self.folder = output_folder(config.get("output_dir", f"./output/{self.name}"))
+        setup_logging(config.get("log_level", "INFO"), self.folder / "train.log")
+        self.profiler = StepProfiler(profiler_options) if profiler_options else None
+        self.loaders = {}
+        self.curves = None
+        paddle.seed(seed)
+        device = choose_device(config)
+        self.precision = Precision(amp_level, device)
+        self.recognizer = build_recognizer(config)
+        student = main_model(self.recognizer)
+        for split in splits:
+            input_shape(config, student, split)
+        self.compute_loss = self._losses()
+        if weights:
+            fit_weights(self.recognizer, load_weights(weights), weights)
+            logger.info("Finetune from checkpoint: %s", weights)
+        for split in splits:
+            self.loaders[split] = make_loader(config, split, student.head.num_classes, seed)
+        self.iterations = min(len(self.loaders["train"]), max_iters or len(self.loaders["train"]))
+        self.schedule, self.iter_step = build_schedule(
+            config["OPTIMIZER"]["learning_rate"], self.iterations, config.where("OPTIMIZER.learning_rate"))
+        learning = [p for p in self.recognizer.parameters() if not p.stop_gradient]
+        self.optimizer = build_optimizer(config["OPTIMIZER"], self.schedule, learning)
+        self.recognizer, self.optimizer = self.precision.decorate(self.recognizer, self.optimizer)
+        self.best, self.best_path, self.step_time = None, None, Mean()
+        logger.info("Training in %s: %d samples, %d iterations an epoch, %d epochs, %.2f M parameters that learn",
+                    self.precision, len(self.loaders["train"].dataset), self.iterations, self.epochs,
+                    sum(int(np.prod(p.shape)) for p in learning) / 1e6)
+
+    def _losses(self):
+        """``{"Train": f, "Val": f}``, each ``f(logits, label, mix)`` of what the recognizer returns."""
+        if hasattr(self.recognizer, "names"):
+            return build_losses(self.recognizer.loss, self.recognizer, self.config.where("MODEL.loss"))
+
+        def loss(logits, label, mix):
+            return mixed(lambda y, t: cross_entropy(y, t, self.recognizer.head.ls_eps), logits, label, mix)
+        return {"Train": loss, "Val": loss}
+
+    def run(self):
+        """Train to the end."""
+        self.curves = Curves(self.folder / "vdl")
+        for epoch in range(1, self.epochs + 1):
+            self.train_epoch(epoch)
+            self.precise_bn(epoch)
+            last = epoch == self.epochs
+            if "valid" in self.loaders and (last or (epoch - 1) % self.config.get("val_interval", 1) == 0):
+                self.keep_best(self.validate(epoch))
+            if last or epoch % self.config.get("save_interval", 1) == 0:
+                self.save(f"epoch_{epoch:05d}")
+        logger.info("training %s finished", self.name)
+        return {"output_dir": str(self.folder), "best": self.best, "best_path": self.best_path,
+                "last": str(self.folder / f"{self.name}_epoch_{self.epochs:05d}.pdparams")}
+
+    def train_epoch(self, epoch):
+        """One pass over the training data."""
+        self.recognizer.train()
+        record = {key: Mean() for key in ("loss", "top1", "top5", "batch_cost", "reader_cost")}
+        started = time.time()
+        batches = self.loaders["train"].batches(epoch)
+        progress = tqdm(total=self.iterations, desc=f"epoch {epoch}/{self.epochs}", leave=False, disable=None)
+        with progress:
+            for i, batch in enumerate(batches):
+                if i == self.iterations:
+                    batches.close()
+                    break
+                reader_cost = time.time() - started
+                if self.profiler:
+                    self.profiler.step()
+                loss, scores = self.train_step(batch)
+                label, mix = batch.label, batch.mix
+                size = len(label)
+                record["loss"].add(loss, size)
+                for k in (1, 5):
+                    right = mixed(lambda s, y, k=k: float(hits(s, y, k).mean()), scores, label, mix)
+                    record[f"top{k}"].add(right, size)
+                rate = self.schedule.get_lr()
+                if self.iter_step:
+                    self.schedule.step()
+                record["batch_cost"].add(time.time() - started)
+                record["reader_cost"].add(reader_cost)
+                self.log_step(record, epoch, i, rate, size)
+                progress.update()
+                started = time.time()
+        if not self.iter_step:
+            self.schedule.step()
+        self.log_epoch(record, epoch, "train")
+
+    def log_step(self, record, epoch, i, rate, size):
+        """A line every ``log_interval`` steps, a point on the curves every step."""
+        last = {key: value.last for key, value in record.items()}
+        self.step_time.add(last["batch_cost"])
+        done = (epoch - 1) * self.iterations + i + 1
+        remaining = (self.epochs * self.iterations - done) * self.step_time.mean
+        if i % self.config.get("log_interval", 10) == 0:
+            logger.info("epoch:[%3d/%-3d] train step:%-4d loss: %.5f lr: %.6f top1: %.5f top5: %.5f "
+                        "batch_cost: %.5f sec, reader_cost: %.5f sec, ips: %.5f instance/sec, eta: %s",
+                        epoch, self.epochs, i, last["loss"], rate, last["top1"], last["top5"], last["batch_cost"],
+                        last["reader_cost"], size / last["batch_cost"], datetime.timedelta(seconds=int(remaining)))
+        self.curves.add("train", done, lr=rate, eta=remaining, **last)
+
+    def train_step(self, batch):
+        """Forward, backward, update; returns the loss and the main model's logits ``(N, K)``."""
+        label = paddle.to_tensor(batch.label)
+        mix = batch.mix and (paddle.to_tensor(batch.mix[0]), batch.mix[1])
+        with self.precision.autocast():
+            logits = self.recognizer(paddle.to_tensor(batch.array))
+        logits = as_float32(logits)
+        loss = self.compute_loss["Train"](logits, label, mix)
+        value = float(loss)
+        if not np.isfinite(value):
+            raise DataError("training", f"the loss is {value} for the samples {', '.join(batch.names)}",
+                            "A lower learning rate or ClipGradByGlobalNorm often helps; check these samples")
+        self.precision.step(loss, self.optimizer)
+        return value, self.main_logits(logits).numpy()
+
+    def main_logits(self, logits):
+        return logits[self.recognizer.student_name] if isinstance(logits, dict) else logits
+
+    @paddle.no_grad()
+    def validate(self, epoch):
+        """Top-1 over the whole validation set."""
+        self.recognizer.eval()
+        record = {key: Mean() for key in ("loss", "top1", "top5", "batch_cost", "reader_cost")}
+        loader, started = self.loaders["valid"], time.time()
+        for i, batch in enumerate(tqdm(loader.batches(0), total=len(loader), desc="validating", leave=False,
+                                       disable=None)):
+            if self.max_iters is not None and i >= self.max_iters:
+                break
+            reader_cost = time.time() - started
+            with self.precision.autocast():
+                logits = self.recognizer(paddle.to_tensor(batch.array))
+            logits, label = as_float32(logits), paddle.to_tensor(batch.label)
+            scores = self.main_logits(logits).numpy()
+            record["loss"].add(float(self.compute_loss["Val"](logits, label, None)), len(scores))
+            for k in (1, 5):
+                record[f"top{k}"].add(float(hits(scores, batch.label, k).mean()), len(scores))
+            record["batch_cost"].add(time.time() - started)
+            record["reader_cost"].add(reader_cost)
+            started = time.time()
+        self.log_epoch(record, epoch, "val")
+        self.curves.add("val", epoch, **{key: record[key].mean for key in ("loss", "top1", "top5")})
+        return record["top1"].mean
+
+    def keep_best(self, top1):
+        """Save the best so far; the student alone beside a distillation's models."""
+        if self.best is not None and top1 <= self.best:
+            return
+        self.best, self.best_path = top1, str(self.save("best"))
+        if hasattr(self.recognizer, "names"):
+            save_state(state_of(main_model(self.recognizer)), self.folder / f"{self.name}_best_student.pdparams")
+        logger.info("Already save the best model (top1 acc)%.4f", top1)
+
+    def save(self, suffix):
+        """Write ``<model_name>_<suffix>.pdparams`` and ``.pdopt``."""
+        path = self.folder / f"{self.name}_{suffix}.pdparams"
+        save_state(self.optimizer.state_dict(), path.with_suffix(".pdopt"))
+        save_state(state_of(self.recognizer), path)
+        return path
+
+    @paddle.no_grad()
+    def precise_bn(self, epoch):
+        """PRECISEBN: replace running statistics by their plain mean over many batches (Wu & Johnson, 2021)."""
+        section = self.config.get("PRECISEBN")
+        if not section or ((epoch - 1) % section["preciseBN_interval"] and epoch != self.epochs):
+            return
+        norms = [layer for layer in self.recognizer.sublayers()
+                 if isinstance(layer, paddle.nn.layer.norm._BatchNormBase) and layer.training]
+        momenta = [layer._momentum for layer in norms]
+        for i, batch in enumerate(self.loaders["train"].batches(epoch)):
+            if i >= section.get("num_iters_preciseBN", 200):
+                break
+            for layer in norms:
+                layer._momentum = i / (i + 1)  # paddle's momentum is the share of the old value
+            with self.precision.autocast():
+                self.recognizer(paddle.to_tensor(batch.array))
+        for layer, momentum in zip(norms, momenta):
+            layer._momentum = momentum
+
+    def log_epoch(self, record, epoch, phase):
+        seconds = record["batch_cost"].total
+        logger.info("END epoch:%-3d %s loss_avg: %.5f top1_avg: %.5f top5_avg: %.5f avg_batch_cost: %.5f sec, "
+                    "avg_reader_cost: %.5f sec, batch_cost_sum: %.5f sec, avg_ips: %.5f instance/sec.", epoch, phase,
+                    record["loss"].mean, record["top1"].mean, record["top5"].mean, record["batch_cost"].mean,
+                    record["reader_cost"].mean, seconds, record["loss"].weight / max(seconds, 1e-9))
+
+    def close(self):
+        """End worker processes, write out what is open."""
+        for loader in self.loaders.values():
+            loader.close()
+        if self.profiler:
+            self.profiler.close()
+        if self.curves:
+            self.curves.close()
+
+
+def as_float32(logits):
+    """Logits, or a dict of them, in float32."""
+    if isinstance(logits, dict):
+        return {name: y.astype("float32") for name, y in logits.items()}
+    return logits.astype("float32")
+
+
+def state_of(model):
+    """A model's state dict in float32."""
+    return {name: value if value.dtype == paddle.float32 else value.astype("float32")
+            for name, value in model.state_dict().items()}
+
+
+def output_folder(path):
+    """Make an output folder and see that it can be written, before anything long."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".{os.getpid()}.tmp"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(path, f"the output folder cannot be written ({error.strerror})",
+                          "Choose another with -o output_dir=…") from error
+    return path
+
+
+def make_loader(config, split, num_classes, seed=0):
+    """The batches of a split, as its sections of the config say."""
+    section = config["DATASET"]
+    kind = "" if split == "train" else f"{split}_"
+    batch_size = section.get(f"{kind}batch_size", section.get("batch_size", 8))
+    workers = section.get(f"{kind}num_workers", section.get("num_workers", 0))
+    dataset = build_dataset(section[split], config.where(f"DATASET.{split}"), num_classes)
+    training = split == "train"
+    if training and dataset.labels is None:
+        raise DataError(config.where("DATASET.train"), "the training data has no labels")
+    return BatchLoader(
+        dataset, build_pipeline(config, split), batch_size, shuffle=training,
+        # The short last batch of an epoch is left out, as in PaddleVideo, unless it is the only one.
+        drop_last=training and len(dataset) >= batch_size, num_workers=min(workers, max_workers()), seed=seed,
+        mix=build_mix(config.get("MIX"), config.where("MIX")) if training else None)
+
+
+def max_workers():
+    """More worker processes than cores only cost memory."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
