@@ -108,15 +108,24 @@ def fit_weights(model, weights, where):
             _fit_what_fits(single, found[""], name)
 
 
-def _pick(found, where):
-    if set(found) == {""}:
-        return found[""]
-    if "Student" in found and "" not in found:
-        logger.info("%s holds the models %s; Student is taken", where, ", ".join(found))
-        return found["Student"]
+def fit_main(recognizer, weights, where):
+    """Put a checkpoint's weights into the model that is tested and exported, and return that model.
+
+    It is the recognizer itself or, of several that learned together, the student; a file of all of them and a file
+    of the student alone both do.
+    """
+    model = getattr(recognizer, "student", recognizer)
+    _fit_single(model, _pick(split_models(weights), where, getattr(recognizer, "student_name", "Student")), where)
+    return model
+
+
+def _pick(found, where, name="Student"):
     if len(found) == 1:
         return next(iter(found.values()))
-    raise CheckpointError(where, f"holds entries under {sorted(found)}, expected backbone.* and head.*, or a Student")
+    if name in found:
+        logger.info("%s holds the models %s; %s is taken", where, ", ".join(found), name)
+        return found[name]
+    raise CheckpointError(where, f"holds entries under {sorted(found)}, expected backbone.* and head.*, or {name}.*")
 
 
 def _fit_single(model, weights, where):
@@ -164,9 +173,8 @@ def save_state(state, path):
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            paddle.save(state, file, protocol=4)
-            file.flush()
+        paddle.save(state, str(temporary), protocol=4)
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:

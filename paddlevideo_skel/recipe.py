@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .data.annotation import Annotation
+from .data.datasets import DATASETS
 from .data.pipeline import Pipeline, check_pipeline
 from .errors import ConfigError, SkelError
 from .models import build_model, check_model
@@ -15,10 +16,12 @@ PROBE_FRAMES = 100
 
 
 def check_recipe(config, splits):
-    """Check the names and arguments of the model and of the pipelines that will be used."""
+    """Check the names and arguments of the model, the data sets and the pipelines that will be used."""
     check_model(config.section("MODEL"), config.where("MODEL"))
     for split in splits:
-        config.section(f"DATASET.{split}")
+        where = config.where(f"DATASET.{split}")
+        arguments = dict(config.section(f"DATASET.{split}"))
+        DATASETS.check(arguments.pop("format", None), arguments, where)
         check_pipeline(config.section(f"PIPELINE.{split}"), config.where(f"PIPELINE.{split}"))
 
 

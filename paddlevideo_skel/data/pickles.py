@@ -18,6 +18,8 @@ from ..errors import DataError
 ARRAY_CODES = re.compile(r"[<>|=]?(b1|[iu][1248]|f(2|4|8|16)|[SU][1-9]\d{0,7})")
 NPY_KINDS = "biufSU"
 SCALARS = (str, bytes, int, float, bool, type(None), np.generic)
+# Stands for numpy.ndarray, which must not be callable: calling it would hand out uncleared memory of any size.
+NDARRAY = object()
 PLAIN_HINT = "A data set is a pickle of dicts, lists, numbers, texts and numeric arrays; save it anew as such"
 
 
@@ -110,7 +112,7 @@ class _PlainUnpickler(pickle._Unpickler):
         array = {"_reconstruct": self._reconstruct, "scalar": self._scalar}
         self.known = {"builtins": builtin, "__builtin__": builtin, "_codecs": {"encode": self._bytes},
                       "collections": {"OrderedDict": self._ordered_dict},
-                      "numpy": {"dtype": self._dtype, "ndarray": np.ndarray},
+                      "numpy": {"dtype": self._dtype, "ndarray": NDARRAY},
                       **{f"numpy.{core}.multiarray": array for core in ("core", "_core")},
                       **{f"numpy.{core}.numeric": {"_frombuffer": self._frombuffer} for core in ("core", "_core")}}
 
@@ -173,7 +175,7 @@ class _PlainUnpickler(pickle._Unpickler):
         return real.newbyteorder(dtype.order) if dtype.order in "<>" else real
 
     def _reconstruct(self, cls, shape, code):
-        if cls is not np.ndarray:
+        if cls is not NDARRAY:
             raise self._refused("a special kind of array")
         return np.empty(0, "i1")
 
@@ -205,32 +207,47 @@ class _PlainUnpickler(pickle._Unpickler):
         elif type(target) is np.ndarray:
             _, shape, dtype, fortran, raw = state
             array = self._array(dtype, raw, shape, "F" if fortran else "C")
-            # The machine has already noted this array for later references: fill it, do not replace it. NumPy
-            # keeps the bytes' memory; it is given a state that was just proved to fit.
-            target.__setstate__((1, array.shape, array.dtype, bool(fortran), array.tobytes("A")))
+            # The machine has already noted this array for later references: fill it, do not replace it. NumPy is
+            # given a state that was just proved to fit, and keeps the bytes as they are, without a copy.
+            raw = raw if isinstance(raw, bytes) else array.tobytes("A")
+            target.__setstate__((1, array.shape, array.dtype, bool(fortran), raw))
         else:
             raise self._refused(f"a state for a {type(target).__name__}")
 
     def load_setitems(self):
-        items = self.stack
-        self._keys(items[::2])
-        pickle._Unpickler.load_setitems(self)
+        self._keys(self.stack[::2])
+        self._into(self.metastack[-1][-1], dict)
+        super().load_setitems()
 
     def load_setitem(self):
         self._keys(self.stack[-2:-1])
-        pickle._Unpickler.load_setitem(self)
+        self._into(self.stack[-3], dict)
+        super().load_setitem()
 
-    def load_dict(self):
-        self._keys(self.stack[::2])
-        pickle._Unpickler.load_dict(self)
+    def load_appends(self):
+        self._into(self.metastack[-1][-1], list)
+        super().load_appends()
+
+    def load_append(self):
+        self._into(self.stack[-2], list)
+        super().load_append()
 
     def load_additems(self):
         self._keys(self.stack)
-        pickle._Unpickler.load_additems(self)
+        self._into(self.metastack[-1][-1], set)
+        super().load_additems()
+
+    def load_dict(self):
+        self._keys(self.stack[::2])
+        super().load_dict()
 
     def load_frozenset(self):
         self._keys(self.stack)
-        pickle._Unpickler.load_frozenset(self)
+        super().load_frozenset()
+
+    def _into(self, target, kind):
+        if not isinstance(target, kind):
+            raise self._refused(f"items put into a {type(target).__name__}")
 
     def load_bytearray8(self):
         count, = struct.unpack("<Q", self.read(8))
@@ -239,11 +256,10 @@ class _PlainUnpickler(pickle._Unpickler):
     def load_object(self):
         raise self._refused("an object")
 
-    dispatch = dict(pickle._Unpickler.dispatch)
-    dispatch.update({
+    dispatch = {**pickle._Unpickler.dispatch, **{
         pickle.BUILD[0]: load_build, pickle.SETITEMS[0]: load_setitems, pickle.SETITEM[0]: load_setitem,
-        pickle.DICT[0]: load_dict, pickle.ADDITEMS[0]: load_additems, pickle.FROZENSET[0]: load_frozenset,
-        pickle.BYTEARRAY8[0]: load_bytearray8,
-        **{code[0]: load_object for code in (pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EXT1,
-                                             pickle.EXT2, pickle.EXT4, pickle.PERSID, pickle.BINPERSID)},
-    })
+        pickle.APPENDS[0]: load_appends, pickle.APPEND[0]: load_append, pickle.ADDITEMS[0]: load_additems,
+        pickle.DICT[0]: load_dict, pickle.FROZENSET[0]: load_frozenset, pickle.BYTEARRAY8[0]: load_bytearray8,
+        **dict.fromkeys((code[0] for code in (pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EXT1,
+                                              pickle.EXT2, pickle.EXT4)), load_object),
+    }}

@@ -166,9 +166,11 @@ class RefinedGraph(Fixed):
         values, residual = self.values(x), x
         if self.residual:
             values, residual = values.split([subsets * width, width], axis=1)
-        topology = topology.reshape([-1, subsets, width, joints, joints]) + self.A
-        y = paddle.matmul(values.reshape([-1, subsets, width, frames, joints]), topology).sum(axis=1)
-        y = y + residual
+        # The sum over subsets is part of one matrix product, (T, K·V) by (K·V, V).
+        topology = (topology.reshape([-1, subsets, width, joints, joints]) + self.A).transpose([0, 2, 1, 3, 4])
+        values = values.reshape([-1, subsets, width, frames, joints]).transpose([0, 2, 3, 1, 4])
+        y = paddle.matmul(values.reshape([-1, width, frames, subsets * joints]),
+                          topology.reshape([-1, width, subsets * joints, joints])) + residual
         return nn.functional.relu(y if self.shift is None else y + self.shift)
 
 

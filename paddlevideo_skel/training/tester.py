@@ -5,10 +5,9 @@ from pathlib import Path
 import paddle
 from tqdm import tqdm
 
-from ..checkpoints import fit_weights, load_weights
-from ..data.datasets import check_dataset
+from ..checkpoints import fit_main, load_weights
 from ..errors import UnavailableError
-from ..recipe import build_recognizer, check_recipe, class_names, input_shape, main_model
+from ..recipe import build_recognizer, check_recipe, class_names, input_shape
 from ..registry import split_name
 from .device import choose_device
 from .metrics import METRICS, draw_confusion, write_results
@@ -31,15 +30,12 @@ def test(config, weights, out=None, max_iters=None):
         the results as a dict.
     """
     check_recipe(config, ("test",))
-    check_dataset(config.section("DATASET.test"), config.where("DATASET.test"))
     name, arguments = split_name(config.get("METRIC", {"name": "SkeletonMetric"}), config.where("METRIC"))
     metric = METRICS.build(name, arguments, config.where("METRIC"))
     if out:
         output_folder(Path(out).parent)
     choose_device(config)
-    recognizer = build_recognizer(config)
-    fit_weights(recognizer, load_weights(weights), weights)
-    model = main_model(recognizer)
+    model = fit_main(build_recognizer(config), load_weights(weights), weights)
     model.eval()
     input_shape(config, model, "test")
     names = class_names(config, model.head.num_classes)

@@ -10,9 +10,9 @@ import paddle
 from tqdm import tqdm
 
 from ..checkpoints import fit_weights, load_weights, save_state
-from ..data.datasets import build_dataset, check_dataset
+from ..data.datasets import build_dataset
 from ..data.loader import BatchLoader
-from ..data.mixup import build_mix, check_mix
+from ..data.mixup import MIXES
 from ..errors import DataError, OutputError
 from ..logs import setup_logging
 from ..recipe import build_pipeline, build_recognizer, check_recipe, input_shape, main_model
@@ -60,9 +60,7 @@ class Trainer:
         splits = ("train", "valid") if validate else ("train",)
         check_recipe(config, splits)
         check_optimizer(config.section("OPTIMIZER"), config.where("OPTIMIZER"))
-        check_mix(config.get("MIX"), config.where("MIX"))
-        for split in splits:
-            check_dataset(config.section(f"DATASET.{split}"), config.where(f"DATASET.{split}"))
+        self.mix = MIXES.build_spec(config["MIX"], config.where("MIX")) if config.get("MIX") else None
         self.folder = output_folder(config.get("output_dir", f"./output/{self.name}"))
         setup_logging(config.get("log_level", "INFO"), self.folder / "train.log")
         self.profiler = StepProfiler(profiler_options) if profiler_options else None
@@ -80,7 +78,7 @@ class Trainer:
             fit_weights(self.recognizer, load_weights(weights), weights)
             logger.info("Finetune from checkpoint: %s", weights)
         for split in splits:
-            self.loaders[split] = make_loader(config, split, student.head.num_classes, seed)
+            self.loaders[split] = make_loader(config, split, student.head.num_classes, seed, self.mix)
         self.iterations = min(len(self.loaders["train"]), max_iters or len(self.loaders["train"]))
         self.schedule, self.iter_step = build_schedule(
             config["OPTIMIZER"]["learning_rate"], self.iterations, config.where("OPTIMIZER.learning_rate"))
@@ -285,8 +283,8 @@ def output_folder(path):
     return path
 
 
-def make_loader(config, split, num_classes, seed=0):
-    """The batches of a split, as its sections of the config say."""
+def make_loader(config, split, num_classes, seed=0, mix=None):
+    """The batches of a split, as its sections of the config say; ``mix`` is for training batches only."""
     section = config["DATASET"]
     kind = "" if split == "train" else f"{split}_"
     batch_size = section.get(f"{kind}batch_size", section.get("batch_size", 8))
@@ -299,7 +297,7 @@ def make_loader(config, split, num_classes, seed=0):
         dataset, build_pipeline(config, split), batch_size, shuffle=training,
         # The short last batch of an epoch is left out, as in PaddleVideo, unless it is the only one.
         drop_last=training and len(dataset) >= batch_size, num_workers=min(workers, max_workers()), seed=seed,
-        mix=build_mix(config.get("MIX"), config.where("MIX")) if training else None)
+        mix=mix if training else None)
 
 
 def max_workers():

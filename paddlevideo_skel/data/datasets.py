@@ -1,0 +1,136 @@
+"""Data sets: a number of annotations with their labels, read on demand where they are large."""
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from ..registry import Registry
+from .pickles import load_npy, load_pickle
+from .readers import check_labels, from_data, load_skeletons, read_annotations
+from .steps import positive, truth
+
+DATASETS = Registry("dataset")
+
+
+@DATASETS.register
+class SkeletonDataset:
+    """Samples ``(N, C, T, V, M)`` of one ``.npy`` file, memory-mapped: only what is asked for is read.
+
+    Args:
+        file_path: the ``.npy`` file; a relative path counts from the working directory.
+        label_path: ``.npy`` of N labels, or ``.pkl`` of (names, labels) or of labels alone. None: not known.
+        test_mode: without it, labels are needed.
+
+    Attributes:
+        names: what the samples are called, N texts.
+        labels: ``(N,)`` int64, or None.
+    """
+
+    def __init__(self, file_path, label_path=None, test_mode=False):
+        if not truth(test_mode, "test_mode") and label_path is None:
+            raise DataError(file_path, "has no label_path, but training needs labels",
+                            "Add label_path, or test_mode: True")
+        self.given = (file_path, label_path, test_mode)
+        self.data = load_skeletons(file_path)
+        names, self.labels = (None, None) if label_path is None else read_labels(label_path)
+        if self.labels is not None and len(self.labels) != len(self.data):
+            raise DataError(label_path, f"holds {len(self.labels)} labels for the {len(self.data)} samples "
+                                        f"of {file_path}", "Both files must come from the same set")
+        self.names = names or [f"{file_path}[{i}]" for i in range(len(self.data))]
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        label = None if self.labels is None else int(self.labels[index])
+        # A copy, so that an annotation is ordinary memory and stays valid whatever becomes of the file.
+        return from_data(np.array(self.data[index]), self.names[index], label)
+
+    def __reduce__(self):
+        # A worker opens the file anew; the array itself would be sent whole.
+        return type(self), self.given
+
+
+def read_labels(path):
+    """``(names or None, labels (N,) int64)`` from ``.npy``, or from a pickle of (names, labels) or of labels."""
+    content = load_npy(path, mmap=False) if str(path).endswith(".npy") else load_pickle(path)
+    names, labels = None, content
+    if isinstance(content, (list, tuple)) and len(content) == 2 and isinstance(content[1], (list, tuple, np.ndarray)):
+        names, labels = content
+    try:
+        array = np.asarray(labels)
+        names = None if names is None else [str(name) for name in names]
+    except (ValueError, TypeError) as error:
+        raise DataError(path, f"its labels cannot be read ({error})", "Expected (names, labels), or labels") from error
+    if array.dtype.kind == "f" and np.array_equal(array, np.round(array)):
+        array = array.astype(np.int64)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise DataError(path, f"holds labels of the shape {array.shape} and the type {array.dtype}, expected N whole "
+                              "numbers", "Expected (names, labels), or labels")
+    if names is not None and len(names) != len(array):
+        raise DataError(path, f"holds {len(names)} names and {len(array)} labels")
+    return names, array.astype(np.int64)
+
+
+class AnnotationDataset:
+    """The annotations of a pickle, or of one of its splits.
+
+    Args:
+        file_path: annotation pickle (see ``read_annotations``).
+        split: its name, e.g. ``xsub_train``; None: all.
+        repeat_times: how often an epoch goes through the set; every repetition draws its own random numbers.
+        test_mode: without it, every annotation needs a label.
+    """
+
+    def __init__(self, file_path, split=None, repeat_times=1, test_mode=False):
+        truth(test_mode, "test_mode")
+        if split is not None and not isinstance(split, str):
+            raise ValueError(f"split is {split!r}, expected a name")
+        self.repeat_times = positive(repeat_times, "repeat_times")
+        self.annotations = read_annotations(file_path, split)
+        unknown = [a.name for a in self.annotations if a.label is None]
+        if unknown and (not test_mode or len(unknown) < len(self.annotations)):
+            raise DataError(f"{file_path}: {unknown[0]}", f"has no label, like {len(unknown)} of the "
+                            f"{len(self.annotations)} annotations", "Add labels; with test_mode: True none is needed, "
+                            "but then none may be there")
+        labels = None if unknown else np.array([a.label for a in self.annotations], np.int64)
+        self.labels = None if labels is None else np.tile(labels, self.repeat_times)
+        self.names = [a.name for a in self.annotations] * self.repeat_times
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, index):
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self.annotations[index % len(self.annotations)]
+
+
+@DATASETS.register
+class UCF101SkeletonDataset(AnnotationDataset):
+    """UCF101's skeletons, and any other annotation pickle; see ``AnnotationDataset``."""
+
+
+@DATASETS.register
+class NTUCSSkeletonDataset(AnnotationDataset):
+    """NTU RGB+D's skeletons, and any other annotation pickle; see ``AnnotationDataset``."""
+
+
+def build_dataset(spec, where, num_classes=None):
+    """The data set of a ``DATASET.train`` mapping: its class under ``format``, its arguments beside it.
+
+    Args:
+        num_classes: labels are checked against it; None: not.
+
+    Raises:
+        ConfigError: an unknown format or argument.
+        DataError: a file or a sample; a label outside the classes.
+    """
+    if not isinstance(spec, dict) or not isinstance(spec.get("format"), str):
+        raise ConfigError(where, f"found {spec!r}, expected a mapping with 'format' and 'file_path'",
+                          f"Formats: {', '.join(DATASETS.classes)}")
+    arguments = {key: value for key, value in spec.items() if key != "format"}
+    dataset = DATASETS.build(spec["format"], arguments, where)
+    if num_classes is not None and dataset.labels is not None:
+        check_labels(dataset.labels.tolist(), num_classes, spec["file_path"], dataset.names)
+    return dataset

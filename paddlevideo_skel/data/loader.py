@@ -1,0 +1,170 @@
+"""Batches of a data set. Order and random numbers depend on (seed, epoch, sample) alone, not on the workers."""
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+
+ORDER, SAMPLE, MIX = 0, 1, 2  # what random numbers are for; keeps their streams apart
+AHEAD = 2  # batches a worker that are made before they are asked for
+ORPHAN_CHECK = 2.0  # seconds
+
+
+@dataclass
+class Batch:
+    """One batch.
+
+    Attributes:
+        array: the network's input ``(B, …)`` float32.
+        label: ``(B,)`` int64, or None.
+        index: the samples' numbers in the data set, ``(B,)`` int64.
+        names: the samples' names, B texts.
+        mix: None, or what a batch transform tells: for ``Mixup`` (labels of the other part, λ).
+    """
+    array: np.ndarray
+    label: np.ndarray
+    index: np.ndarray
+    names: list
+    mix: tuple = None
+
+
+def random_numbers(seed, epoch, *purpose):
+    """The NumPy generator for a purpose in an epoch."""
+    return np.random.default_rng((seed, epoch, *purpose))
+
+
+def load_arrays(dataset, pipeline, seed, epoch, index):
+    """The arrays of the samples ``index``, stacked ``(B, …)``."""
+    arrays, names = [], dataset.names
+    for i in index:
+        array = pipeline(dataset[i], random_numbers(seed, epoch, SAMPLE, i))
+        if arrays and array.shape != arrays[0].shape:
+            raise DataError(names[i], f"becomes {array.shape}, {names[index[0]]} in the same batch {arrays[0].shape}",
+                            "Make them equal: UniformSampleFrames or AutoPadding for the frames, FormatPersons or "
+                            "FormatGCNInput for the persons")
+        arrays.append(array)
+    return np.stack(arrays)
+
+
+_work = ()  # in a worker: data set, pipeline, seed
+
+
+def _start_worker(*work):
+    global _work
+    _work = work
+    # Ctrl-C is for the parent, which then ends its workers; and none may outlive it, however it ended.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent):
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_CHECK)
+    os._exit(1)
+
+
+def _worker_batch(epoch, index):
+    return load_arrays(*_work, epoch, index)
+
+
+class BatchLoader:
+    """Batches of ``dataset`` through ``pipeline``; a context manager, or ``close`` it.
+
+    Args:
+        dataset: see ``datasets``.
+        pipeline: see ``Pipeline``.
+        batch_size: samples a batch.
+        shuffle: a new order every epoch.
+        drop_last: leave out a last batch that is short.
+        num_workers: processes that run the pipeline; 0: this one.
+        seed: whole number from 0.
+        mix: batch transform (see ``mixup``), or None. Needs labels.
+    """
+
+    def __init__(self, dataset, pipeline, batch_size, shuffle=False, drop_last=False, num_workers=0, seed=0, mix=None):
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(name, f"is {value!r}, expected a whole number from {least}")
+        if mix is not None and dataset.labels is None:
+            raise DataError(type(mix).__name__, "needs labels, the data set has none")
+        if drop_last and len(dataset) < batch_size:
+            raise DataError("batch_size", f"is {batch_size}, but there are only {len(dataset)} samples, and a short "
+                            "batch is dropped: nothing would be left", "Set a smaller batch_size")
+        self.dataset, self.pipeline, self.batch_size = dataset, pipeline, batch_size
+        self.shuffle, self.drop_last, self.num_workers = shuffle, drop_last, num_workers
+        self.seed, self.mix = seed, mix
+        self._pool = None
+
+    def __len__(self):
+        """Batches an epoch."""
+        samples = len(self.dataset)
+        return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
+
+    def batches(self, epoch):
+        """Iterate over the ``Batch``es of an epoch.
+
+        Raises:
+            DataError: of a sample, the same with and without workers; or a worker was killed.
+        """
+        order = np.arange(len(self.dataset))
+        if self.shuffle:
+            order = random_numbers(self.seed, epoch, ORDER).permutation(order)
+        parts = [order[i * self.batch_size:(i + 1) * self.batch_size] for i in range(len(self))]
+        arrays = self._arrays_here(epoch, parts) if not self.num_workers else self._arrays_of_workers(epoch, parts)
+        for number, (index, array) in enumerate(zip(parts, arrays, strict=True)):
+            label = None if self.dataset.labels is None else self.dataset.labels[index]
+            mix = None
+            if self.mix is not None:
+                array, mix = self.mix(array, label, random_numbers(self.seed, epoch, MIX, number))
+            yield Batch(array, label, index, [self.dataset.names[i] for i in index], mix)
+
+    def _arrays_here(self, epoch, parts):
+        for index in parts:
+            yield load_arrays(self.dataset, self.pipeline, self.seed, epoch, index.tolist())
+
+    def _arrays_of_workers(self, epoch, parts):
+        waiting, left = deque(), iter(parts)
+        try:
+            for index in left:
+                waiting.append(self._submit(epoch, index))
+                if len(waiting) >= AHEAD * self.num_workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            self.close()
+            raise DataError("data loading", "a worker process was ended from outside, or ran out of memory",
+                            "Set num_workers: 0 to load without workers, or a smaller batch_size") from error
+        finally:
+            # Left early (an error, a limit on batches): what nobody will ask for is not made.
+            for future in waiting:
+                future.cancel()
+
+    def _submit(self, epoch, index):
+        if self._pool is None:
+            # Forked workers share the data set's memory; elsewhere it is sent to them once.
+            method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+            self._pool = ProcessPoolExecutor(self.num_workers, multiprocessing.get_context(method), _start_worker,
+                                             (self.dataset, self.pipeline, self.seed))
+        return self._pool.submit(_worker_batch, epoch, index.tolist())
+
+    def close(self):
+        """End the workers. The loader can be used again afterwards."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()

@@ -1,0 +1,175 @@
+"""The export folder: its files, its contract, its self-check. Neither paddle nor onnxruntime is needed here."""
+import json
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ExportError, OutputError
+
+FORMAT = 1
+TOLERANCE = 1e-4
+CONTRACT, SELFCHECK, PARAMS, ONNX = ".contract.json", ".selfcheck.npz", ".pdiparams", ".onnx"
+GRAPHS = (".json", ".pdmodel")
+AGAIN = "Export the model again with tools/export_model.py or tools/minimal_export_model.py"
+
+
+@dataclass
+class SelfCheck:
+    """An input ``(n, …)`` float32 and the dynamic graph's logits ``(n, classes)`` for it."""
+    array: np.ndarray
+    logits: np.ndarray
+    tolerance: float = TOLERANCE
+
+    def repeated(self, batch):
+        """Input and logits of a whole batch: the samples over and over."""
+        rows = np.arange(batch) % len(self.array)
+        return self.array[rows], self.logits[rows]
+
+    def save(self, path):
+        np.savez_compressed(path, input=self.array, logits=self.logits)
+
+
+def relative_error(found, right):
+    """max |found - right| / max |right|; infinite where the shapes differ or a number is not finite."""
+    found, right = np.asarray(found), np.asarray(right)
+    if found.shape != right.shape or not np.isfinite(found).all():
+        return float("inf")
+    return float(np.abs(found.astype("float64") - right).max() / max(np.abs(right).max(), 1e-12))
+
+
+class ExportFolder:
+    """An export: the folder and the save name, with its contract.
+
+    Attributes:
+        stem: folder and save name as one path, ``…/inference``.
+        contract: the content of ``<stem>.contract.json``.
+    """
+
+    def __init__(self, stem):
+        self.stem = Path(stem)
+        self.contract = read_contract(self.stem)
+
+    def file(self, ending):
+        """The path of one of the files."""
+        return self.stem.with_name(self.stem.name + ending)
+
+    @property
+    def graph(self):
+        """The Paddle graph, in whichever form it was written."""
+        for ending in GRAPHS:
+            if self.file(ending).is_file():
+                return self.file(ending)
+        raise ExportError(self.stem, "has no graph (.json or .pdmodel)", AGAIN)
+
+    @property
+    def params(self):
+        """The weights of the Paddle graph."""
+        if self.file(PARAMS).is_file():
+            return self.file(PARAMS)
+        raise ExportError(self.file(PARAMS), "the export's weights are missing", AGAIN)
+
+    def has_graph(self):
+        """Whether there is a Paddle graph, not only an ONNX model."""
+        return any(self.file(ending).is_file() for ending in GRAPHS)
+
+    @property
+    def sample_shape(self):
+        """Shape of one sample, without the batch axis."""
+        return tuple(self.contract["input"]["shape"][1:])
+
+    @property
+    def num_classes(self):
+        return self.contract["output"]["num_classes"]
+
+    def selfcheck(self):
+        """The self-check, checked for shapes and numbers.
+
+        Raises:
+            ExportError: missing, damaged, or of another model.
+        """
+        path = self.stem.with_name(self.contract["selfcheck"]["file"])
+        if not path.is_file():
+            raise ExportError(path, "the export's self-check is missing", AGAIN)
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                array, logits = content["input"], content["logits"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ExportError(path, f"the self-check is damaged ({type(error).__name__}: {error})", AGAIN) from error
+        fits = (array.dtype == logits.dtype == np.float32 and len(array) == len(logits) > 0
+                and array.shape[1:] == self.sample_shape and logits.shape[1:] == (self.num_classes,)
+                and np.isfinite(array).all() and np.isfinite(logits).all() and logits.any())
+        if not fits:
+            raise ExportError(path, f"holds an input {array.shape} and logits {logits.shape}, the contract says "
+                              f"{self.sample_shape} and {self.num_classes} classes, all finite", AGAIN)
+        return SelfCheck(array, logits, self.contract["selfcheck"]["tolerance"])
+
+
+def read_contract(stem):
+    """The content of ``<stem>.contract.json``, with the entries that everything else relies on checked."""
+    path = Path(stem).with_name(Path(stem).name + CONTRACT)
+    if not path.is_file():
+        raise ExportError(path, "the export's contract is missing", AGAIN)
+    try:
+        contract = json.loads(path.read_text(encoding="utf-8"))
+        if contract["format"] != FORMAT:
+            raise ExportError(path, f"is of format {contract['format']!r}, this version reads {FORMAT}", AGAIN)
+        shape, tolerance = contract["input"]["shape"], contract["selfcheck"]["tolerance"]
+        valid = (len(shape) > 1 and shape[0] == -1 and all(type(n) is int and n > 0 for n in shape[1:])
+                 and type(contract["output"]["num_classes"]) is int and 0 < tolerance <= TOLERANCE
+                 and Path(contract["selfcheck"]["file"]).name == contract["selfcheck"]["file"]
+                 and isinstance(contract["pipeline"], dict) and isinstance(contract["model_name"], str))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(path, f"is no valid contract ({type(error).__name__}: {error})", AGAIN) from error
+    if not valid:
+        raise ExportError(path, "is no valid contract: an entry is of the wrong kind", AGAIN)
+    return contract
+
+
+def write_contract(contract, path):
+    """Write a contract, a line an entry."""
+    lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in contract.items())
+    try:
+        Path(path).write_text("{\n" + lines + "\n}\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(path, f"cannot be written ({error.strerror})") from error
+
+
+def find_export(path):
+    """The export that a path means: its folder, its stem, or any one of its files.
+
+    ``…/inference.pdmodel`` finds an export whose graph is ``…/inference.json``, and the other way round.
+
+    Raises:
+        ExportError: there is none, or a folder holds several.
+    """
+    path = Path(path)
+    if path.is_dir():
+        stems = sorted(p.with_name(p.name.removesuffix(CONTRACT)) for p in path.glob("*" + CONTRACT))
+        if len(stems) == 1:
+            return ExportFolder(stems[0])
+        problem = "holds no export" if not stems else f"holds several exports: {', '.join(s.name for s in stems)}"
+        raise ExportError(path, problem, AGAIN if not stems else f"Name one, e.g. {stems[0]}.json")
+    for ending in (CONTRACT, SELFCHECK, PARAMS, ONNX, *GRAPHS):
+        if path.name.endswith(ending):
+            path = path.with_name(path.name.removesuffix(ending))
+            break
+    there = [e for e in (*GRAPHS, ONNX, CONTRACT, PARAMS) if path.with_name(path.name + e).is_file()]
+    if not there:
+        raise ExportError(path, "no such export (.json, .pdmodel, .onnx)", "Give the path of an exported model")
+    return ExportFolder(path)
+
+
+def find_export_files(model, params=None):
+    """The export that ``--model_file`` and ``--params_file`` mean together.
+
+    Raises:
+        ExportError: the weights are not those of the graph.
+    """
+    folder = find_export(model)
+    if params and Path(params).resolve() != folder.file(PARAMS).resolve():
+        raise ExportError(params, f"does not belong to the model {folder.stem}",
+                          f"Its weights are {folder.file(PARAMS)}")
+    return folder

@@ -1,0 +1,79 @@
+"""Paddle Inference."""
+import paddle
+from paddle import inference
+
+from ..errors import UnavailableError
+from .runtimes import Runtime
+
+HALF = {"fp16": inference.PrecisionType.Half, "bf16": inference.PrecisionType.Bfloat16}
+
+
+class PaddleRuntime(Runtime):
+    """An export in Paddle Inference, on CPU, GPU or NPU."""
+
+    kind, version = "paddle", paddle.__version__
+
+    def load(self):
+        options, device = self.options, self.choose_device()
+        config = inference.Config(str(self.export.graph), str(self.export.params))
+        config.disable_glog_info()
+        config.switch_ir_optim(options.ir_optim)
+        if device == "cpu":
+            self.set_up_cpu(config)
+        elif device == "gpu":
+            config.enable_use_gpu(options.gpu_mem, 0, HALF.get(options.precision, inference.PrecisionType.Float32))
+            if options.use_tensorrt:
+                config.enable_tensorrt_engine(
+                    workspace_size=1 << 30, max_batch_size=64, min_subgraph_size=3,
+                    precision_mode=HALF.get(options.precision, inference.PrecisionType.Float32))
+        else:
+            config.enable_custom_device(device)
+        # Memory optimisation stays off: without oneDNN it fails on .json graphs ("Not find predictor_id 0").
+        self.config = config  # AutoLog asks it what is switched on
+        self.predictor = inference.create_predictor(config)
+        self.input = self.predictor.get_input_handle(self.predictor.get_input_names()[0])
+        self.output = self.predictor.get_output_handle(self.predictor.get_output_names()[0])
+        return device
+
+    def choose_device(self):
+        """``cpu``, ``gpu`` or ``npu``; an error where one was asked for that is not here."""
+        options = self.options
+        gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+        npu = "npu" in paddle.device.get_all_custom_device_type()
+        for flag, asked, there in (("--use_gpu", options.use_gpu, gpu), ("--use_npu", options.use_npu, npu)):
+            if asked and not there:
+                raise UnavailableError(flag, "this machine has no such device that this paddle can use",
+                                       f"Leave {flag} away to use the CPU, or install paddle for the device")
+        if npu and options.use_npu is not False and not options.use_gpu:
+            device = "npu"
+        else:
+            device = "gpu" if gpu and options.use_gpu is not False else "cpu"
+        if options.use_tensorrt and (device != "gpu" or inference.get_trt_compile_version() == (0, 0, 0)):
+            raise UnavailableError("--use_tensorrt", "TensorRT needs a GPU and a paddle built with it",
+                                   "Leave --use_tensorrt away")
+        if options.precision != "fp32" and device == "npu":
+            raise UnavailableError(f"--precision {options.precision}", "is not offered on an NPU through paddle")
+        return device
+
+    def set_up_cpu(self, config):
+        """Threads, oneDNN and precision."""
+        options = self.options
+        config.disable_gpu()
+        config.set_cpu_math_library_num_threads(options.threads)
+        if options.precision == "fp16":
+            raise UnavailableError("--precision fp16", "paddle has no fp16 on a CPU", "Use --precision fp32")
+        if options.precision == "bf16" and not options.enable_mkldnn:
+            raise UnavailableError("--precision bf16", "on a CPU bf16 comes with oneDNN only",
+                                   "Add --enable_mkldnn=True, or use --precision fp32")
+        if not options.enable_mkldnn:
+            config.disable_mkldnn()
+            return
+        config.enable_mkldnn()
+        if options.precision == "bf16":
+            config.enable_mkldnn_bfloat16()
+
+    def compute(self, array):
+        self.input.reshape(array.shape)
+        self.input.copy_from_cpu(array)
+        self.predictor.run()
+        return self.output.copy_to_cpu()

@@ -1,0 +1,181 @@
+"""Prediction: files in, classes out, by the pre-processing that the export's contract holds. No paddle is needed."""
+import json
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data.loader import SAMPLE, random_numbers
+from ..data.pipeline import Pipeline
+from ..data.readers import read_sample
+from ..errors import ConfigError, DataError, OutputError
+from .benchmark import WARMUP, open_log
+
+logger = logging.getLogger(__name__)
+
+SEED = 1234
+REPEATS = 10
+LONG = 20  # files, from which a progress bar helps
+KINDS = (".npy", ".pkl")
+
+
+class Predictor:
+    """A runtime with the pre-processing and the class names of its export.
+
+    Args:
+        runtime: a ``Runtime``. top_k: classes to tell; None: as the contract says.
+    """
+
+    def __init__(self, runtime, top_k=None):
+        contract = runtime.export.contract
+        self.runtime, self.names = runtime, contract["class_names"]
+        self.pipeline = Pipeline(contract["pipeline"], f"{runtime.export.stem}: pipeline")
+        self.top_k = contract["top_k"] if top_k is None else top_k
+        if not 1 <= self.top_k <= runtime.export.num_classes:
+            raise ConfigError("--top_k", f"found {self.top_k}, expected 1 to {runtime.export.num_classes}")
+
+    def array(self, annotation, path, number=0):
+        """The network's input for one sample, by the same pipeline as in training and testing.
+
+        Raises:
+            DataError: naming the file and the sample, which does not fit the model.
+        """
+        where = f"{path}: {annotation.name or f'sample {number}'}"
+        try:
+            array = self.pipeline(annotation, random_numbers(SEED, 0, SAMPLE, number))
+        except DataError as error:
+            raise DataError(where, f"{error.problem} (in {error.where})", error.hint) from error
+        if array.shape != self.runtime.export.sample_shape:
+            persons, _, joints, channels = annotation.keypoint.shape
+            raise DataError(where, f"with {persons} person(s), {joints} joints and {channels} coordinates becomes "
+                            f"{array.shape}, but the model takes {self.runtime.export.sample_shape}",
+                            "Export a model that was trained on such samples")
+        return array
+
+    def answer(self, logits):
+        """The best classes of one row of logits: ``(classes, scores)``, both ``(top_k,)``, by softmax."""
+        scores = np.exp(logits - logits.max())
+        scores = scores / scores.sum()
+        best = np.argsort(-scores, kind="stable")[:self.top_k]
+        return best, scores[best]
+
+    def result(self, path, annotation, logits):
+        """One entry of the results."""
+        classes, scores = self.answer(logits)
+        return {"file": str(path), "sample": annotation.name,
+                "top_k": [{"class": int(c), "name": self.names[c] if self.names else None, "score": float(s)}
+                          for c, s in zip(classes, scores, strict=True)]}
+
+
+def list_files(path):
+    """The file, or the samples in a folder, in order.
+
+    Raises:
+        DataError: there is nothing.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(path, "no such file or folder", "Give a .npy or .pkl file, or a folder of them")
+    if not path.is_dir():
+        return [path]
+    files = sorted(p for p in path.iterdir() if p.suffix in KINDS)
+    if not files:
+        raise DataError(path, "holds no .npy or .pkl file")
+    return files
+
+
+def check_pipeline_given(config, contract):
+    """Warn where a given config prepares samples otherwise than the export does."""
+    given = Pipeline(config.section("PIPELINE.test"), config.where("PIPELINE.test")).spec
+    if json.loads(json.dumps(given)) != contract["pipeline"]:
+        logger.warning("%s differs from the pre-processing that the model was exported with; the export's is used",
+                       config.where("PIPELINE.test"))
+
+
+def predict(predictor, source, batch_size=1, out=None, benchmark=False, timed=False):
+    """Predict every sample of a file or folder and print a block for each.
+
+    Args:
+        source: file or folder. batch_size: samples an answer. out: JSON file for the results.
+        benchmark: measure pre-processing, inference and post-processing, and report them.
+        timed: tell the mean time of a file.
+
+    Returns:
+        the results as written to ``out``.
+    """
+    if batch_size < 1:
+        raise ConfigError("--batch_size", f"found {batch_size}, expected at least 1")
+    files = list_files(source)
+    if out:
+        check_writable(out)
+    start, results, waiting = time.perf_counter(), [], []
+    with tqdm(total=len(files), unit="file", leave=False, disable=None if len(files) >= LONG else True) as bar:
+        for path in files:
+            samples = read_sample(path)
+            for number, annotation in enumerate(samples):
+                waiting.append((path, annotation, len(samples) > 1, predictor.array(annotation, path, number)))
+                if len(waiting) == batch_size:
+                    results += finish(predictor, waiting)
+                    waiting = []
+            bar.update()
+        if waiting:
+            results += finish(predictor, waiting)
+    seconds = time.perf_counter() - start
+    report = {"model": predictor.runtime.export.contract["model_name"], "runtime": predictor.runtime.describe(),
+              "samples": results}
+    if timed:
+        report["seconds_per_file"] = seconds / len(files)
+        tqdm.write(f"Average time of a file: {seconds / len(files) * 1000:.2f} ms ({len(files)} files)")
+    if benchmark:
+        report["benchmark"] = measure(predictor, files[0], batch_size)
+    if out:
+        Path(out).write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        logger.info("Results saved in %s", out)
+    return report
+
+
+def finish(predictor, waiting):
+    """Answer a batch of ``(path, annotation, one of several, array)`` and print it."""
+    logits = predictor.runtime.run(np.stack([array for *_, array in waiting]))
+    entries = []
+    for (path, annotation, several, _), row in zip(waiting, logits, strict=True):
+        classes, scores = predictor.answer(row)
+        tqdm.write(f"Current video file: {path}")
+        if several:
+            tqdm.write(f"\tsample: {annotation.name}")
+        tqdm.write(f"\ttop-{predictor.top_k} class: {classes}")
+        tqdm.write(f"\ttop-{predictor.top_k} score: {scores}")
+        if predictor.names:
+            tqdm.write(f"\ttop-{predictor.top_k} name: {', '.join(predictor.names[c] for c in classes)}")
+        entries.append(predictor.result(path, annotation, row))
+    return entries
+
+
+def measure(predictor, path, batch_size):
+    """Time whole batches of the samples of one file, and report AutoLog's fields."""
+    samples = read_sample(path)
+    batch = [samples[i % len(samples)] for i in range(batch_size)]
+    log = open_log(predictor.runtime, predictor.runtime.export.contract["model_name"], batch_size,
+                   [batch_size, *predictor.runtime.export.sample_shape])
+    for _ in range(WARMUP + REPEATS):
+        log.times.start()
+        array = np.stack([predictor.array(annotation, path, i) for i, annotation in enumerate(batch)])
+        log.times.stamp()
+        logits = predictor.runtime.run(array)
+        log.times.stamp()
+        for row in logits:
+            predictor.answer(row)
+        log.times.end(stamp=True)
+    return log.report()
+
+
+def check_writable(path):
+    """Find out before the work whether a result can be written."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise OutputError(path, f"cannot be written ({error.strerror})") from error

@@ -1,0 +1,201 @@
+"""Runtimes: an export folder in, answers out, and no answer before the export's self-check came out right.
+
+Paddle Inference with oneDNN returns wrong numbers for some of these graphs, converters make wrong graphs, files get
+mixed up; none of them says so. Therefore every runtime answers the self-check when it is opened, and again for every
+batch size it meets. The check cannot be switched off.
+"""
+import importlib
+import importlib.util
+import logging
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ConfigError, DataError, SelfCheckError, SkelError, UnavailableError, near_miss
+from .folder import ExportFolder, find_export, relative_error
+
+logger = logging.getLogger(__name__)
+
+KINDS = {"paddle": ("paddle_runtime", "PaddleRuntime"), "onnxruntime": ("onnx_runtime", "OnnxRuntime")}
+PRECISIONS = ("fp32", "fp16", "bf16")
+# Half precision rounds to 2^-11 or 2^-8 in every layer; this is what that may add up to, not an agreement in float32.
+ROUNDING = {"fp16": 2e-2, "bf16": 1e-1}
+# A runtime that is nearer than this to float32 did not compute in the half precision asked for.
+REALLY_FLOAT32 = 1e-5
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a runtime shall use. ``None``: what is there; ``True`` for something that is not there is an error.
+
+    Attributes:
+        cpu_threads: threads for one answer; None: all cores of this process. gpu_mem: MB reserved on a GPU.
+        precision: ``fp32``, ``fp16`` or ``bf16``.
+    """
+    use_gpu: bool = None
+    use_npu: bool = None
+    enable_mkldnn: bool = False
+    cpu_threads: int = None
+    precision: str = "fp32"
+    use_tensorrt: bool = False
+    ir_optim: bool = True
+    gpu_mem: int = 8000
+
+    def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            raise ConfigError("--precision", f"found {self.precision!r}", near_miss(self.precision, PRECISIONS))
+        for name in ("cpu_threads", "gpu_mem"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise ConfigError(f"--{name}", f"found {value!r}, expected a positive whole number")
+        if self.use_gpu and self.use_npu:
+            raise ConfigError("--use_gpu", "a GPU and an NPU were both asked for", "Choose one")
+
+    @property
+    def threads(self):
+        if self.cpu_threads:
+            return self.cpu_threads
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Runtime:
+    """One opened export. Subclasses give ``load() -> device`` and ``compute(array) -> logits``.
+
+    Attributes:
+        kind: its name on the command line.
+        device: where it computes, e.g. ``"cpu"``.
+        errors: batch size → measured relative error of the self-check.
+    """
+
+    kind = version = None
+
+    def __init__(self, export, options):
+        self.export, self.options = export, options
+        self.selfcheck = export.selfcheck()
+        self.tolerance = ROUNDING.get(options.precision, self.selfcheck.tolerance)
+        self.errors = {}
+        try:
+            self.device = self.load()
+        except SkelError:
+            raise
+        except (RuntimeError, ValueError, OSError) as error:
+            raise SelfCheckError(self.label, f"cannot open the model: {first_line(error)}", self.advice()) from error
+        self.check(1)
+
+    @property
+    def label(self):
+        return f"{self.export.stem} in {self.kind}"
+
+    def load(self):
+        """Open the model; returns the device."""
+        raise NotImplementedError
+
+    def compute(self, array):
+        """Logits of a batch, unchecked."""
+        raise NotImplementedError
+
+    def check(self, batch):
+        """Answer the self-check with ``batch`` samples.
+
+        Raises:
+            SelfCheckError: with the measured error, the tolerance, and what is known to work.
+        """
+        array, logits = self.selfcheck.repeated(batch)
+        try:
+            error = relative_error(self.compute(array), logits)
+        except (RuntimeError, ValueError) as failure:
+            raise SelfCheckError(self.label, f"failed in its self-check at batch size {batch}: {first_line(failure)}",
+                                 self.advice()) from failure
+        if not error <= self.tolerance:
+            raise SelfCheckError(
+                self.label, f"answers its self-check wrongly at batch size {batch}: relative error {error:.2g}, "
+                f"allowed {self.tolerance:.0e}", self.advice())
+        if self.options.precision != "fp32" and error < REALLY_FLOAT32:
+            raise UnavailableError(f"--precision {self.options.precision}", f"{self.kind} computes in float32 all the "
+                                   f"same (relative error {error:.1g})", "Use --precision fp32")
+        self.errors[batch] = error
+
+    def run(self, array):
+        """Logits ``(n, num_classes)`` float32 of a batch ``(n, …)``.
+
+        Raises:
+            DataError: the array does not have the model's shape, or holds NaN or infinity.
+            SelfCheckError: see ``check``; also an answer that is not finite.
+        """
+        array = np.ascontiguousarray(array, "float32")
+        if array.shape[1:] != self.export.sample_shape or not len(array):
+            raise DataError("input", f"has the shape {array.shape}, the model takes (n, "
+                            f"{', '.join(map(str, self.export.sample_shape))})")
+        if not np.isfinite(array).all():
+            raise DataError("input", "holds NaN or infinity")
+        if len(array) not in self.errors:
+            self.check(len(array))
+        logits = self.compute(array)
+        if logits.shape != (len(array), self.export.num_classes) or not np.isfinite(logits).all():
+            raise SelfCheckError(self.label, f"gave logits {logits.shape} with NaN, infinity or a wrong shape",
+                                 self.advice())
+        return logits
+
+    def describe(self):
+        """What is in use, for reports."""
+        return {"runtime": self.kind, "version": self.version, "device": self.device,
+                "model": str(self.export.stem), "precision": self.options.precision,
+                "ir_optim": self.options.ir_optim, "mkldnn": self.options.enable_mkldnn,
+                "tensorrt": self.options.use_tensorrt, "cpu_threads": self.options.threads,
+                "selfcheck_error": max(self.errors.values()), "selfcheck_tolerance": self.tolerance}
+
+    def advice(self):
+        """Which option is known to answer rightly."""
+        options = [f"{flag}" for asked, flag in ((self.options.enable_mkldnn, "--enable_mkldnn=False"),
+                                                 (self.options.precision != "fp32", "--precision=fp32"),
+                                                 (self.options.use_tensorrt, "--use_tensorrt=False"),
+                                                 (self.options.use_gpu, "--use_gpu=False")) if asked]
+        if options:
+            text = f"Use {' '.join(options)}, with which the export was checked when it was made"
+            if self.kind == "paddle" and "onnx" in self.export.contract:
+                text += ", or --runtime onnxruntime"
+            return text
+        return ("The files do not belong together or are damaged: export the model again"
+                + (" and convert it with tools/paddle2onnx.py" if self.kind == "onnxruntime" else ""))
+
+
+def first_line(error):
+    """The telling part of a framework's message, which may be pages long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line or line.startswith("(")]
+    return (telling or lines or [type(error).__name__])[0][:300]
+
+
+def default_kind(export):
+    """``paddle`` where it is installed and the export has its graph, else ``onnxruntime``."""
+    for kind, package, usable in (("paddle", "paddle", export.has_graph()), ("onnxruntime", "onnxruntime", True)):
+        if usable and importlib.util.find_spec(package):
+            return kind
+    raise UnavailableError("--runtime", "neither paddle nor onnxruntime is installed", "pip install onnxruntime")
+
+
+def open_runtime(path, kind, options=None):
+    """Open an export.
+
+    Args:
+        path: an ``ExportFolder``, or the folder, the stem or a file of one.
+        kind: ``paddle`` or ``onnxruntime``.
+        options: ``Options``.
+
+    Raises:
+        ExportError: files are missing. UnavailableError: the runtime or a device asked for is not here.
+        SelfCheckError: it answers wrongly.
+    """
+    if kind not in KINDS:
+        raise ConfigError("--runtime", f"unknown runtime {kind!r}", near_miss(kind, KINDS))
+    module, name = KINDS[kind]
+    try:
+        runtime = getattr(importlib.import_module(f".{module}", __package__), name)
+    except ImportError as error:
+        raise UnavailableError(f"--runtime {kind}", f"cannot be imported ({error})",
+                               f"pip install {'paddlepaddle' if kind == 'paddle' else kind}") from error
+    opened = runtime(path if isinstance(path, ExportFolder) else find_export(path), options or Options())
+    logger.info("Runtime: %s %s on %s; the self-check came out right, relative error %.1g",
+                opened.kind, opened.version, opened.device, opened.errors[1])
+    return opened
