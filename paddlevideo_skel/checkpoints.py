@@ -9,14 +9,14 @@ A checkpoint is a ``.pdparams`` file: a pickled dict of NumPy arrays. The forms:
 No paddle is needed to read one.
 """
 import logging
-import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from .data.pickles import load_pickle
-from .errors import CheckpointError, DataError, OutputError
+from .errors import CheckpointError, DataError
+from .files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -167,17 +167,8 @@ def _shorten(names):
 
 
 def save_state(state, path):
-    """Write a state dict whole or not at all: to a temporary file, to the disk, then under its name."""
+    """Write a state dict whole or not at all."""
     import paddle
 
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         paddle.save(state, str(temporary), protocol=4)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(path, f"cannot be written ({error.strerror})", "Free some space or choose another "
-                          "output_dir") from error

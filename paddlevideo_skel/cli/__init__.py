@@ -5,9 +5,12 @@ None, or an exit status. Modules are imported only when their command is called,
 Runtime never imports paddle.
 """
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import sys
+import warnings
 
 from ..errors import OutputError, SkelError
 from ..logs import setup_logging
@@ -71,6 +74,18 @@ def run_command(name, argv=None, prog=None):
 def _fail(error):
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
+
+
+def load_paddle():
+    """Import paddle without its advice on variables that this package sets and tools that it does not need."""
+    heard = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stderr(heard):
+        warnings.filterwarnings("ignore", message="No ccache found")
+        importlib.import_module("paddle")
+    warnings.filterwarnings("ignore", message="When training, we now always track")
+    for line in heard.getvalue().splitlines():
+        if "OMP_NUM_THREADS" not in line:
+            print(line, file=sys.stderr)
 
 
 def use_all_cores():

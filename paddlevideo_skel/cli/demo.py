@@ -8,6 +8,7 @@ import numpy as np
 
 from ..config import load_config
 from ..errors import ExportError
+from . import load_paddle
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ def add_arguments(parser):
 
 
 def run(args):
+    load_paddle()
     start, folder = time.time(), Path(args.output)
     samples, checkpoint = train_models(args, folder)
     config = student_config(args, folder)

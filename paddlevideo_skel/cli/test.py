@@ -1,5 +1,6 @@
 """``paddlevideo-skel test``: test a checkpoint on a config's test data."""
 from ..config import load_config
+from . import load_paddle
 
 
 def add_arguments(parser):
@@ -12,6 +13,7 @@ def add_arguments(parser):
 
 
 def run(args):
+    load_paddle()
     from ..training.tester import test
 
     test(load_config(args.config, args.override), args.weights, args.out, args.max_iters)

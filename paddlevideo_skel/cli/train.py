@@ -3,6 +3,7 @@ import os
 
 from ..config import load_config
 from ..errors import ConfigError
+from . import load_paddle
 
 
 def add_arguments(parser):
@@ -23,6 +24,7 @@ def add_arguments(parser):
 
 
 def run(args):
+    load_paddle()
     config = load_config(args.config, args.override)
     if args.max_iters is not None and args.max_iters < 1:
         raise ConfigError("--max_iters", f"found {args.max_iters}, expected at least 1")

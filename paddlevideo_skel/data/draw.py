@@ -2,8 +2,8 @@
 import numpy as np
 
 from ..errors import UnavailableError
+from ..files import replacing
 from ..skeleton import get_layout
-from .samples import replacing
 
 _COLOURS = {"left": "tab:blue", "right": "tab:orange", "middle": "0.35"}
 

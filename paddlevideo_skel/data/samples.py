@@ -4,18 +4,16 @@ They stand in for the real sets where those cannot be shipped: to try every comm
 harder than toys: tempo, size, view, side and noise vary, joints go missing, and some classes are told apart by
 nothing but the order of their frames (``actions.REVERSED``).
 """
-import os
 import pickle
 import re
-import uuid
 import zlib
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import ConfigError, DataError, OutputError, near_miss
+from ..errors import ConfigError, DataError, near_miss
+from ..files import replacing
 from ..skeleton import get_layout
 from .actions import ACTIONS, PAIRS, perform
 from .annotation import Annotation
@@ -173,28 +171,6 @@ def _picture(points, rng, noise, missing):
     outside = ((keypoint < 0) | (keypoint > (width - 1, height - 1))).any(axis=-1)
     score = np.where(lost | outside, rng.uniform(0, 0.25, depth.shape), score)
     return np.clip(keypoint, 0, (width - 1, height - 1)), score
-
-
-@contextmanager
-def replacing(path):
-    """A temporary path beside ``path``, moved onto it when the block ends well: no half-written files.
-
-    Raises:
-        OutputError: the folder or the file cannot be written.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(path, f"cannot be written ({error.strerror or error})",
-                          "Choose a folder that you may write to and that has room") from error
-    finally:
-        # Gone after the move; and where the folder itself is missing there is nothing to remove.
-        if os.path.exists(temporary):
-            os.unlink(temporary)
 
 
 def _record(annotation, dtype):

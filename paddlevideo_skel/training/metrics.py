@@ -2,12 +2,11 @@
 import csv
 import json
 import logging
-import os
-from pathlib import Path
 
 import numpy as np
 
-from ..errors import OutputError, UnavailableError
+from ..errors import UnavailableError
+from ..files import replacing
 from ..registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ class SkeletonMetric:
         num_classes = scores.shape[1]
         results = {"num_samples": len(scores), "class_names": class_names}
         if not self.labels:
-            with writing(self.out_file) as file:
+            with replacing(self.out_file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(["sample_index", "predict_category"])
                 writer.writerows(enumerate(scores.argmax(axis=1).tolist()))
@@ -94,33 +93,9 @@ class SkeletonMetric:
         return results
 
 
-class writing:
-    """A text file that appears whole or not at all; failure is an ``OutputError``."""
-
-    def __init__(self, path):
-        self.path = Path(path)
-        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self):
-        try:
-            self.file = open(self.temporary, "w", encoding="utf-8", newline="")
-        except OSError as error:
-            raise OutputError(self.path, f"cannot be written ({error.strerror})") from error
-        return self.file
-
-    def __exit__(self, kind, error, trace):
-        self.file.close()
-        if kind is None:
-            os.replace(self.temporary, self.path)
-            return
-        self.temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OutputError(self.path, f"cannot be written ({error.strerror})") from error
-
-
 def write_results(results, path):
     """Write a test's results as JSON."""
-    with writing(path) as file:
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(results, file, ensure_ascii=False)
 
 
@@ -151,7 +126,5 @@ def draw_confusion(results, path):
             axes.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", fontsize=7,
                       color="white" if share[i, j] > 0.5 else "black")
     figure.colorbar(image, ax=axes, label="share of the true class")
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise OutputError(path, f"cannot be written ({error.strerror})") from error
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")

@@ -7,11 +7,12 @@ from tqdm import tqdm
 
 from ..checkpoints import fit_main, load_weights
 from ..errors import UnavailableError
+from ..files import output_folder
 from ..recipe import build_recognizer, check_recipe, class_names, input_shape
 from ..registry import split_name
 from .device import choose_device
 from .metrics import METRICS, draw_confusion, write_results
-from .trainer import as_float32, make_loader, output_folder
+from .trainer import as_float32, make_loader
 
 logger = logging.getLogger(__name__)
 

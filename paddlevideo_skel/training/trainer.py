@@ -3,7 +3,6 @@ import datetime
 import logging
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 import paddle
@@ -13,7 +12,8 @@ from ..checkpoints import fit_weights, load_weights, save_state
 from ..data.datasets import build_dataset
 from ..data.loader import BatchLoader
 from ..data.mixup import MIXES
-from ..errors import DataError, OutputError
+from ..errors import DataError
+from ..files import output_folder
 from ..logs import setup_logging
 from ..recipe import build_pipeline, build_recognizer, check_recipe, input_shape, main_model
 from .curves import Curves
@@ -267,20 +267,6 @@ def state_of(model):
     """A model's state dict in float32."""
     return {name: value if value.dtype == paddle.float32 else value.astype("float32")
             for name, value in model.state_dict().items()}
-
-
-def output_folder(path):
-    """Make an output folder and see that it can be written, before anything long."""
-    path = Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".{os.getpid()}.tmp"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(path, f"the output folder cannot be written ({error.strerror})",
-                          "Choose another with -o output_dir=…") from error
-    return path
 
 
 def make_loader(config, split, num_classes, seed=0, mix=None):

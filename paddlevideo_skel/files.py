@@ -1,0 +1,51 @@
+"""Writing files: whole or not at all, and found out early when it cannot be done."""
+import os
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import OutputError
+
+HINT = "Choose a folder that you may write to and that has room"
+
+
+@contextmanager
+def replacing(path):
+    """A temporary path beside ``path``, moved onto it when the block ends well: no half-written files.
+
+    What was written is on the disk before the move.
+
+    Raises:
+        OutputError: the folder or the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(path, f"cannot be written ({error.strerror or error})", HINT) from error
+    finally:
+        # Gone after the move; and where the folder itself is missing there is nothing to remove.
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def output_folder(path):
+    """Make a folder and see that files can be made in it, before anything long; returns it as a ``Path``.
+
+    Raises:
+        OutputError: it cannot be made or written.
+    """
+    path = Path(path)
+    probe = path / f".{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(path, f"the output folder cannot be written ({error.strerror or error})", HINT) from error
+    return path
