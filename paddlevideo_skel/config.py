@@ -36,6 +36,7 @@ POSITIVE = {"epochs", "log_interval", "save_interval", "val_interval", "DATASET.
             "DATASET.valid_batch_size", "DATASET.test_batch_size"}
 MISSPELT = {"fasle": False, "flase": False, "fales": False, "ture": True, "treu": True}
 LAYOUT_KEYS = ("layout", "graph", "dataset")
+MOST_VALUES = 100_000
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,25 +48,20 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
 
 
-def _mapping(loader, node, deep=False):
+def _mapping(loader, node):
     seen = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
         if key_node.tag != "tag:yaml.org,2002:merge":
+            key = loader.construct_object(key_node, deep=True)
             if not isinstance(key, (str, int, float, bool, type(None))) or key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice or cannot be a key", key_node.start_mark)
             seen.add(key)
+    loader.flatten_mapping(node)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
-                        lambda loader, node: _mapping(_flatten(loader, node), node))
-
-
-def _flatten(loader, node):
-    loader.flatten_mapping(node)
-    return loader
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 class Config(dict):
@@ -124,13 +120,15 @@ def load_config(path, overrides=()):
         raise ConfigError(path, f"cannot be read ({error})") from error
     except yaml.YAMLError as error:
         raise ConfigError(path, "is not valid YAML: " + " ".join(str(error).split())) from error
-    except RecursionError:
-        raise ConfigError(path, "is nested too deeply for a config") from None
+    except (RecursionError, ValueError, OverflowError) as error:
+        raise ConfigError(path, f"cannot be read as a config ({type(error).__name__}: {error})") from None
     if not isinstance(content, dict):
         raise ConfigError(path, f"holds a {type(content).__name__}, expected key: value pairs")
+    budget = [MOST_VALUES]
+    content = _meant(content, "", path, budget)
     for override in overrides:
         apply_override(content, override, path)
-    config = Config(_meant(content, "", path))
+    config = Config(content)
     config.source = str(path)
     validate(config)
     return config
@@ -158,17 +156,24 @@ def apply_override(content, override, source="config"):
         elif key not in node and not last:
             raise ConfigError(where, f"no such key {key!r}", near_miss(key, node))
         if last:
-            node[key] = value
+            node[key] = _meant(value, key_path, source, [MOST_VALUES])
         else:
             node = node[key]
 
 
-def _meant(value, key_path, source):
-    """Read texts that were meant as booleans, tuples or numbers, with a notice for the misspelt ones."""
+def _meant(value, key_path, source, budget):
+    """A copy in which texts that were meant as booleans, tuples or numbers are those; misspelt ones with a notice.
+
+    Aliases of YAML become copies: an override of one place does not change another. ``budget`` holds how many values
+    there may yet be, for a few lines of aliases can stand for billions.
+    """
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise ConfigError(source, f"holds more than {MOST_VALUES} values once its aliases are written out")
     if isinstance(value, dict):
-        return {k: _meant(v, f"{key_path}.{k}".lstrip("."), source) for k, v in value.items()}
+        return {k: _meant(v, f"{key_path}.{k}".lstrip("."), source, budget) for k, v in value.items()}
     if isinstance(value, list):
-        return [_meant(v, f"{key_path}.{i}", source) for i, v in enumerate(value)]
+        return [_meant(v, f"{key_path}.{i}", source, budget) for i, v in enumerate(value)]
     if isinstance(value, str):
         if value.lower() in MISSPELT:
             logger.warning("%s: %s: %r is read as %s", source, key_path, value, MISSPELT[value.lower()])

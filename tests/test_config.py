@@ -151,7 +151,10 @@ def test_a_wrong_override_is_told(write, override, words):
     ("LAYOUT: {x: 3}", ["LAYOUT.x", "a mapping"]),
     ("PIPELINE: {train: [1]}", ["PIPELINE.train", "a mapping"]),
     ("DATASET: {train: x}", ["DATASET.train", "a mapping"]),
-    ("&a [" * 50000, ["a.yaml"]),
+    ("[" * 50000, ["a.yaml"]),
+    ("a: &a [x, x]\n" + "".join(f"{c}: &{c} [{', '.join('*' + p for _ in range(9))}]\n" for p, c in
+                               zip("abcdefghi", "bcdefghij")), ["aliases"]),
+    ("a: 2026-99-99", ["cannot be read as a config"]),
 ])
 def test_a_wrong_file_is_told(write, text, words):
     with pytest.raises(ConfigError) as error:
@@ -193,3 +196,22 @@ PIPELINE: {train: {transform: [{GenSkeFeat: {dataset: mine, feats: [j]}}]}}
     assert (layout["name"], layout["bones"], layout["center"]) == ("mine", [[0, 1], [1, 2]], 1)
     assert config["MODEL"]["backbone"]["name"] == "mine"
     assert config["PIPELINE"]["train"]["transform"][0]["GenSkeFeat"]["dataset"] == layout
+
+
+def test_overriding_one_place_leaves_its_alias_alone(write):
+    config = load_config(write("""
+DATASET:
+  train: &data {format: SkeletonDataset, file_path: a.npy}
+  valid: {<<: *data, test_mode: True}
+  test: *data
+"""), ["DATASET.train.file_path=b.npy"])
+    files = [config["DATASET"][split]["file_path"] for split in ("train", "valid", "test")]
+    assert files == ["b.npy", "a.npy", "a.npy"]
+    assert config["DATASET"]["valid"]["test_mode"] is True
+
+
+def test_a_merged_key_can_be_replaced_but_not_given_twice(write):
+    text = "DATASET:\n  train: &data {format: A}\n  valid: {<<: *data, format: B%s}\n"
+    assert load_config(write(text % ""))["DATASET"]["valid"] == {"format": "B"}
+    with pytest.raises(ConfigError, match="twice"):
+        load_config(write(text % ", format: C"))

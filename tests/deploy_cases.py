@@ -1,0 +1,64 @@
+"""Small models, configs and samples for the tests of exports and runtimes."""
+import pickle
+from pathlib import Path
+
+import numpy as np
+import paddle
+from golden_fill import fill
+
+from paddlevideo_skel.config import load_config
+from paddlevideo_skel.recipe import build_recognizer, main_model
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "recognition"
+JOINTS, FRAMES, CLASSES = 20, 16, 10
+WINDOW = f"PIPELINE.test.sample.2.SketeonCropSample.window_size={FRAMES}"
+SMALL = {
+    "ctrgcn": ("ctrgcn/ctrgcn_lite_utkinect.yaml",
+               ["MODEL.backbone.base_channel=16", "MODEL.head.in_channels=16", WINDOW]),
+    "stgcn_plusplus": ("stgcn_plusplus/stgcn_plusplus_utkinect.yaml",
+                       ["MODEL.backbone.base_channels=12", "MODEL.head.in_channels=48",
+                        f"PIPELINE.test.transform.2.UniformSampleFrames.clip_len={FRAMES}",
+                        "PIPELINE.test.transform.2.UniformSampleFrames.num_clips=2"]),
+    "distilled": ("ctrgcn/ctrgcn_lite_utkinect_dml.yaml",
+                  [f"MODEL.models.{i}.{name}.{key}=16" for i, name in enumerate(("Teacher", "Student"))
+                   for key in ("backbone.base_channel", "head.in_channels")] + [WINDOW]),
+}
+
+
+def small_config(name, *overrides):
+    """A small model's config by its name in ``SMALL``."""
+    path, own = SMALL[name]
+    return load_config(CONFIGS / path, [*own, *overrides])
+
+
+def filled(config, seed=0):
+    """The config's main model with deterministic weights."""
+    return fill(main_model(build_recognizer(config)), seed=seed)
+
+
+def dynamic(model, array):
+    """Logits of the dynamic graph."""
+    with paddle.no_grad():
+        return model(paddle.to_tensor(np.ascontiguousarray(array))).numpy()
+
+
+def sequence(seed=0, persons=1, frames=30, joints=JOINTS, channels=3):
+    """Coordinates ``(M, T, V, C)`` of somebody who sways, in metres."""
+    rng = np.random.default_rng(seed)
+    pose = rng.normal(0, 0.4, (persons, 1, joints, channels))
+    return (pose + np.cumsum(rng.normal(0, 0.02, (persons, frames, joints, channels)), axis=1)).astype("float32")
+
+
+def write_npy(path, seed=0, **shape):
+    """One sample as ``(C, T, V, M)``."""
+    np.save(path, sequence(seed, **shape).transpose(3, 1, 2, 0))
+    return path
+
+
+def write_set(path, count, **shape):
+    """A data set pickle of ``count`` sequences."""
+    annotations = [{"frame_dir": f"s{i:02d}", "label": i % CLASSES, "total_frames": 30, "keypoint": sequence(i, **shape)}
+                   for i in range(count)]
+    path.write_bytes(pickle.dumps({"split": {"all": [a["frame_dir"] for a in annotations]},
+                                   "annotations": annotations}))
+    return path
