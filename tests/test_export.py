@@ -106,14 +106,14 @@ def test_a_wrong_graph_is_refused_and_nothing_is_left(tmp_path, monkeypatch, wro
 
 def test_an_earlier_export_survives_a_failed_one_and_is_replaced_by_a_good_one(tmp_path, monkeypatch):
     config = small_config("ctrgcn")
-    export_model(config, filled(config), tmp_path, "inference")
+    export_model(config, filled(config), tmp_path, "inference", "minimal")
     (tmp_path / "inference.onnx").write_bytes(b"of the earlier export")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(export_module, "verify", lambda stem: (_ for _ in ()).throw(KeyboardInterrupt))
-        export_model(config, filled(config, seed=3), tmp_path, "inference")
+        export_model(config, filled(config, seed=3), tmp_path, "inference", "minimal")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    export_model(config, filled(config, seed=3), tmp_path, "inference")
+    export_model(config, filled(config, seed=3), tmp_path, "inference", "minimal")
     assert content(tmp_path) == FILES
     assert (tmp_path / "inference.pdiparams").read_bytes() != before["inference.pdiparams"]
 
@@ -131,9 +131,8 @@ def test_an_output_that_cannot_be_written_is_told_first(tmp_path):
 def test_the_student_of_a_distillation_is_exported(tmp_path, form):
     config = small_config("distilled")
     both = fill(build_recognizer(config))
-    student = {key: value for key, value in both.student.state_dict().items()}
-    paddle.save(both.state_dict() if form == "both" else student, str(tmp_path / "a.pdparams"))
-    folder = export(config, tmp_path / "a.pdparams", tmp_path / "out")
+    paddle.save((both if form == "both" else both.student).state_dict(), str(tmp_path / "a.pdparams"))
+    folder = export(config, tmp_path / "a.pdparams", tmp_path / "out", kind="minimal")
     assert folder.stem.name == config["model_name"] and folder.contract["backbone"] == "CTRGCNLite"
     array = np.random.default_rng(5).normal(0, 0.4, (1, *folder.sample_shape)).astype("float32")
     right = dynamic(both.student, array)
