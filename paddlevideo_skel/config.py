@@ -40,7 +40,9 @@ MOST_VALUES = 100_000
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads ``5e-4`` as a number and refuses a key given twice."""
+    """Safe YAML that reads ``5e-4`` as a number and tells of a key given twice."""
+
+    source = "config"
 
 
 _Loader.add_implicit_resolver(
@@ -53,9 +55,12 @@ def _mapping(loader, node):
     for key_node, _ in node.value:
         if key_node.tag != "tag:yaml.org,2002:merge":
             key = loader.construct_object(key_node, deep=True)
-            if not isinstance(key, (str, int, float, bool, type(None))) or key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice or cannot be a key", key_node.start_mark)
+            if not isinstance(key, (str, int, float, bool, type(None))):
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
+            if key in seen:
+                # PaddleVideo's own configs do this; PyYAML takes the last without a word.
+                logger.warning("%s:%d: the key %r stands twice, the last one counts", loader.source,
+                               key_node.start_mark.line + 1, key)
             seen.add(key)
     loader.flatten_mapping(node)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
@@ -115,7 +120,9 @@ def load_config(path, overrides=()):
     """
     path = find_config(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        loader.source = path
+        content = loader.get_single_data()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(path, f"cannot be read ({error})") from error
     except yaml.YAMLError as error:
