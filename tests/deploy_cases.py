@@ -14,14 +14,16 @@ JOINTS, FRAMES, CLASSES = 20, 16, 10
 WINDOW = f"PIPELINE.test.sample.2.SketeonCropSample.window_size={FRAMES}"
 SMALL = {
     "ctrgcn": ("ctrgcn/ctrgcn_lite_utkinect.yaml",
-               ["MODEL.backbone.base_channel=16", "MODEL.head.in_channels=16", WINDOW]),
+               ["MODEL.backbone.base_channel=16", "MODEL.head.in_channels=16", "MODEL.backbone.remove_l9=True",
+                WINDOW]),
     "stgcn_plusplus": ("stgcn_plusplus/stgcn_plusplus_utkinect.yaml",
-                       ["MODEL.backbone.base_channels=12", "MODEL.head.in_channels=48",
+                       ["MODEL.backbone.base_channels=12", "MODEL.backbone.num_stages=5", "MODEL.head.in_channels=24",
                         f"PIPELINE.test.transform.2.UniformSampleFrames.clip_len={FRAMES}",
                         "PIPELINE.test.transform.2.UniformSampleFrames.num_clips=2"]),
     "distilled": ("ctrgcn/ctrgcn_lite_utkinect_dml.yaml",
                   [f"MODEL.models.{i}.{name}.{key}=16" for i, name in enumerate(("Teacher", "Student"))
-                   for key in ("backbone.base_channel", "head.in_channels")] + [WINDOW]),
+                   for key in ("backbone.base_channel", "head.in_channels")] +
+                  ["MODEL.models.1.Student.backbone.remove_l9=True", WINDOW]),
 }
 
 
@@ -57,8 +59,8 @@ def write_npy(path, seed=0, **shape):
 
 def write_set(path, count, **shape):
     """A data set pickle of ``count`` sequences."""
-    annotations = [{"frame_dir": f"s{i:02d}", "label": i % CLASSES, "total_frames": 30, "keypoint": sequence(i, **shape)}
-                   for i in range(count)]
+    annotations = [{"frame_dir": f"s{i:02d}", "label": i % CLASSES, "total_frames": 30,
+                    "keypoint": sequence(i, **shape)} for i in range(count)]
     path.write_bytes(pickle.dumps({"split": {"all": [a["frame_dir"] for a in annotations]},
                                    "annotations": annotations}))
     return path

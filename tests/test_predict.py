@@ -106,7 +106,7 @@ def test_a_config_that_differs_is_warned_of(folder, tmp_path, capsys):
     given = ["-c", CONFIGS / config, *(f"-o{text}" for text in overrides)]
     assert call(folder, path, *given) == 0
     first = capsys.readouterr().out
-    assert "differs" not in first
+    assert "differs from" not in first
     assert call(folder, path, *given[:-1]) == 0  # the window is the config's 32 then, not 16
     second = capsys.readouterr().out
     assert "differs from the pre-processing" in second

@@ -12,7 +12,7 @@ from . import load_paddle
 
 logger = logging.getLogger(__name__)
 
-ACTIONS = ("wave", "clap", "punch", "kick", "squat", "jump", "bow", "sit_down", "stand_up", "handshake")
+ACTIONS = ("wave", "squat", "jump", "bow", "walk", "throw", "sit_down", "stand_up", "handshake", "high_five")
 CONFIGS = "configs/recognition/ctrgcn/"
 KINDS = ("ordinary", "minimal")
 NAME = "inference"
@@ -23,7 +23,7 @@ HEADER = ("model", "runtime", "top-1", "top-5", "size MB", "ms / sample", "max. 
 def add_arguments(parser):
     parser.add_argument("-o", "--output", default="output/demo", metavar="FOLDER", help="default: output/demo")
     parser.add_argument("-n", "--samples_per_class", type=int, default=30, metavar="N", help="default: 30")
-    parser.add_argument("--epochs", type=int, default=10, metavar="N", help="of each training, default: 10")
+    parser.add_argument("--epochs", type=int, default=12, metavar="N", help="of each training, default: 12")
     parser.add_argument("--seed", type=int, default=0)
 
 

@@ -94,7 +94,7 @@ class ExportFolder:
         if not path.is_file():
             raise ExportError(path, "the export's self-check is missing", AGAIN)
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
                 array, logits = content["input"], content["logits"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ExportError(path, f"the self-check is damaged ({type(error).__name__}: {error})", AGAIN) from error

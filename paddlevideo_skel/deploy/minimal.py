@@ -183,8 +183,13 @@ class FixedGraph(nn.Layer):
         self.last = Fixed(shift=shift)
 
     def forward(self, x):
-        parts = [paddle.matmul(x, subset.A) for subset in self.adjacency]
-        y = self.conv(paddle.concat(parts + [x] if self.residual == "conv" else parts, axis=1)) + self.last.shift
+        channels, frames, joints = x.shape[1:]
+        # Reshaped for oneDNN too: in Paddle 3.3 its matrix product misreads the blocked layout of a convolution's
+        # result, and a reshape brings that back to the plain one.
+        flat = x.reshape([-1, channels * frames, joints])
+        parts = [paddle.matmul(flat, subset.A) for subset in self.adjacency]
+        parts = paddle.concat([*parts, flat] if self.residual == "conv" else parts, axis=1)
+        y = self.conv(parts.reshape([-1, self.conv.weight.shape[1], frames, joints])) + self.last.shift
         return nn.functional.relu(y + x if self.residual == "identity" else y)
 
 
@@ -208,20 +213,19 @@ class Backbone(Fixed):
     """``data_bn`` as a scale and a shift, every person in the batch, then the blocks.
 
     Args:
-        order: where persons, channels, frames and joints are among the last four axes of the input, from 1.
-        scale, shift: broadcast to the last four axes of the input; None where there is no ``data_bn``.
+        order: the axes of the input as (N, persons or clips and persons, C, T, V).
+        scale, shift: ``(M or 1, C, 1, V)``; None where there is no ``data_bn``.
     """
 
     def __init__(self, order, scale, shift, blocks):
         super().__init__(scale=scale, shift=shift)
-        self.order, self.blocks = [0, *order], nn.Sequential(*blocks)
+        self.order, self.blocks = list(order), nn.Sequential(*blocks)
 
     def forward(self, x):
-        x = x if x.ndim == 5 else x.reshape([-1, *x.shape[-4:]])
+        x = x.transpose(self.order)
         if self.scale is not None:
             x = x * self.scale + self.shift
-        x = x.transpose(self.order)
-        return self.blocks(x.reshape([-1, *x.shape[2:]]))
+        return self.blocks(x.reshape([-1, *x.shape[-3:]]))
 
 
 class Recognizer(Fixed):
@@ -338,21 +342,23 @@ def stgcn_plusplus_block(unit):
     return block(unit, unit.gcn, unit.tcn)
 
 
+def data_scale(layer):
+    """``data_bn`` over (M·)V·C channels as a scale and a shift ``(M or 1, C, 1, V)``, or twice None."""
+    if layer.data_bn is None:
+        return None, None
+    shape = (-1, layer.layout.num_joints, layer.in_channels)
+    return tuple(a.reshape(shape).transpose(0, 2, 1)[:, :, None] for a in scale_and_shift(layer.data_bn))
+
+
 @rewrites(ctrgcn.CTRGCN)
 def ctrgcn_backbone(layer):
-    shape = (layer.num_person, layer.layout.num_joints, layer.in_channels)  # (M, V, C) → (C, 1, V, M)
-    scale, shift = (a.reshape(shape).transpose(2, 1, 0)[:, None] for a in scale_and_shift(layer.data_bn))
     units = [getattr(layer, f"l{unit}") for unit in range(1, layer.num_units + 1)]
-    return Backbone((4, 1, 2, 3), scale, shift, [minimal(unit) for unit in units])
+    return Backbone((0, 4, 1, 2, 3), *data_scale(layer), [minimal(unit) for unit in units])
 
 
 @rewrites(stgcn_plusplus.STGCNPlusPlus)
 def stgcn_plusplus_backbone(layer):
-    scale = shift = None
-    if layer.data_bn is not None:
-        shape = (-1, 1, layer.layout.num_joints, layer.in_channels)  # (M or 1, 1, V, C)
-        scale, shift = (a.reshape(shape) for a in scale_and_shift(layer.data_bn))
-    return Backbone((1, 4, 2, 3), scale, shift, [minimal(unit) for unit in layer.gcn])
+    return Backbone((0, 1, 2, 5, 3, 4), *data_scale(layer), [minimal(unit) for unit in layer.gcn])
 
 
 @rewrites(RecognizerGCN)
