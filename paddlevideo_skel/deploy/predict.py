@@ -10,7 +10,8 @@ from tqdm import tqdm
 from ..data.loader import SAMPLE, random_numbers
 from ..data.pipeline import Pipeline
 from ..data.readers import read_sample
-from ..errors import ConfigError, DataError, OutputError
+from ..errors import ConfigError, DataError
+from ..files import output_folder, replacing
 from .benchmark import WARMUP, open_log
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def predict(predictor, source, batch_size=1, out=None, benchmark=False, timed=Fa
         raise ConfigError("--batch_size", f"found {batch_size}, expected at least 1")
     files = list_files(source)
     if out:
-        check_writable(out)
+        output_folder(Path(out).parent)
     start, results, waiting = time.perf_counter(), [], []
     with tqdm(total=len(files), unit="file", leave=False, disable=None if len(files) >= LONG else True) as bar:
         for path in files:
@@ -131,7 +132,8 @@ def predict(predictor, source, batch_size=1, out=None, benchmark=False, timed=Fa
     if benchmark:
         report["benchmark"] = measure(predictor, files[0], batch_size)
     if out:
-        Path(out).write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        with replacing(out) as temporary:
+            temporary.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         logger.info("Results saved in %s", out)
     return report
 
@@ -169,13 +171,3 @@ def measure(predictor, path, batch_size):
             predictor.answer(row)
         log.times.end(stamp=True)
     return log.report()
-
-
-def check_writable(path):
-    """Find out before the work whether a result can be written."""
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise OutputError(path, f"cannot be written ({error.strerror})") from error

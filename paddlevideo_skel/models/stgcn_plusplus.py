@@ -51,8 +51,8 @@ class GraphConv(nn.Layer):
     def forward(self, x):
         # Each subset's product apart: Paddle's gradient of one product broadcast over the subsets fails on some shapes.
         parts = self.conv(x).split(self.num_subsets, axis=1)
-        y = sum(paddle.matmul(part, A) for part, A in zip(parts, self.graph()))
-        y = self.bn(y)
+        first, *others = (paddle.matmul(part, A) for part, A in zip(parts, self.graph()))
+        y = self.bn(sum(others, start=first))
         if self.with_res:
             y = y + (x if self.down is None else self.down(x))
         return nn.functional.relu(y)
