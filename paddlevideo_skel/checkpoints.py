@@ -147,7 +147,8 @@ def _fit_single(model, weights, where):
     if adjacency:
         logger.info("%s has no learned adjacency (PaddleVideo does not save it); the graph's own is used in %d blocks",
                     where, len(adjacency))
-    model.set_state_dict({name: value.astype("float32") for name, value in weights.items()})
+    own = {name: expected[name].numpy() for name in adjacency}
+    model.set_state_dict({**own, **{name: value.astype("float32") for name, value in weights.items()}})
 
 
 def _fit_what_fits(model, weights, name):

@@ -78,6 +78,8 @@ def _fail(error):
 
 def load_paddle():
     """Import paddle without its advice on variables that this package sets and tools that it does not need."""
+    # Warnings of its C++ side, such as one at every export that Paddle's own mean cannot take an output tensor.
+    os.environ.setdefault("GLOG_minloglevel", "2")
     heard = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stderr(heard):
         warnings.filterwarnings("ignore", message="No ccache found")

@@ -1,5 +1,6 @@
 """``paddlevideo-skel export``, ``tools/export_model.py`` and ``tools/minimal_export_model.py``."""
 from ..config import load_config
+from . import load_paddle
 
 
 def add_arguments(parser):
@@ -18,6 +19,7 @@ def add_arguments(parser):
 
 def run(args):
     config = load_config(args.config, args.override)
+    load_paddle()
     from ..deploy import export, onnx
 
     export.export(config, args.pretrained_params, args.output_path, args.save_name,

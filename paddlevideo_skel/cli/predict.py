@@ -2,6 +2,7 @@
 import argparse
 
 from ..config import load_config
+from . import load_paddle
 
 
 def boolean(text):
@@ -54,6 +55,9 @@ def run(args):
     export = find_export_files(args.model_file, args.params_file)
     if config is not None:
         check_pipeline_given(config, export.contract)
-    runtime = open_runtime(export, args.runtime or default_kind(export), options)
+    kind = args.runtime or default_kind(export)
+    if kind == "paddle":
+        load_paddle()
+    runtime = open_runtime(export, kind, options)
     predict(Predictor(runtime, args.top_k), args.input_file, args.batch_size, args.json, args.enable_benchmark,
             args.time_test_file)

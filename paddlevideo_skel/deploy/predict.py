@@ -161,7 +161,7 @@ def measure(predictor, path, batch_size):
     batch = [samples[i % len(samples)] for i in range(batch_size)]
     log = open_log(predictor.runtime, predictor.runtime.export.contract["model_name"], batch_size,
                    [batch_size, *predictor.runtime.export.sample_shape])
-    for _ in range(WARMUP + REPEATS):
+    for _ in tqdm(range(WARMUP + REPEATS), desc="benchmark", leave=False, disable=None):
         log.times.start()
         array = np.stack([predictor.array(annotation, path, i) for i, annotation in enumerate(batch)])
         log.times.stamp()
