@@ -4,7 +4,7 @@ from paddle import nn
 from paddle.nn.initializer import Assign, Constant, Normal
 
 from ..skeleton import adjacency, get_layout
-from .layers import BACKBONES, TemporalConv, conv1x1, init_conv_bn, persons_to_batch
+from .layers import BACKBONES, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch
 
 DILATIONS = (1, 2)
 KERNEL = 5
@@ -80,25 +80,17 @@ class MultiScaleTemporalConv(nn.Layer):
         return paddle.concat([branch(x) for branch in self.branches], axis=1)
 
 
-class Unit(nn.Layer):
+class Unit(ResidualUnit):
     """Graph convolution, temporal block, residual."""
 
     def __init__(self, in_channels, out_channels, A, stride=1, residual=True, adaptive=True):
         super().__init__()
         self.gcn1 = GraphConv(in_channels, out_channels, A, adaptive)
         self.tcn1 = MultiScaleTemporalConv(out_channels, stride)
-        self.identity = residual and in_channels == out_channels and stride == 1
-        self.residual = None
-        if residual and not self.identity:
-            self.residual = TemporalConv(in_channels, out_channels, 1, stride)
+        self.add_residual(in_channels, out_channels, stride, residual)
 
-    def forward(self, x):
-        y = self.tcn1(self.gcn1(x))
-        if self.identity:
-            y = y + x
-        elif self.residual is not None:
-            y = y + self.residual(x)
-        return nn.functional.relu(y)
+    def body(self, x):
+        return self.tcn1(self.gcn1(x))
 
 
 @BACKBONES.register

@@ -58,6 +58,25 @@ class TemporalConv(nn.Layer):
         return x if self.bn is None else self.bn(x)
 
 
+class ResidualUnit(nn.Layer):
+    """``relu(body(x) + residual(x))``; subclasses give ``body``, and end their ``__init__`` with ``add_residual``."""
+
+    def add_residual(self, in_channels, out_channels, stride, residual):
+        """The residual is nothing, the input, or where channels or frames change a pointwise convolution of it."""
+        self.identity = residual and in_channels == out_channels and stride == 1
+        self.residual = None
+        if residual and not self.identity:
+            self.residual = TemporalConv(in_channels, out_channels, 1, stride)
+
+    def forward(self, x):
+        y = self.body(x)
+        if self.identity:
+            y = y + x
+        elif self.residual is not None:
+            y = y + self.residual(x)
+        return nn.functional.relu(y)
+
+
 def persons_to_batch(x, data_bn, per_person):
     """Normalise and give every person a place in the batch.
 

@@ -8,7 +8,7 @@ from paddle import nn
 from paddle.nn.initializer import Assign
 
 from ..skeleton import adjacency, get_layout
-from .layers import BACKBONES, TemporalConv, conv1x1, init_conv_bn, persons_to_batch
+from .layers import BACKBONES, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch
 
 BRANCHES = ((3, 1), (3, 2), (3, 3), (3, 4), ("max", 3), "1x1")
 ADAPTIVE = (None, "init", "offset", "importance")
@@ -85,25 +85,17 @@ class MultiScaleTemporalConv(nn.Layer):
         return x if self.drop is None else self.drop(x)
 
 
-class Block(nn.Layer):
+class Block(ResidualUnit):
     """Graph convolution, temporal block, residual."""
 
     def __init__(self, in_channels, out_channels, A, stride, residual, gcn, tcn):
         super().__init__()
         self.gcn = GraphConv(in_channels, out_channels, A, **gcn)
         self.tcn = MultiScaleTemporalConv(out_channels, stride, **tcn)
-        self.identity = residual and in_channels == out_channels and stride == 1
-        self.residual = None
-        if residual and not self.identity:
-            self.residual = TemporalConv(in_channels, out_channels, 1, stride)
+        self.add_residual(in_channels, out_channels, stride, residual)
 
-    def forward(self, x):
-        y = self.tcn(self.gcn(x))
-        if self.identity:
-            y = y + x
-        elif self.residual is not None:
-            y = y + self.residual(x)
-        return nn.functional.relu(y)
+    def body(self, x):
+        return self.tcn(self.gcn(x))
 
 
 @BACKBONES.register

@@ -15,7 +15,8 @@ class StepProfiler:
 
     Args:
         options: PaddleVideo's text ``key=value;key=value``. ``batch_range`` and ``sorted_key`` (total, ave, max, min)
-            count; the other keys that PaddleVideo knows are accepted.
+            count, and ``profile_path``, a folder for the trace (chrome://tracing); the other keys that PaddleVideo
+            knows are accepted.
     """
 
     def __init__(self, options):
@@ -31,12 +32,15 @@ class StepProfiler:
         except (ValueError, SyntaxError, TypeError, KeyError):
             raise ConfigError(f"-p {options}", "cannot be read, expected for example "
                               "batch_range=[10,20];sorted_key=total") from None
+        self.trace = given.get("profile_path")
         self.profiler, self.batch = None, 0
 
     def step(self):
         """Call once before each training step."""
         if self.batch == self.first:
-            self.profiler = profiler.Profiler(targets=[profiler.ProfilerTarget.CPU])
+            # Left to itself paddle writes megabytes of trace into the working directory.
+            keep = profiler.export_chrome_tracing(self.trace) if self.trace else (lambda _: None)
+            self.profiler = profiler.Profiler(targets=[profiler.ProfilerTarget.CPU], on_trace_ready=keep)
             self.profiler.start()
         elif self.profiler and self.batch < self.last:
             self.profiler.step()
