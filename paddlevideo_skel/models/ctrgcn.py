@@ -54,8 +54,7 @@ class GraphConv(nn.Layer):
     def forward(self, x):
         graph = self.PA if self.adaptive else self.A
         x_mean = x.mean(axis=2, keepdim=True)
-        first, *others = (conv(x, x_mean, graph[i], self.alpha) for i, conv in enumerate(self.convs))
-        y = self.bn(sum(others, start=first))
+        y = self.bn(sum(conv(x, x_mean, graph[i], self.alpha) for i, conv in enumerate(self.convs)))
         return nn.functional.relu(y + (x if self.down is None else self.down(x)))
 
 
