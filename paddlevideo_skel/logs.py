@@ -3,9 +3,18 @@ import logging
 import sys
 from pathlib import Path
 
+from tqdm import tqdm
+
 from .errors import ConfigError, OutputError
 
 ROOT = "paddlevideo_skel"
+
+
+class ScreenHandler(logging.Handler):
+    """Writes to standard output, above a progress bar if there is one."""
+
+    def emit(self, record):
+        tqdm.write(self.format(record), file=sys.stdout)
 
 
 def setup_logging(level="INFO", file=None):
@@ -17,7 +26,7 @@ def setup_logging(level="INFO", file=None):
     logger.setLevel(number)
     logger.propagate = False
     close_logging()
-    handlers = [logging.StreamHandler(sys.stdout)]
+    handlers = [ScreenHandler()]
     if file is not None:
         try:
             handlers.append(logging.FileHandler(Path(file), encoding="utf-8"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import paddle
+from tqdm import tqdm
 
 from .. import __version__
 from ..checkpoints import fit_main, load_weights
@@ -64,16 +65,20 @@ def _export(config, model, stage, kind, form, to_onnx, opset):
     selfcheck = make_selfcheck(model, shape)
     slim = minimal(model) if kind == "minimal" else model
     contract = make_contract(config, model, slim, shape, kind, stage.name)
-    if form == "pdmodel":
-        save_old_graph(config, model, kind, shape, stage.stem)
-    else:
-        save_graph(slim, shape, stage.stem)
-    selfcheck.save(f"{stage.stem}{SELFCHECK}")
-    write_contract(contract, f"{stage.stem}{CONTRACT}")
-    contract["verified"] = verify(stage.stem)
-    write_contract(contract, f"{stage.stem}{CONTRACT}")
-    if to_onnx:
-        onnx.convert_in_place(ExportFolder(stage.stem), opset)
+    with tqdm(total=2 + to_onnx, desc=f"exporting {kind}", unit="step", leave=False, disable=None) as bar:
+        if form == "pdmodel":
+            save_old_graph(config, model, kind, shape, stage.stem)
+        else:
+            save_graph(slim, shape, stage.stem)
+        bar.update()
+        selfcheck.save(f"{stage.stem}{SELFCHECK}")
+        write_contract(contract, f"{stage.stem}{CONTRACT}")
+        contract["verified"] = verify(stage.stem)
+        write_contract(contract, f"{stage.stem}{CONTRACT}")
+        bar.update()
+        if to_onnx:
+            onnx.convert_in_place(ExportFolder(stage.stem), opset)
+            bar.update()
     folder = stage.finish()
     errors = contract["verified"]["relative_error"]
     logger.info("Exported %s (%s, %d parameters): %s", contract["model_name"], kind, contract["parameters"],
