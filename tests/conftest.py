@@ -1,7 +1,12 @@
 """A small generated data set, and a config that trains a small model on it in seconds."""
 import pytest
+from hypothesis import settings
 
 from paddlevideo_skel.data.samples import write_sample_set
+
+# No test may fail for being slow on a busy machine.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 ACTIONS = ("wave", "squat", "sit_down", "stand_up")
 
