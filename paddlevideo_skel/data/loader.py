@@ -7,6 +7,7 @@ import time
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,8 @@ def _start_worker(*work):
     # Ctrl-C is for the parent, which then ends its workers; and none may outlive it, however it ended.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 
@@ -70,6 +73,24 @@ def _end_with(parent):
     while os.getppid() == parent:
         time.sleep(ORPHAN_CHECK)
     os._exit(1)
+
+
+@contextmanager
+def _without_sigterm():
+    """Workers forked meanwhile hold back SIGTERM until ``_start_worker`` has made it deadly.
+
+    A pool ends its workers by SIGTERM when one of them was killed. Paddle, if the parent has imported it, catches that
+    signal and allocates memory in its handler; in a process that was forked this moment the allocator may be locked
+    for ever, and the parent would wait for it as long.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _worker_batch(epoch, index):
@@ -155,6 +176,8 @@ class BatchLoader:
             method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
             self._pool = ProcessPoolExecutor(self.num_workers, multiprocessing.get_context(method), _start_worker,
                                              (self.dataset, self.pipeline, self.seed))
+            with _without_sigterm():  # all workers are forked at the first submission
+                return self._pool.submit(_worker_batch, epoch, index.tolist())
         return self._pool.submit(_worker_batch, epoch, index.tolist())
 
     def close(self):
