@@ -1,4 +1,5 @@
 """Batches: the same whatever the workers, errors that come through, and processes that always end."""
+import multiprocessing
 import os
 import pickle
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 from paddlevideo_skel.data.annotation import Annotation
 from paddlevideo_skel.data.datasets import build_dataset
-from paddlevideo_skel.data.loader import BatchLoader
+from paddlevideo_skel.data.loader import BatchLoader, _without_sigterm
 from paddlevideo_skel.data.mixup import Mixup
 from paddlevideo_skel.data.pipeline import Pipeline
 from paddlevideo_skel.errors import ConfigError, DataError
@@ -187,6 +188,26 @@ def test_a_killed_worker_is_a_clear_error():
             list(loader.batches(0))
         loader.dataset = Made(23)
         assert_equal(list(loader.batches(0)), batches(0))
+
+
+def mask_at_start(queue):
+    queue.put(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def test_a_worker_forked_this_moment_holds_back_sigterm_and_a_running_one_takes_it():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    with _without_sigterm():
+        child = context.Process(target=mask_at_start, args=(queue,))
+        child.start()
+    assert signal.SIGTERM in queue.get()
+    child.join()
+    with BatchLoader(Made(8), Pipeline(RANDOM), 4, num_workers=1) as loader:
+        list(loader.batches(0))
+        assert signal.SIGTERM not in loader._pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()).result()
+        assert loader._pool.submit(signal.getsignal, signal.SIGTERM).result() == signal.SIG_DFL
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 def test_leaving_an_epoch_early_and_going_on():
