@@ -105,6 +105,7 @@ class CTRGCN(nn.Layer):
     """
 
     num_units = 10
+    sequence_axes = (4,)  # of the input: persons, whose features are averaged
 
     def __init__(self, num_point=None, num_person=2, base_channel=64, graph="ntu_rgb_d", graph_args=None,
                  in_channels=3, adaptive=True):

@@ -110,6 +110,8 @@ class STGCNPlusPlus(nn.Layer):
         gcn_adaptive, gcn_with_res: see ``GraphConv``. tcn_type: ``mstcn``. tcn_dropout: after each block but the first.
     """
 
+    sequence_axes = (1, 2)  # of the input: clips and persons, whose features are averaged
+
     def __init__(self, in_channels=3, base_channels=64, data_bn_type="VC", ch_ratio=2, num_person=2, num_stages=10,
                  inflate_stages=(5, 8), down_stages=(5, 8), layout="coco", strategy="spatial", gcn_adaptive="init",
                  gcn_with_res=True, tcn_type="mstcn", tcn_dropout=0.0, pretrained=None):
