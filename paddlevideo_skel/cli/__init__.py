@@ -18,6 +18,7 @@ from ..logs import setup_logging
 COMMANDS = {
     "train": "train a model from a config",
     "test": "test a checkpoint",
+    "ensemble": "fuse the results of several tests",
     "export": "export a checkpoint for inference, ordinary or minimal",
     "convert": "convert an export to ONNX",
     "predict": "classify skeleton sequences with an export",

@@ -68,29 +68,43 @@ class SkeletonMetric:
     def accumulate(self, class_names=None):
         """Print the closing line, and return the results as a dict that JSON can hold."""
         scores = np.concatenate(self.scores)
-        num_classes = scores.shape[1]
-        results = {"num_samples": len(scores), "class_names": class_names}
-        if not self.labels:
+        label = np.concatenate(self.labels) if self.labels else None
+        results = summarise(scores, label, self.names, class_names)
+        if label is None:
             with replacing(self.out_file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(["sample_index", "predict_category"])
                 writer.writerows(enumerate(scores.argmax(axis=1).tolist()))
             logger.info("[TEST] finished, the data has no labels; predictions saved in %s", self.out_file)
-            label = None
         else:
-            label = np.concatenate(self.labels)
-            top1, top5 = float(hits(scores, label, 1).mean()), float(hits(scores, label, 5).mean())
-            confusion = np.zeros((num_classes, num_classes), int)
-            np.add.at(confusion, (label, scores.argmax(axis=1)), 1)
-            counts = confusion.sum(axis=1)
-            results.update(top1=top1, top5=top5, confusion_matrix=confusion.tolist(), per_class=[
-                {"class": i, "name": class_names[i] if class_names else None, "samples": int(counts[i]),
-                 "accuracy": float(confusion[i, i] / counts[i]) if counts[i] else None} for i in range(num_classes)])
-            logger.info("[TEST] finished, avg_acc1= %s, avg_acc5= %s", top1, top5)
-        results["samples"] = [
-            {"name": name, "label": None if label is None else int(label[i]), "scores": scores[i].round(7).tolist()}
-            for i, name in enumerate(self.names)]
+            logger.info("[TEST] finished, avg_acc1= %s, avg_acc5= %s", results["top1"], results["top5"])
         return results
+
+
+def summarise(scores, label, names, class_names=None):
+    """The results of a test as a dict that JSON can hold.
+
+    Args:
+        scores: ``(N, K)``, each row's sum is 1. label: ``(N,)`` or None. names: of the N samples.
+        class_names: K names, or None.
+    """
+    num_classes = scores.shape[1]
+    results = {"num_samples": len(scores), "class_names": class_names}
+    if label is not None:
+        confusion = np.zeros((num_classes, num_classes), int)
+        np.add.at(confusion, (label, scores.argmax(axis=1)), 1)
+        counts = confusion.sum(axis=1)
+        results.update(
+            top1=float(hits(scores, label, 1).mean()), top5=float(hits(scores, label, 5).mean()),
+            confusion_matrix=confusion.tolist(),
+            per_class=[{"class": i, "name": class_names[i] if class_names else None, "samples": int(counts[i]),
+                        "accuracy": float(confusion[i, i] / counts[i]) if counts[i] else None}
+                       for i in range(num_classes)])
+    # Six digits of each score, however small it is: ensembles may add up their logarithms.
+    results["samples"] = [
+        {"name": name, "label": None if label is None else int(label[i]),
+         "scores": [float(f"{score:.6g}") for score in scores[i]]} for i, name in enumerate(names)]
+    return results
 
 
 def write_results(results, path):

@@ -1,0 +1,31 @@
+"""``paddlevideo-skel ensemble`` and ``tools/ensemble.py``."""
+import logging
+from pathlib import Path
+
+from ..errors import UnavailableError
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser):
+    parser.add_argument("results", nargs="+", metavar="FILE", help="results of main.py --test --out, two or more")
+    parser.add_argument("--weights", type=float, nargs="+", metavar="W", help="one for each file, default all equal")
+    parser.add_argument("--fuse", choices=("scores", "logits"), default="scores",
+                        help="weighted mean of softmax scores (as pyskl), or sum of logits (as CTR-GCN)")
+    parser.add_argument("--out", metavar="FILE", help="write the fused results as JSON, and a picture of the gains")
+    parser.add_argument("--classes", type=int, default=10, metavar="N",
+                        help="tell the N classes that gained most and the N that lost most, default 10")
+
+
+def run(args):
+    from ..training.ensemble import draw_gains, ensemble, report
+
+    results = ensemble(args.results, args.weights, args.fuse, args.out)
+    print("\n".join(report(results, max(args.classes, 1))))
+    if args.out and "per_class" in results:
+        picture = Path(args.out).with_name(Path(args.out).stem + "_gains.png")
+        try:
+            draw_gains(results, picture)
+            logger.info("Gains drawn in %s", picture)
+        except UnavailableError as error:
+            logger.info("No picture of the gains: %s", error)
