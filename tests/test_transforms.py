@@ -33,7 +33,7 @@ def test_every_transform_leaves_its_input_alone_and_is_repeatable():
         "UniformSampleFrames": {"clip_len": 8},
         "PreNormalize2D": {}, "PreNormalize3D": {}, "GenSkeFeat": {"feats": ["j", "b", "jm", "bm"]}, "PoseDecode": {},
         "FormatGCNInput": {}, "FormatPersons": {"num_person": 3}, "Collect": {"keys": ["keypoint", "label"]},
-        "SampleFrame": {"window_size": 20},
+        "SampleFrame": {"window_size": 20}, "RandomChoose": {"window_size": 8}, "RandomMove": {},
     }
     for name, arguments in steps.items():
         step, results = make(name, **arguments), []
