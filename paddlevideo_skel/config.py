@@ -24,7 +24,7 @@ TOP_LEVEL = {
     "log_level": str, "seed": int, "use_gpu": bool, "use_npu": bool,
 }
 SECTIONS = {
-    "MODEL": ("framework", "backbone", "head", "models", "freeze_params_list", "loss", "runtime_cfg"),
+    "MODEL": ("framework", "backbone", "head", "models", "freeze_params_list", "loss", "runtime_cfg", "if_top5"),
     "DATASET": ("batch_size", "valid_batch_size", "test_batch_size", "num_workers", "valid_num_workers",
                 "test_num_workers", "train", "valid", "test", "shuffle_valid"),
     "PIPELINE": SPLITS,
@@ -33,7 +33,7 @@ SECTIONS = {
 }
 PIPELINE_STEPS = ("decode_sampler", "decode", "sample", "transform")
 POSITIVE = {"epochs", "log_interval", "save_interval", "val_interval", "DATASET.batch_size",
-            "DATASET.valid_batch_size", "DATASET.test_batch_size"}
+            "DATASET.valid_batch_size", "DATASET.test_batch_size", "INFERENCE.window_size", "INFERENCE.person_nums"}
 MISSPELT = {"fasle": False, "flase": False, "fales": False, "ture": True, "treu": True}
 LAYOUT_KEYS = ("layout", "graph", "dataset")
 MOST_VALUES = 100_000

@@ -40,21 +40,28 @@ def build_pipeline(config, split):
     return Pipeline(config.section(f"PIPELINE.{split}"), config.where(f"PIPELINE.{split}"))
 
 
-def input_shape(config, model, split="test"):
+def input_shape(config, model, split="test", frames=None):
     """Shape of one sample as the pipeline of ``split`` makes it and ``model`` takes it, without the batch axis.
 
     The pipeline is run on a made-up sequence of the model's skeleton, in 2D with scores, 3D or 2D, so that a
     pipeline and a model that do not fit are found before any data is read.
 
+    Args:
+        frames: of the made-up sequence; None: ``INFERENCE.window_size``, or else 100. They matter where no step of the
+            pipeline chooses frames, as do the persons (``INFERENCE.person_nums``, or else 1) to a model that takes any
+            number of them.
+
     Raises:
         ConfigError: with the shapes that came out and the shape that the model takes.
     """
     backbone, pipeline = model.backbone, build_pipeline(config, split)
-    persons, joints = backbone.num_person, backbone.layout.num_joints
+    inference, joints = config.get("INFERENCE", {}), backbone.layout.num_joints
+    persons = backbone.num_person or inference.get("person_nums", 1)
+    frames = frames or inference.get("window_size", PROBE_FRAMES)
     rng = np.random.default_rng(0)
     tried = []
     for channels, with_score in ((3, False), (2, True), (2, False)):
-        keypoint = rng.uniform(0.5, 1.0, (persons, PROBE_FRAMES, joints, channels)).astype("float32")
+        keypoint = rng.uniform(0.5, 1.0, (persons, frames, joints, channels)).astype("float32")
         score = np.ones(keypoint.shape[:3], "float32") if with_score else None
         probe = Annotation(keypoint, score, name="a made-up sequence", label=0, img_shape=(1080, 1920))
         try:

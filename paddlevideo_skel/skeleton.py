@@ -130,6 +130,7 @@ _BUILT_IN = (
            left=(4, 5, 6, 7, 12, 13, 14, 15), right=(8, 9, 10, 11, 16, 17, 18, 19)),
 )
 LAYOUTS = {layout.name: layout for layout in _BUILT_IN}
+STRATEGIES = ("spatial", "inward_outward", "uniform", "distance")
 ALIASES = {"ntu_rgb_d": "ntu-rgb+d", "nturgb+d": "ntu-rgb+d", "handmp": "hand"}
 
 
@@ -197,19 +198,21 @@ def _from_dict(spec, where):
 
 
 def adjacency(layout, strategy="spatial"):
-    """Adjacency stack ``(3, V, V)`` float32 of a layout; column v holds what joint v sends to the others.
+    """Adjacency stack ``(K, V, V)`` float32 of a layout; column v holds what joint v sends to the others.
 
     Args:
         layout: a ``Layout``.
-        strategy: ``spatial`` or ``inward_outward``, see the module's text. Columns are normalised to sum
-            to 1 over the whole stack for the first, over each of the directed matrices for the second.
+        strategy: ``spatial`` or ``inward_outward``, see the module's text, K is 3; ``uniform``: joints and
+            neighbours in one matrix; ``distance``: joints themselves, then neighbours (ST-GCN, section 3.3).
+            Columns are normalised to sum to 1 over the whole stack, with ``inward_outward`` over each of the
+            directed matrices.
     """
-    if strategy == "spatial":
-        return _distance_partition(layout)
+    if strategy in ("spatial", "uniform", "distance"):
+        return _partition(layout, strategy)
     if strategy == "inward_outward":
         inward = _edges(layout.inward_bones(), layout.num_joints)
         return np.stack([np.eye(layout.num_joints), _normalise(inward), _normalise(inward.T)]).astype("float32")
-    raise ConfigError("strategy", f"unknown strategy {strategy!r}", near_miss(strategy, ("spatial", "inward_outward")))
+    raise ConfigError("strategy", f"unknown strategy {strategy!r}", near_miss(strategy, STRATEGIES))
 
 
 def _edges(pairs, num_joints):
@@ -223,13 +226,17 @@ def _normalise(matrix):
     return matrix / np.maximum(matrix.sum(axis=0, keepdims=True), 1)
 
 
-def _distance_partition(layout):
+def _partition(layout, strategy):
     bones = _edges(layout.bones, layout.num_joints)
     neighbours = _normalise(np.clip(bones + bones.T + np.eye(layout.num_joints), 0, 1))
+    own = np.eye(layout.num_joints, dtype=bool)
+    if strategy == "uniform":
+        return neighbours[None].astype("float32")
+    if strategy == "distance":
+        return np.stack([neighbours * own, neighbours * ~own]).astype("float32")
     # st-gcn's code measures distance only up to one bone: joints two or more bones away from the centre
     # count as equally far, which is not what the paper draws but what every published checkpoint has.
     hops = np.minimum(layout.hops_to(layout.center), 2)
     target, source = hops[:, None], hops[None, :]
-    own = np.eye(layout.num_joints, dtype=bool)
     return np.stack([neighbours * own, neighbours * (~own & (target >= source)),
                      neighbours * (target < source)]).astype("float32")

@@ -20,6 +20,12 @@ SMALL = {
                        ["MODEL.backbone.base_channels=12", "MODEL.backbone.num_stages=5", "MODEL.head.in_channels=24",
                         f"PIPELINE.test.transform.2.UniformSampleFrames.clip_len={FRAMES}",
                         "PIPELINE.test.transform.2.UniformSampleFrames.num_clips=2"]),
+    "stgcn": ("stgcn/stgcn_utkinect.yaml", [f"PIPELINE.test.transform.1.UniformSampleFrames.clip_len={FRAMES}"]),
+    "posec3d": ("posec3d/posec3d_hmdb51.yaml",
+                ["MODEL.backbone.base_channels=8", "MODEL.backbone.stage_blocks=[1,1,1]", "MODEL.head.in_channels=128",
+                 "PIPELINE.test.decode_sampler.clip_len=8", "PIPELINE.test.decode_sampler.num_clips=2",
+                 "PIPELINE.test.transform.2.Resize.scale=[-1,16]",
+                 "PIPELINE.test.transform.3.CenterCrop_V2.crop_size=16"]),
     "distilled": ("ctrgcn/ctrgcn_lite_utkinect_dml.yaml",
                   [f"MODEL.models.{i}.{name}.{key}=16" for i, name in enumerate(("Teacher", "Student"))
                    for key in ("backbone.base_channel", "head.in_channels")] +

@@ -23,6 +23,16 @@ MODELS = {
         "framework": "RecognizerGCN", "head": HEADS["STGCNPlusPlus"],
         "backbone": {"name": "STGCNPlusPlus", "gcn_adaptive": "init", "gcn_with_res": True, "tcn_type": "mstcn",
                      "layout": "coco_keypoint", "strategy": "spatial"}},
+    "stgcn_ntu": {"framework": "RecognizerGCN", "head": {"name": "STGCNHead", "num_classes": 60},
+                  "backbone": {"name": "STGCN", "in_channels": 3, "dropout": 0.5, "layout": "ntu-rgb+d"}},
+    "stgcn_kinetics": {"framework": "RecognizerGCN", "head": {"name": "STGCNHead", "num_classes": 400},
+                       "backbone": {"name": "STGCN", "in_channels": 3, "dropout": 0.5, "layout": "openpose"}},
+    "posec3d_hmdb51": {
+        "framework": "Recognizer3D", "head": {"name": "I3DHead", "num_classes": 51, "in_channels": 512},
+        "backbone": {"name": "ResNet3dSlowOnly", "depth": 50, "in_channels": 17, "base_channels": 32,
+                     "conv1_kernel": [1, 7, 7], "num_stages": 3, "out_indices": [2], "stage_blocks": [3, 4, 6],
+                     "conv1_stride_s": 1, "pool1_stride_s": 1, "inflate": [0, 1, 1], "with_pool2": False,
+                     "spatial_strides": [2, 2, 2], "temporal_strides": [1, 1, 2], "dilations": [1, 1, 1]}},
 }
 
 
@@ -55,10 +65,14 @@ def network_input(shape, seed=0):
 
 
 def fill(model, names=None, seed=0):
-    """Fill a paddle model's state dict (or only ``names``) and put it into evaluation mode; returns the model."""
+    """Fill a paddle model's state dict (or only ``names``) and put it into evaluation mode; returns the model.
+
+    ``backbone.A`` is a fixed graph and keeps its value.
+    """
     state = {name: value.numpy() for name, value in model.state_dict().items()}
     for name in state if names is None else names:
-        state[name] = entry(name, state[name].shape, seed, state[name])
+        if name != "backbone.A":
+            state[name] = entry(name, state[name].shape, seed, state[name])
     model.set_state_dict(state)
     model.eval()
     return model

@@ -29,7 +29,7 @@ def answers(folder, array):
 
 
 @pytest.mark.parametrize("kind", ["ordinary", "minimal"])
-@pytest.mark.parametrize("name", ["ctrgcn", "stgcn_plusplus"])
+@pytest.mark.parametrize("name", ["ctrgcn", "stgcn_plusplus", "stgcn", "posec3d"])
 def test_the_files_answer_like_the_dynamic_graph_at_any_batch_size(tmp_path, name, kind):
     config = small_config(name)
     model = filled(config)
@@ -79,8 +79,9 @@ def test_the_minimal_ctrgcn_lite_is_under_4_6_megabytes(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["ordinary", "minimal"])
-def test_paddle_2s_form(tmp_path, kind):
-    config = small_config("ctrgcn")
+@pytest.mark.parametrize("name", ["ctrgcn", "stgcn", "posec3d"])
+def test_paddle_2s_form(tmp_path, name, kind):
+    config = small_config(name)
     folder = export_model(config, filled(config), tmp_path, "inference", kind, "pdmodel")
     assert content(tmp_path) == FILES - {"inference.json"} | {"inference.pdmodel"}
     array = np.random.default_rng(5).normal(0, 0.4, (2, *folder.sample_shape)).astype("float32")

@@ -4,8 +4,12 @@ import json
 import numpy as np
 import paddle
 import pytest
+from deploy_cases import dynamic
 from golden_fill import MODELS, fill, golden, network_input
 
+from paddlevideo_skel.config import Config
+from paddlevideo_skel.deploy.export import KINDS, export_model
+from paddlevideo_skel.deploy.runtimes import Options, open_runtime
 from paddlevideo_skel.errors import ConfigError
 from paddlevideo_skel.models import build_model, check_model
 from paddlevideo_skel.models.layers import BACKBONES
@@ -19,8 +23,22 @@ SMALL = {
                    "head": {"name": "CTRGCNHead", "num_classes": 3, "in_channels": 16}},
     "STGCNPlusPlus": {"backbone": {"name": "STGCNPlusPlus", "layout": TRIANGLE, "base_channels": 12},
                       "head": {"name": "STGCNPlusPlusHead", "num_classes": 3, "in_channels": 48}},
+    "STGCN": {"backbone": {"name": "STGCN", "layout": TRIANGLE, "in_channels": 3},
+              "head": {"name": "STGCNHead", "num_classes": 3}},
+    "ResNet3dSlowOnly": {"framework": "Recognizer3D",
+                         "backbone": {"name": "ResNet3dSlowOnly", "in_channels": 5, "base_channels": 8,
+                                      "stage_blocks": [1, 2, 1], "layout": TRIANGLE},
+                         "head": {"name": "I3DHead", "num_classes": 3, "in_channels": 128, "drop_ratio": 0}},
 }
-SHAPES = {"CTRGCN": (3, 16, 5, 1), "CTRGCNLite": (2, 16, 5, 3), "STGCNPlusPlus": (1, 2, 16, 5, 3)}
+SHAPES = {"CTRGCN": (3, 16, 5, 1), "CTRGCNLite": (2, 16, 5, 3), "STGCNPlusPlus": (1, 2, 16, 5, 3),
+          "STGCN": (3, 16, 5, 2), "ResNet3dSlowOnly": (5, 8, 16, 16)}
+PIPELINES = {
+    "CTRGCN": ["Iden"], "CTRGCNLite": [{"FormatPersons": {"num_person": 3}}], "STGCN": ["Iden"],
+    "STGCNPlusPlus": ["PoseDecode", {"FormatGCNInput": {"num_person": 2}}],
+    "ResNet3dSlowOnly": [{"UniformSampleFrames": {"clip_len": 8, "test_mode": True, "num_clips": 2}}, "PoseDecode",
+                         {"Resize": {"scale": [16, 16], "keep_ratio": False}},
+                         "GeneratePoseTarget", {"FormatShape": {"input_format": "NCTHW"}}],
+}
 
 
 def small(name, **changes):
@@ -67,6 +85,26 @@ def test_batches_of_any_size_answer_alike(name):
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", SMALL)
+def test_every_copy_answers_alike(name, kind, tmp_path):
+    """Dynamic graph, export and ONNX, on a skeleton of one's own, at two batch sizes."""
+    pytest.importorskip("paddle2onnx")
+    steps = [step if isinstance(step, dict) else {step: None} for step in PIPELINES[name]]
+    config = Config({"model_name": name, "PIPELINE": {"test": {"transform": steps}},
+                     "INFERENCE": {"window_size": 16, "person_nums": 2}})
+    model = fill(small(name))
+    folder = export_model(config, model, tmp_path, "copy", kind, to_onnx=True)
+    assert folder.contract["layout"]["name"] == "triangle"
+    x = np.random.default_rng(3).normal(0, 0.5, (4, *folder.sample_shape)).astype("float32")
+    right = dynamic(model, x)
+    for runtime in ("paddle", "onnxruntime"):
+        opened = open_runtime(folder, runtime, Options())
+        for batch in (1, 4):
+            found = opened.run(x[:batch])
+            assert np.abs(found - right[:batch]).max() < 1e-5 * np.abs(right).max(), (runtime, batch)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_the_gradient_reaches_every_parameter(name):
     model = small(name)
@@ -76,7 +114,7 @@ def test_the_gradient_reaches_every_parameter(name):
             parameter.set_value(np.full(parameter.shape, 0.5, "float32"))
     paddle.nn.functional.cross_entropy(model(sample(name, 4)), paddle.to_tensor([0, 1, 2, 0])).backward()
     learning = [(key, p) for key, p in model.named_parameters() if not p.stop_gradient]
-    assert len(learning) > 300
+    assert len(learning) > 40
     for key, parameter in learning:
         assert parameter.grad is not None, key
         assert np.isfinite(parameter.grad.numpy()).all(), key

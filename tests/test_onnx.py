@@ -36,7 +36,8 @@ def content(path):
 
 @pytest.mark.parametrize("name, kind, form", [
     ("ctrgcn", "ordinary", "json"), ("ctrgcn", "minimal", "pdmodel"), ("stgcn_plusplus", "minimal", "json"),
-    ("stgcn_plusplus", "ordinary", "json")])
+    ("stgcn_plusplus", "ordinary", "json"), ("stgcn", "ordinary", "json"), ("stgcn", "minimal", "json"),
+    ("posec3d", "ordinary", "json"), ("posec3d", "minimal", "json"), ("posec3d", "minimal", "pdmodel")])
 def test_onnx_runtime_answers_like_the_dynamic_graph_at_any_batch_size(tmp_path, name, kind, form):
     config = small_config(name)
     folder = export_model(config, filled(config), tmp_path, "inference", kind, form, to_onnx=True)

@@ -18,9 +18,11 @@ SPLITS = ("train", "valid", "test")
 @pytest.mark.parametrize("path", CONFIGS)
 def test_a_packaged_config_is_whole(path):
     config = load_config(ROOT / path)
-    check_recipe(config, SPLITS)
+    splits = [split for split in SPLITS if split in config["DATASET"]]
+    assert splits == [split for split in SPLITS if split in config["PIPELINE"]] and {"train", "test"} <= set(splits)
+    check_recipe(config, splits)
     model = main_model(build_recognizer(config))
-    shapes = [input_shape(config, model, split) for split in SPLITS]
+    shapes = [input_shape(config, model, split) for split in splits]
     assert all(model.backbone.takes(shape) for shape in shapes)
     check_optimizer(config["OPTIMIZER"], config.where("OPTIMIZER"))
     schedule, _ = build_schedule(config["OPTIMIZER"]["learning_rate"], 10, config.where("OPTIMIZER.learning_rate"))

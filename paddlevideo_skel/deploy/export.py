@@ -1,5 +1,6 @@
 """Export: graph, weights, contract and self-check in one folder, which is there only if its answers are right."""
 import logging
+import math
 import os
 import tempfile
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from ..checkpoints import fit_main, load_weights
 from ..errors import ConfigError, ExportError, OutputError, SelfCheckError
 from ..recipe import build_pipeline, build_recognizer, class_names, input_shape
 from . import onnx
-from .folder import CONTRACT, FORMAT, GRAPHS, ONNX, PARAMS, SELFCHECK, ExportFolder, SelfCheck, write_contract
+from .folder import CONTRACT, FORMAT, GRAPHS, ONNX, PARAMS, SELFCHECK, ExportFolder, SelfCheck, is_large, write_contract
 from .graph import INPUT, save_graph, save_old_graph
 from .minimal import minimal
 from .paddle_runtime import PaddleRuntime
@@ -25,11 +26,11 @@ logger = logging.getLogger(__name__)
 KINDS = ("ordinary", "minimal")
 FORMATS = ("json", "pdmodel")
 SEED = 20
-OTHER_BATCH = 3
 MANY_NUMBERS = 50_000  # a self-check of large samples holds one of them, otherwise two
 
 
-def export(config, weights, output, name=None, kind="ordinary", form="json", to_onnx=False, opset=onnx.OPSET):
+def export(config, weights, output, name=None, kind="ordinary", form="json", to_onnx=False, opset=onnx.OPSET,
+           beside=None):
     """Export a config's model with a checkpoint.
 
     Args:
@@ -37,6 +38,7 @@ def export(config, weights, output, name=None, kind="ordinary", form="json", to_
         weights: checkpoint, in any of the forms of ``checkpoints``.
         output: folder. name: the files' name; None: the config's ``model_name``.
         kind: ``ordinary`` or ``minimal``. form: ``json`` or ``pdmodel``. to_onnx: convert too, with ``opset``.
+        beside: further files for the folder, a dict name → text.
 
     Returns:
         the ``ExportFolder``.
@@ -49,6 +51,8 @@ def export(config, weights, output, name=None, kind="ordinary", form="json", to_
     if Path(name).name != name or name in ("", ".", ".."):
         raise ConfigError("--save_name", f"{name!r} is no plain file name")
     with staging(output, name) as stage:
+        for file, text in (beside or {}).items():
+            (stage.temporary / file).write_text(text, encoding="utf-8")
         model = fit_main(build_recognizer(config), load_weights(weights), weights)
         return _export(config, model, stage, kind, form, to_onnx, opset)
 
@@ -88,16 +92,26 @@ def _export(config, model, stage, kind, form, to_onnx, opset):
 
 
 def make_selfcheck(model, shape):
-    """A seeded input, normal with deviation 0.5 in steps of 1/64 (which compresses well), and its logits."""
-    samples = 1 if np.prod(shape) > MANY_NUMBERS else 2
-    array = np.random.default_rng(SEED).normal(0, 0.5, (samples, *shape))
-    array = (np.round(array * 64) / 64).astype("float32")
+    """A seeded input, normal with deviation 0.5 in steps of 1/64 (which compresses well), and its logits.
+
+    Of a large sample one frame is drawn, and another strength of it for each frame of each clip.
+    """
+    rng = np.random.default_rng(SEED)
+    stored = (1 if np.prod(shape) > MANY_NUMBERS else 2, *shape)
+    scale = None
+    if is_large(shape):
+        # In every form of input the frames are the last axis but two; clips, where there are any, the last but four.
+        stored = tuple(1 if axis in (len(shape) - 2, len(shape) - 4) else n for axis, n in enumerate(stored))
+        axes = [n if one == 1 else 1 for n, one in zip((1, *shape), stored)]
+        strength = rng.permutation(math.prod(axes)) / math.prod(axes)
+        scale = (0.25 + 1.5 * strength).reshape(axes).astype("float32")
+    stored = (np.round(rng.normal(0, 0.5, stored) * 64) / 64).astype("float32")
     with paddle.no_grad():
-        logits = model(paddle.to_tensor(array)).numpy()
+        logits = model(paddle.to_tensor(stored if scale is None else stored * scale)).numpy()
     if not np.isfinite(logits).all() or not logits.any():
         raise ExportError("the model", "answers a random input with NaN, infinity or zeros only",
                           "Is the checkpoint of a finished training?")
-    return SelfCheck(array, logits)
+    return SelfCheck(stored, logits, scale=scale)
 
 
 def make_contract(config, model, saved, shape, kind, name):
@@ -134,8 +148,9 @@ def verify(stem):
         ExportError: with the measured error.
     """
     try:
-        runtime = PaddleRuntime(ExportFolder(stem), Options(use_gpu=False, use_npu=False))
-        runtime.check(OTHER_BATCH)
+        export = ExportFolder(stem)
+        runtime = PaddleRuntime(export, Options(use_gpu=False, use_npu=False))
+        runtime.check(export.other_batch)
     except SelfCheckError as error:
         raise ExportError(Path(stem).name, f"the exported files were refused: {error.problem}",
                           "Nothing was kept. Try the ordinary export, or report this") from error

@@ -1,5 +1,6 @@
 """The export folder: its files, its contract, its self-check. Neither paddle nor onnxruntime is needed here."""
 import json
+import math
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from ..errors import ExportError, OutputError
 
 FORMAT = 1
 TOLERANCE = 1e-4
+LARGE = 1_000_000  # numbers; a clip of heatmaps has 2.6 million of them
 CONTRACT, SELFCHECK, PARAMS, ONNX = ".contract.json", ".selfcheck.npz", ".pdiparams", ".onnx"
 GRAPHS = (".json", ".pdmodel")
 AGAIN = "Export the model again with tools/export_model.py or tools/minimal_export_model.py"
@@ -18,18 +20,38 @@ AGAIN = "Export the model again with tools/export_model.py or tools/minimal_expo
 
 @dataclass
 class SelfCheck:
-    """An input ``(n, …)`` float32 and the dynamic graph's logits ``(n, classes)`` for it."""
-    array: np.ndarray
+    """An input ``(n, …)`` float32 and the dynamic graph's logits ``(n, classes)`` for it.
+
+    A large input is the product of two small arrays, ``stored`` and ``scale``, which are broadcast to its shape.
+    """
+    stored: np.ndarray
     logits: np.ndarray
     tolerance: float = TOLERANCE
+    scale: np.ndarray = None
+
+    @property
+    def shape(self):
+        """The input's shape. Raises a ``ValueError`` where the two arrays do not fit."""
+        return self.stored.shape if self.scale is None else np.broadcast_shapes(self.stored.shape, self.scale.shape)
+
+    @property
+    def array(self):
+        """The input; made anew at each call, for it may be large."""
+        return self.stored if self.scale is None else self.stored * self.scale
 
     def repeated(self, batch):
         """Input and logits of a whole batch: the samples over and over."""
-        rows = np.arange(batch) % len(self.array)
+        rows = np.arange(batch) % len(self.logits)
         return self.array[rows], self.logits[rows]
 
     def save(self, path):
-        np.savez_compressed(path, input=self.array, logits=self.logits)
+        scale = {} if self.scale is None else {"scale": self.scale}
+        np.savez_compressed(path, input=self.stored, logits=self.logits, **scale)
+
+
+def is_large(shape):
+    """Whether samples of this shape are too large to be kept whole, or several at once without need."""
+    return math.prod(shape) > LARGE
 
 
 def relative_error(found, right):
@@ -84,6 +106,11 @@ class ExportFolder:
     def num_classes(self):
         return self.contract["output"]["num_classes"]
 
+    @property
+    def other_batch(self):
+        """The batch size, besides 1, at which files are examined before anybody may use them."""
+        return 2 if is_large(self.sample_shape) else 3
+
     def selfcheck(self):
         """The self-check, checked for shapes and numbers.
 
@@ -95,16 +122,18 @@ class ExportFolder:
             raise ExportError(path, "the export's self-check is missing", AGAIN)
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
-                array, logits = content["input"], content["logits"]
+                array, logits, scale = content["input"], content["logits"], content.get("scale")
+            selfcheck = SelfCheck(array, logits, self.contract["selfcheck"]["tolerance"], scale)
+            shape = selfcheck.shape
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ExportError(path, f"the self-check is damaged ({type(error).__name__}: {error})", AGAIN) from error
-        fits = (array.dtype == logits.dtype == np.float32 and len(array) == len(logits) > 0
-                and array.shape[1:] == self.sample_shape and logits.shape[1:] == (self.num_classes,)
-                and np.isfinite(array).all() and np.isfinite(logits).all() and logits.any())
+        arrays = [array, logits] if scale is None else [array, logits, scale]
+        fits = (shape == (len(logits), *self.sample_shape) and logits.shape[1:] == (self.num_classes,) and logits.any()
+                and all(a.dtype == np.float32 and np.isfinite(a).all() for a in arrays))
         if not fits:
-            raise ExportError(path, f"holds an input {array.shape} and logits {logits.shape}, the contract says "
+            raise ExportError(path, f"holds an input {shape} and logits {logits.shape}, the contract says "
                               f"{self.sample_shape} and {self.num_classes} classes, all finite", AGAIN)
-        return SelfCheck(array, logits, self.contract["selfcheck"]["tolerance"])
+        return selfcheck
 
 
 def read_contract(stem):

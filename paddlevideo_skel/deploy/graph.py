@@ -73,7 +73,7 @@ def build_child_model(job):
 
 
 def append_operators():
-    """Teach paddle the operators that Paddle 3 no longer adds to an old graph: ``tanh`` and ``matmul``."""
+    """Teach paddle the operators that Paddle 3 no longer adds to an old graph: ``tanh``, ``matmul``, ``logsumexp``."""
     from paddle.base.layer_helper import LayerHelper
 
     def append(kind, inputs, **attributes):
@@ -85,6 +85,7 @@ def append_operators():
     paddle.tanh = lambda x: append("tanh", {"X": x})
     paddle.matmul = lambda x, y, transpose_x=False, transpose_y=False: append(
         "matmul_v2", {"X": x, "Y": y}, trans_x=transpose_x, trans_y=transpose_y)
+    paddle.logsumexp = lambda x, axis, keepdim=False: append("logsumexp", {"X": x}, axis=[axis], keepdim=keepdim)
 
 
 def child(path):

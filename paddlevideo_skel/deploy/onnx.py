@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 OPSET = 13
 OPSETS = range(7, 21)
 TIME_LIMIT = 600  # seconds
-OTHER_BATCH = 3
 LOG_LINES = 4
 # The current folder is taken off the path: tools/ has a script called paddle2onnx.py too.
 CHILD = """import sys
@@ -87,7 +86,7 @@ def convert_in_place(folder, opset=OPSET):
     check_model(path, opset)
     try:
         runtime = open_runtime(folder, "onnxruntime", Options(use_gpu=False, use_npu=False))
-        runtime.check(OTHER_BATCH)
+        runtime.check(folder.other_batch)
     except SelfCheckError as error:
         raise ExportError(path.name, f"paddle2onnx converted the model wrongly at opset {opset}: {error.problem}",
                           "Nothing was kept. Try another --opset") from error

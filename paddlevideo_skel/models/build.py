@@ -40,7 +40,7 @@ def build_model(section, where="MODEL"):
     models = {}
     for name, spec, at in singles:
         backbone, head = (registry.build_spec(spec[part], f"{at}.{part}") for part, registry in PARTS)
-        framework = section["framework"] if name is None else "RecognizerGCN"
+        framework = section["framework"] if name is None else backbone.recognizer
         models[name] = RECOGNIZERS.build(framework, {}, at, backbone=backbone, head=head)
     if section["framework"] != DISTILLATION:
         return models[None]

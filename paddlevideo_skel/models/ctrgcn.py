@@ -4,7 +4,7 @@ from paddle import nn
 from paddle.nn.initializer import Assign, Constant, Normal
 
 from ..skeleton import adjacency, get_layout
-from .layers import BACKBONES, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch
+from .layers import BACKBONES, JointsBackbone, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch
 
 DILATIONS = (1, 2)
 KERNEL = 5
@@ -61,8 +61,9 @@ class GraphConv(nn.Layer):
 class MultiScaleTemporalConv(nn.Layer):
     """Four branches over time — two dilations, a maximum, a point — joined: ``(N, C, T/stride, V)``."""
 
-    def __init__(self, channels, stride=1):
+    def __init__(self, channels, stride=1, act=False):
         super().__init__()
+        self.act = act
         width, rest = divmod(channels, len(DILATIONS) + 2)
         if rest:
             raise ValueError(f"{channels} channels cannot be divided among {len(DILATIONS) + 2} branches")
@@ -76,16 +77,17 @@ class MultiScaleTemporalConv(nn.Layer):
              nn.Sequential(conv1x1(channels, width, stride), nn.BatchNorm2D(width))])
 
     def forward(self, x):
-        return paddle.concat([branch(x) for branch in self.branches], axis=1)
+        y = paddle.concat([branch(x) for branch in self.branches], axis=1)
+        return nn.functional.relu(y) if self.act else y
 
 
 class Unit(ResidualUnit):
     """Graph convolution, temporal block, residual."""
 
-    def __init__(self, in_channels, out_channels, A, stride=1, residual=True, adaptive=True):
+    def __init__(self, in_channels, out_channels, A, stride=1, residual=True, adaptive=True, tcn_act=False):
         super().__init__()
         self.gcn1 = GraphConv(in_channels, out_channels, A, adaptive)
-        self.tcn1 = MultiScaleTemporalConv(out_channels, stride)
+        self.tcn1 = MultiScaleTemporalConv(out_channels, stride, tcn_act)
         self.add_residual(in_channels, out_channels, stride, residual)
 
     def body(self, x):
@@ -93,7 +95,7 @@ class Unit(ResidualUnit):
 
 
 @BACKBONES.register
-class CTRGCN(nn.Layer):
+class CTRGCN(JointsBackbone):
     """CTR-GCN backbone: ``(N, C, T, V, M) → (N, M, C', T/4, V)``.
 
     Args:
@@ -102,13 +104,13 @@ class CTRGCN(nn.Layer):
         graph_args: ``labeling_mode: spatial``, the only one that CTR-GCN publishes.
         in_channels: 3 for x, y, z; 2 for x, y.
         adaptive: learn the shared topology, starting from the skeleton's.
+        tcn_act: a ReLU after the temporal block, before the residual, as pyskl's and mmaction2's CTR-GCN have it.
     """
 
     num_units = 10
-    sequence_axes = (4,)  # of the input: persons, whose features are averaged
 
     def __init__(self, num_point=None, num_person=2, base_channel=64, graph="ntu_rgb_d", graph_args=None,
-                 in_channels=3, adaptive=True):
+                 in_channels=3, adaptive=True, tcn_act=False):
         super().__init__()
         mode = (graph_args or {}).get("labeling_mode", "spatial")
         if mode != "spatial" or set(graph_args or ()) - {"labeling_mode"}:
@@ -117,14 +119,14 @@ class CTRGCN(nn.Layer):
         if num_point not in (None, self.layout.num_joints):
             raise ValueError(f"num_point is {num_point}, but the layout {self.layout.name} has "
                              f"{self.layout.num_joints} joints")
-        self.in_channels, self.num_person = in_channels, num_person
+        self.in_channels, self.num_person, self.tcn_act = in_channels, num_person, tcn_act
         A = adjacency(self.layout, "inward_outward")
         self.data_bn = nn.BatchNorm1D(num_person * in_channels * self.layout.num_joints)
         source = in_channels
         for unit in range(1, self.num_units + 1):
             target = base_channel * (1 if unit < 5 else 2 if unit < 8 else 4)
             stride = 2 if unit in (5, 8) else 1
-            setattr(self, f"l{unit}", Unit(source, target, A, stride, residual=unit > 1, adaptive=adaptive))
+            setattr(self, f"l{unit}", Unit(source, target, A, stride, unit > 1, adaptive, tcn_act))
             source = target
         self.out_channels = source
         self.init_weights()
@@ -141,17 +143,6 @@ class CTRGCN(nn.Layer):
                     if isinstance(bn, nn.BatchNorm2D):
                         Normal(1.0, 0.02)(bn.weight)
 
-    @property
-    def expects(self):
-        """The shape of one sample in words."""
-        return (f"({self.in_channels} channels, frames, {self.layout.num_joints} joints, {self.num_person} "
-                f"person{'s' if self.num_person > 1 else ''})")
-
-    def takes(self, shape):
-        """Whether one sample of ``shape`` fits."""
-        channels, _, joints, persons = shape if len(shape) == 4 else (0,) * 4
-        return (channels, joints, persons) == (self.in_channels, self.layout.num_joints, self.num_person)
-
     def forward(self, x):
         x = persons_to_batch(x.transpose([0, 4, 3, 1, 2]), self.data_bn, per_person=False)
         for unit in range(1, self.num_units + 1):
@@ -164,6 +155,6 @@ class CTRGCNLite(CTRGCN):
     """CTR-GCN without its tenth unit, and without the ninth too with ``remove_l9``."""
 
     def __init__(self, num_point=None, num_person=2, base_channel=64, graph="ntu_rgb_d", graph_args=None,
-                 in_channels=3, adaptive=True, remove_l9=False):
+                 in_channels=3, adaptive=True, remove_l9=False, tcn_act=False):
         self.num_units = 8 if remove_l9 else 9
-        super().__init__(num_point, num_person, base_channel, graph, graph_args, in_channels, adaptive)
+        super().__init__(num_point, num_person, base_channel, graph, graph_args, in_channels, adaptive, tcn_act)

@@ -1,4 +1,7 @@
 """Layers that several model families share, and the registries of backbones, heads and recognizers."""
+import math
+
+import paddle
 from paddle import nn
 from paddle.nn.initializer import Constant, KaimingNormal
 
@@ -29,13 +32,12 @@ def conv1x1(in_channels, out_channels, stride=1):
 def init_conv_bn(layer):
     """He initialisation (fan out) of every convolution in ``layer``, biases 0, BatchNorm 1 and 0."""
     for sub in layer.sublayers(include_self=True):
-        if isinstance(sub, nn.Conv2D):
+        if isinstance(sub, (nn.Conv2D, nn.Conv3D)):
             out_channels, _, *kernel = sub.weight.shape
-            fan = out_channels * kernel[0] * kernel[1]
-            KaimingNormal(fan_in=fan)(sub.weight)
+            KaimingNormal(fan_in=out_channels * math.prod(kernel))(sub.weight)
             if sub.bias is not None:
                 Constant(0.0)(sub.bias)
-        elif isinstance(sub, (nn.BatchNorm1D, nn.BatchNorm2D)):
+        elif isinstance(sub, (nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D)):
             Constant(1.0)(sub.weight)
             Constant(0.0)(sub.bias)
 
@@ -58,6 +60,47 @@ class TemporalConv(nn.Layer):
         return x if self.bn is None else self.bn(x)
 
 
+def send_along(x, A):
+    """Send each of K parts of the channels along its own graph, and add them up: ``(N, K·C, T, V) → (N, C, T, V)``.
+
+    Args:
+        A: the stack ``(K, V, V)``; features are multiplied with it from the right.
+    """
+    channels, frames, joints = x.shape[1:]
+    # Flat, for an exported graph's sake: oneDNN's matrix product in Paddle 3.3 misreads the blocked layout of a
+    # convolution's result, and a reshape brings that back to the plain one.
+    parts = x.reshape([-1, channels * frames, joints]).split(A.shape[0], axis=1)
+    # Each subset's product apart: Paddle's gradient of one product broadcast over the subsets fails on some shapes.
+    first, *others = (paddle.matmul(part, graph) for part, graph in zip(parts, A))
+    return sum(others, start=first).reshape([-1, channels // A.shape[0], frames, joints])
+
+
+class JointsBackbone(nn.Layer):
+    """A backbone of ``(N, C, T, V, M)``; subclasses set ``in_channels``, ``layout`` and ``out_channels``.
+
+    Attributes:
+        recognizer: the framework that it belongs into.
+        num_person: persons M of a sample; None: any number.
+        sequence_axes: of the input, whose features are averaged: persons.
+    """
+
+    recognizer = "RecognizerGCN"
+    num_person = None
+    sequence_axes = (4,)
+
+    @property
+    def expects(self):
+        """The shape of one sample in words."""
+        persons = "persons" if self.num_person is None else f"{self.num_person} person{'s' * (self.num_person > 1)}"
+        return f"({self.in_channels} channels, frames, {self.layout.num_joints} joints, {persons})"
+
+    def takes(self, shape):
+        """Whether one sample of ``shape`` fits."""
+        channels, _, joints, persons = shape if len(shape) == 4 else (0,) * 4
+        return (channels, joints) == (self.in_channels, self.layout.num_joints) and (
+            self.num_person in (None, persons))
+
+
 class ResidualUnit(nn.Layer):
     """``relu(body(x) + residual(x))``; subclasses give ``body``, and end their ``__init__`` with ``add_residual``."""
 
@@ -66,10 +109,14 @@ class ResidualUnit(nn.Layer):
         self.identity = residual and in_channels == out_channels and stride == 1
         self.residual = None
         if residual and not self.identity:
-            self.residual = TemporalConv(in_channels, out_channels, 1, stride)
+            self.residual = self.projection(in_channels, out_channels, stride)
 
-    def forward(self, x):
-        y = self.body(x)
+    def projection(self, in_channels, out_channels, stride):
+        """The residual where channels or frames change: a convolution and its BatchNorm."""
+        return TemporalConv(in_channels, out_channels, 1, stride)
+
+    def forward(self, x, *graph):
+        y = self.body(x, *graph)
         if self.identity:
             y = y + x
         elif self.residual is not None:

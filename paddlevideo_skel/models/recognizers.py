@@ -1,28 +1,63 @@
 """Recognizers: a backbone and a head; or several of them that learn together."""
+import math
+
+import paddle
 from paddle import nn
 
 from ..errors import ConfigError
 from .layers import RECOGNIZERS
 
 
-@RECOGNIZERS.register
-class RecognizerGCN(nn.Layer):
-    """Backbone and head: ``(N, …) → (N, num_classes)``; logits of several clips are averaged.
+class Recognizer(nn.Layer):
+    """Backbone and head: ``(N, …) → (N, num_classes)``; subclasses give ``average(logits)``.
 
-    As in pyskl and PaddleVideo, a backbone that takes clips gives one row of logits for each, and their mean is
-    the answer.
+    A backbone that takes clips gives one row of logits for each, of which ``average`` makes one.
     """
 
     def __init__(self, backbone, head):
         super().__init__()
+        for part in (backbone, head):
+            if part.recognizer != type(self).__name__:
+                raise ValueError(f"{type(part).__name__} does not belong here; set framework: {part.recognizer}")
         if backbone.out_channels != head.features:
             raise ValueError(f"the head takes {head.features} features, the backbone gives {backbone.out_channels}; "
                              f"set the head's in_channels to fit")
         self.backbone, self.head = backbone, head
 
     def forward(self, x):
-        logits = self.head(self.backbone(x))
+        return self.average(self.head(self.backbone(x)))
+
+
+@RECOGNIZERS.register
+class RecognizerGCN(Recognizer):
+    """The mean over clips is one of logits, as in pyskl and PaddleVideo."""
+
+    @staticmethod
+    def average(logits):
+        """``(N, clips, num_classes)`` or ``(N, num_classes) → (N, num_classes)``."""
         return logits.mean(axis=1) if logits.ndim == 3 else logits
+
+
+@RECOGNIZERS.register
+class Recognizer3D(Recognizer):
+    """The mean over clips is one of scores, as in PoseC3D: the softmax of the answer is the mean of their softmax.
+
+    In training too: the loss of a sample with several clips is that of its mean score.
+    """
+
+    @staticmethod
+    def average(logits):
+        """``(N, clips, num_classes)`` or ``(N, num_classes) → (N, num_classes)``; one clip's logits stay as they are.
+
+        Of several clips it is log(mean(softmax)), by way of logarithms, so that no small score becomes log(0).
+        """
+        if logits.ndim == 2:
+            return logits
+        if logits.shape[1] == 1:
+            return logits.squeeze(1)
+        # Not by log_softmax, which Paddle cuts off at -64 on CPUs, and no other runtime does.
+        scores = logits - paddle.logsumexp(logits, axis=-1, keepdim=True)
+        return paddle.logsumexp(scores, axis=1) - math.log(logits.shape[1])
 
 
 @RECOGNIZERS.register
@@ -34,7 +69,7 @@ class RecognizerDistillation(nn.Layer):
     training mode, so that its frozen teacher drifts.)
 
     Args:
-        models: dict name → ``RecognizerGCN``.
+        models: dict name → ``RecognizerGCN`` or ``Recognizer3D``.
         frozen: names of the models that do not learn.
         loss: the config's ``loss`` section, kept for the trainer.
     """
@@ -42,6 +77,7 @@ class RecognizerDistillation(nn.Layer):
     def __init__(self, models, frozen, loss):
         super().__init__()
         self.names, self.frozen, self.loss = list(models), set(frozen), loss
+        self.recognizers = {name: type(model) for name, model in models.items()}
         for name, model in models.items():
             setattr(self, name, nn.Sequential(model.backbone, model.head))
         for name in self.frozen:
@@ -65,14 +101,12 @@ class RecognizerDistillation(nn.Layer):
         return self.single(self.student_name)
 
     def single(self, name):
-        """One of the models as a ``RecognizerGCN`` over the same parameters."""
-        backbone, head = getattr(self, name)
-        return RecognizerGCN(backbone, head)
+        """One of the models as a recognizer over the same parameters."""
+        return self.recognizers[name](*getattr(self, name))
 
     def forward(self, x):
         """Logits of every model, a dict name → ``(N, num_classes)``."""
-        logits = {name: getattr(self, name)(x) for name in self.names}
-        return {name: y.mean(axis=1) if y.ndim == 3 else y for name, y in logits.items()}
+        return {name: self.recognizers[name].average(getattr(self, name)(x)) for name in self.names}
 
 
 def parse_models(section, where):

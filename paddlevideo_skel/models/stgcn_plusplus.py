@@ -8,10 +8,11 @@ from paddle import nn
 from paddle.nn.initializer import Assign
 
 from ..skeleton import adjacency, get_layout
-from .layers import BACKBONES, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch
+from .layers import BACKBONES, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch, send_along
 
 BRANCHES = ((3, 1), (3, 2), (3, 3), (3, 4), ("max", 3), "1x1")
 ADAPTIVE = (None, "init", "offset", "importance")
+KERNEL = 9
 
 
 class GraphConv(nn.Layer):
@@ -27,7 +28,7 @@ class GraphConv(nn.Layer):
         super().__init__()
         if adaptive not in ADAPTIVE:
             raise ValueError(f"gcn_adaptive is {adaptive!r}, expected one of {ADAPTIVE}")
-        self.num_subsets, self.out_channels, self.adaptive = len(A), out_channels, adaptive
+        self.out_channels, self.adaptive = out_channels, adaptive
         if adaptive == "init":
             self.A = self.create_parameter(A.shape, default_initializer=Assign(A))
         else:
@@ -35,7 +36,7 @@ class GraphConv(nn.Layer):
         if adaptive in ("offset", "importance"):
             initial = nn.initializer.Uniform(-1e-6, 1e-6) if adaptive == "offset" else nn.initializer.Constant(1.0)
             self.PA = self.create_parameter(A.shape, default_initializer=initial)
-        self.conv = conv1x1(in_channels, out_channels * self.num_subsets)
+        self.conv = conv1x1(in_channels, out_channels * len(A))
         self.bn = nn.BatchNorm2D(out_channels)
         self.with_res = with_res
         self.down = None
@@ -49,10 +50,7 @@ class GraphConv(nn.Layer):
         return self.A * self.PA if self.adaptive == "importance" else self.A
 
     def forward(self, x):
-        # Each subset's product apart: Paddle's gradient of one product broadcast over the subsets fails on some shapes.
-        parts = self.conv(x).split(self.num_subsets, axis=1)
-        first, *others = (paddle.matmul(part, A) for part, A in zip(parts, self.graph()))
-        y = self.bn(sum(others, start=first))
+        y = self.bn(send_along(self.conv(x), self.graph()))
         if self.with_res:
             y = y + (x if self.down is None else self.down(x))
         return nn.functional.relu(y)
@@ -85,13 +83,28 @@ class MultiScaleTemporalConv(nn.Layer):
         return x if self.drop is None else self.drop(x)
 
 
+class SingleScaleTemporalConv(TemporalConv):
+    """One convolution over nine frames, as ST-GCN's: ``(N, C, T/stride, V)``."""
+
+    def __init__(self, channels, stride=1, dropout=0.0):
+        super().__init__(channels, channels, KERNEL, stride)
+        self.drop = nn.Dropout(dropout) if dropout else None
+
+    def forward(self, x):
+        x = super().forward(x)
+        return x if self.drop is None else self.drop(x)
+
+
+TEMPORAL = {"mstcn": MultiScaleTemporalConv, "unit_tcn": SingleScaleTemporalConv}
+
+
 class Block(ResidualUnit):
     """Graph convolution, temporal block, residual."""
 
-    def __init__(self, in_channels, out_channels, A, stride, residual, gcn, tcn):
+    def __init__(self, in_channels, out_channels, A, stride, residual, gcn, tcn, temporal=MultiScaleTemporalConv):
         super().__init__()
         self.gcn = GraphConv(in_channels, out_channels, A, **gcn)
-        self.tcn = MultiScaleTemporalConv(out_channels, stride, **tcn)
+        self.tcn = temporal(out_channels, stride, **tcn)
         self.add_residual(in_channels, out_channels, stride, residual)
 
     def body(self, x):
@@ -107,9 +120,11 @@ class STGCNPlusPlus(nn.Layer):
         strategy: ``spatial`` as PaddleVideo has it, ``inward_outward`` as pyskl's mode ``spatial``.
         data_bn_type: ``VC`` one BatchNorm channel for a joint's coordinate, ``MVC`` for each person apart.
         inflate_stages, down_stages: stages (from 1) that double the channels and halve the frames.
-        gcn_adaptive, gcn_with_res: see ``GraphConv``. tcn_type: ``mstcn``. tcn_dropout: after each block but the first.
+        gcn_adaptive, gcn_with_res: see ``GraphConv``. tcn_dropout: after each block but the first.
+        tcn_type: ``mstcn``; or ``unit_tcn``, which with ``importance`` and no residual is ST-GCN as pyskl has it.
     """
 
+    recognizer = "RecognizerGCN"
     sequence_axes = (1, 2)  # of the input: clips and persons, whose features are averaged
 
     def __init__(self, in_channels=3, base_channels=64, data_bn_type="VC", ch_ratio=2, num_person=2, num_stages=10,
@@ -118,12 +133,13 @@ class STGCNPlusPlus(nn.Layer):
         super().__init__()
         if data_bn_type not in ("VC", "MVC", None):
             raise ValueError(f"data_bn_type is {data_bn_type!r}, expected 'VC', 'MVC' or null")
-        if tcn_type != "mstcn":
-            raise ValueError(f"tcn_type is {tcn_type!r}, only 'mstcn' exists")
+        if tcn_type not in TEMPORAL:
+            raise ValueError(f"tcn_type is {tcn_type!r}, expected {' or '.join(map(repr, TEMPORAL))}")
         if pretrained:
             raise ValueError("pretrained is not read from the config; pass the checkpoint with -w")
         self.layout = get_layout(layout)
         self.in_channels, self.num_person, self.data_bn_type = in_channels, num_person, data_bn_type
+        self.gcn_adaptive = gcn_adaptive
         A = adjacency(self.layout, strategy)
         width = in_channels * self.layout.num_joints
         self.data_bn = {"VC": lambda: nn.BatchNorm1D(width), "MVC": lambda: nn.BatchNorm1D(width * num_person),
@@ -135,7 +151,8 @@ class STGCNPlusPlus(nn.Layer):
             inflations = sum(s in inflate_stages for s in range(2, stage + 1))
             target = int(base_channels * ch_ratio ** inflations + 1e-4)
             self.gcn.append(Block(source, target, A, 2 if stage > 1 and stage in down_stages else 1,
-                                  residual=stage > 1, gcn=gcn, tcn={"dropout": tcn_dropout if stage > 1 else 0.0}))
+                                  residual=stage > 1, gcn=gcn, tcn={"dropout": tcn_dropout if stage > 1 else 0.0},
+                                  temporal=TEMPORAL[tcn_type]))
             source = target
         self.out_channels = source
         init_conv_bn(self)

@@ -5,7 +5,7 @@ pointwise convolutions of one input become one, and whatever else is constant is
 device. Rewrites are registered per Layer class, a module a model family: ``REWRITES[cls](layer)`` gives the minimal
 layer.
 """
-from . import ctrgcn, recognizers, stgcn_plusplus  # noqa: F401  (they register their rewrites)
+from . import ctrgcn, posec3d, recognizers, stgcn, stgcn_plusplus  # noqa: F401  (they register their rewrites)
 from .core import REWRITES, minimal
 
 __all__ = ["REWRITES", "minimal"]

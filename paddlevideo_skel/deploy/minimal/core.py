@@ -1,5 +1,6 @@
 """What all rewrites share: their registry, folded numbers, and the layers that minimal networks are built from."""
 import numpy as np
+import paddle
 from paddle import nn
 
 from ...errors import ExportError
@@ -47,11 +48,11 @@ def unit_scale(channels):
 
 
 def folded(conv, after=None):
-    """Weight ``(O, I, kh, kw)`` and bias ``(O,)`` of a convolution, with a scale and shift after it folded in."""
+    """Weight ``(O, I, …)`` and bias ``(O,)`` of a convolution, with a scale and shift after it folded in."""
     weight = numbers(conv.weight)
     bias = np.zeros(len(weight)) if conv.bias is None else numbers(conv.bias)
     scale, shift = after or unit_scale(len(weight))
-    return weight * scale[:, None, None, None], bias * scale + shift
+    return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), bias * scale + shift
 
 
 def join(*pairs):
@@ -91,6 +92,42 @@ class Conv(Fixed):
         return y if self.bias is None else y + self.bias
 
 
+class FixedGraph(nn.Layer):
+    """A fixed graph's convolution: the products with the adjacency first, then one convolution of them all."""
+
+    def __init__(self, adjacency, conv, shift, residual):
+        super().__init__()
+        self.adjacency, self.conv, self.residual = nn.LayerList([Fixed(A=A) for A in adjacency]), conv, residual
+        self.last = Fixed(shift=shift)
+
+    def forward(self, x):
+        channels, frames, joints = x.shape[1:]
+        # Reshaped for oneDNN too: in Paddle 3.3 its matrix product misreads the blocked layout of a convolution's
+        # result, and a reshape brings that back to the plain one.
+        flat = x.reshape([-1, channels * frames, joints])
+        parts = [paddle.matmul(flat, subset.A) for subset in self.adjacency]
+        parts = paddle.concat([*parts, flat] if self.residual == "conv" else parts, axis=1)
+        y = self.conv(parts.reshape([-1, self.conv.weight.shape[1], frames, joints])) + self.last.shift
+        return nn.functional.relu(y + x if self.residual == "identity" else y)
+
+
+def fixed_graph(A, conv, bn, residual=None, down=None):
+    """``FixedGraph`` of a convolution, its products with ``A (K, V, V)`` and the BatchNorm after their sum.
+
+    Args:
+        residual: None, ``identity``, or ``conv`` with ``down``, that convolution's weight and bias.
+    """
+    scale, shift = scale_and_shift(bn)
+    weight, bias = folded(conv, (np.tile(scale, len(A)), np.zeros(len(A) * len(scale))))
+    weights = np.split(weight, len(A))
+    # A convolution's bias reaches joint v once for every joint that sends to it.
+    constant = shift[:, None] + sum(np.outer(b, a.sum(axis=0)) for b, a in zip(np.split(bias, len(A)), A))
+    if residual == "conv":
+        weights.append(down[0])
+        constant = constant + down[1][:, None]
+    return FixedGraph(A, Conv(np.concatenate(weights, axis=1)), constant[:, None], residual)
+
+
 class Block(nn.Layer):
     """Graph, time, residual: ``residual`` is a layer, or ``"identity"``, or None."""
 
@@ -127,11 +164,12 @@ class Backbone(Fixed):
 
 
 def block(unit, graph, time):
-    """``Block`` of a unit with its parts."""
+    """``Block`` of a unit with the minimal forms of its parts."""
     residual = "identity" if unit.identity else None
     if unit.residual is not None:
-        residual = Conv.of(unit.residual.conv, scale_and_shift(unit.residual.bn))
-    return Block(minimal(graph), minimal(time), residual)
+        conv, bn = unit.residual.children()
+        residual = Conv.of(conv, scale_and_shift(bn))
+    return Block(graph, time, residual)
 
 
 def data_scale(layer):

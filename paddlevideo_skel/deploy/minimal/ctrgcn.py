@@ -41,7 +41,8 @@ def ctrgcn_time(layer):
     convs = [branch[-1] for branch in branches[:-1]]
     entries = [conv.conv for conv in convs] + [branches[-1][3]]
     after = [scale_and_shift(bn) for bn in (*(conv.bn for conv in convs), branches[-1][4], point[1])]
-    return temporal_branches([*branches, point[0]], after, entries)
+    joined = temporal_branches([*branches, point[0]], after, entries)
+    return nn.Sequential(joined, nn.ReLU()) if layer.act else joined
 
 
 @rewrites(ctrgcn.GraphConv)
@@ -66,7 +67,7 @@ def ctrgcn_graph(layer):
 
 @rewrites(ctrgcn.Unit)
 def ctrgcn_unit(unit):
-    return block(unit, unit.gcn1, unit.tcn1)
+    return block(unit, minimal(unit.gcn1), minimal(unit.tcn1))
 
 
 @rewrites(ctrgcn.CTRGCN)

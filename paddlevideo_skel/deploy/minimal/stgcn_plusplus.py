@@ -1,10 +1,9 @@
 """ST-GCN++'s rewrites."""
 import numpy as np
-import paddle
 from paddle import nn
 
 from ...models import stgcn_plusplus
-from .core import Backbone, Conv, Fixed, block, data_scale, folded, minimal, numbers, rewrites, scale_and_shift
+from .core import Backbone, Conv, block, data_scale, fixed_graph, folded, minimal, numbers, rewrites, scale_and_shift
 from .temporal import temporal_branches
 
 
@@ -19,25 +18,6 @@ class Mixed(nn.Layer):
         return self.mix(nn.functional.relu(self.branches(x)))
 
 
-class FixedGraph(nn.Layer):
-    """ST-GCN++'s graph convolution: the products with the adjacency first, then one convolution of them all."""
-
-    def __init__(self, adjacency, conv, shift, residual):
-        super().__init__()
-        self.adjacency, self.conv, self.residual = nn.LayerList([Fixed(A=A) for A in adjacency]), conv, residual
-        self.last = Fixed(shift=shift)
-
-    def forward(self, x):
-        channels, frames, joints = x.shape[1:]
-        # Reshaped for oneDNN too: in Paddle 3.3 its matrix product misreads the blocked layout of a convolution's
-        # result, and a reshape brings that back to the plain one.
-        flat = x.reshape([-1, channels * frames, joints])
-        parts = [paddle.matmul(flat, subset.A) for subset in self.adjacency]
-        parts = paddle.concat([*parts, flat] if self.residual == "conv" else parts, axis=1)
-        y = self.conv(parts.reshape([-1, self.conv.weight.shape[1], frames, joints])) + self.last.shift
-        return nn.functional.relu(y + x if self.residual == "identity" else y)
-
-
 @rewrites(stgcn_plusplus.MultiScaleTemporalConv)
 def stgcn_plusplus_time(layer):
     *branches, point = layer.branches
@@ -50,27 +30,24 @@ def stgcn_plusplus_time(layer):
                  Conv.of(layer.transform[2], scale_and_shift(layer.bn)))
 
 
+@rewrites(stgcn_plusplus.SingleScaleTemporalConv)
+def stgcn_plusplus_single_time(layer):
+    return Conv.of(layer.conv, scale_and_shift(layer.bn))
+
+
 @rewrites(stgcn_plusplus.GraphConv)
 def stgcn_plusplus_graph(layer):
-    A = numbers(layer.graph())
-    scale, shift = scale_and_shift(layer.bn)
-    weight, bias = folded(layer.conv, (np.tile(scale, len(A)), np.zeros(len(A) * len(scale))))
-    weights = np.split(weight, len(A))
-    # A convolution's bias reaches joint v once for every joint that sends to it.
-    constant = shift[:, None] + sum(np.outer(b, a.sum(axis=0)) for b, a in zip(np.split(bias, len(A)), A))
-    residual = None
+    residual, down = None, None
     if layer.with_res:
         residual = "identity" if layer.down is None else "conv"
     if residual == "conv":
-        down, down_bias = folded(layer.down[0], scale_and_shift(layer.down[1]))
-        weights.append(down)
-        constant = constant + down_bias[:, None]
-    return FixedGraph(A, Conv(np.concatenate(weights, axis=1)), constant[:, None], residual)
+        down = folded(layer.down[0], scale_and_shift(layer.down[1]))
+    return fixed_graph(numbers(layer.graph()), layer.conv, layer.bn, residual, down)
 
 
 @rewrites(stgcn_plusplus.Block)
 def stgcn_plusplus_block(unit):
-    return block(unit, unit.gcn, unit.tcn)
+    return block(unit, minimal(unit.gcn), minimal(unit.tcn))
 
 
 @rewrites(stgcn_plusplus.STGCNPlusPlus)
