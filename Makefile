@@ -6,13 +6,18 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-torch lint clean
 
 demo: $(READY)
 	$(BIN)/python -m paddlevideo_skel demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# Conversions against PyTorch itself: a job of its own, as PyTorch is large.
+test-torch: $(READY)
+	$(PIP) -e '.[torch-test]'
+	$(BIN)/python -m pytest tests/torch_job
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ COMMANDS = {
     "ensemble": "fuse the results of several tests",
     "export": "export a checkpoint for inference, ordinary or minimal",
     "convert": "convert an export to ONNX",
+    "convert-weights": "convert a checkpoint of another project, with a config to match",
     "predict": "classify skeleton sequences with an export",
     "samples": "generate the sample data set",
     "demo": "train, test, export and predict on generated samples, and print one table",
@@ -47,7 +48,7 @@ def main(argv=None):
 def run_command(name, argv=None, prog=None):
     """Run one command; ``tools/*.py`` call this. Returns the exit status: 0, or 2 with one line of error."""
     use_all_cores()
-    module = importlib.import_module(f"{__name__}.{name}")
+    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
     parser = argparse.ArgumentParser(prog or f"paddlevideo-skel {name}", description=COMMANDS[name])
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)

@@ -9,6 +9,7 @@ import pickle
 import re
 import struct
 from collections import OrderedDict
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +34,19 @@ def load_pickle(path):
             long, or names anything that is not plain data (the message says what; it was not run).
     """
     path = Path(path)
+    with reading(path), open(path, "rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        if not size:
+            raise DataError(path, "is empty, expected a pickle", "Copy or download it again")
+        return PlainUnpickler(file, size, path).load()
+
+
+@contextmanager
+def reading(path):
+    """Around the reading of a pickle: whatever goes wrong becomes a ``DataError``."""
     try:
-        with open(path, "rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            if not size:
-                raise DataError(path, "is empty, expected a pickle", "Copy or download it again")
-            return _PlainUnpickler(file, size, path).load()
+        yield
     except DataError:
         raise
     except OSError as error:
@@ -95,8 +102,10 @@ class _Dtype:
         self.code, self.order = code, "="
 
 
-class _PlainUnpickler(pickle._Unpickler):
+class PlainUnpickler(pickle._Unpickler):
     """The machine, with few globals and narrowed steps. ``size``: the file's length in bytes."""
+
+    hashable = SCALARS
 
     def __init__(self, file, size, path):
         def read(count):
@@ -136,8 +145,8 @@ class _PlainUnpickler(pickle._Unpickler):
     def _keys(self, keys):
         # Hashing a deeply nested tuple would end the process.
         for key in keys:
-            plain = all(isinstance(k, SCALARS) for k in key) if type(key) is tuple else isinstance(key, SCALARS)
-            if not plain:
+            parts = key if type(key) is tuple else (key,)
+            if not all(isinstance(part, self.hashable) for part in parts):
                 raise self._refused(f"a {type(key).__name__} as a key")
 
     # What the known globals do.
