@@ -16,7 +16,7 @@ def call(*command, cwd=ROOT):
     """Run a command of this checkout apart from the tests' process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, *map(str, command)], cwd=cwd, env=environment, capture_output=True,
-                          text=True, timeout=180)
+                          text=True, timeout=900)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

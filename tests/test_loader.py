@@ -249,7 +249,7 @@ def test_no_process_is_left_however_the_program_ends(ending):
               f"epoch = loader.batches(0)\n{ENDINGS[ending]}\n")
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, start_new_session=True,
                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        process.wait(timeout=20)
+        process.wait(timeout=120)
         assert (process.returncode == 0) == (ending == "end of the program")
         deadline = time.monotonic() + 8
         while alive(process.pid) and time.monotonic() < deadline:

@@ -119,7 +119,7 @@ def test_onnx_runtime_needs_no_paddle(folder, tmp_path):
             f"status = run_command('predict', ['--model_file', {str(folder.stem.parent)!r}, '-i', {str(path)!r},"
             f" '--runtime', 'onnxruntime', '--enable_benchmark'])\n"
             f"print('loaded', [name for name in sys.modules if name.split('.')[0] == 'paddle'])\nsys.exit(status)")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "loaded []" in done.stdout and "Current video file" in done.stdout
 
@@ -166,6 +166,6 @@ def test_the_script(folder, tmp_path):
     path = write_npy(tmp_path / "a.npy")
     done = subprocess.run([sys.executable, ROOT / "tools/predict.py", "--input_file", path, "--model_file",
                            f"{folder.stem}.pdmodel", "--runtime=onnxruntime"], cwd=tmp_path, capture_output=True,
-                          text=True, timeout=120)
+                          text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert f"Current video file: {path}\n\ttop-1 class: [" in done.stdout

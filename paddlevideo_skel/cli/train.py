@@ -1,6 +1,4 @@
 """``paddlevideo-skel train`` and, with ``--test``, the whole of PaddleVideo's ``main.py``."""
-import os
-
 from ..config import load_config
 from ..errors import ConfigError
 from . import load_paddle
@@ -11,14 +9,19 @@ def add_arguments(parser):
     parser.add_argument("-o", "--override", action="append", default=[], metavar="A.B=VALUE",
                         help="override a key of the config; may be repeated")
     parser.add_argument("-w", "--weights", metavar="FILE", help="checkpoint to start from, or to test")
+    parser.add_argument("--allow-mismatch", "--allow_mismatch", action="store_true",
+                        help="with -w, to fine-tune for other classes or joints: what depends on them begins anew")
     parser.add_argument("--validate", action="store_true", help="validate while training and keep the best")
     parser.add_argument("--test", action="store_true", help="test the checkpoint given with -w")
     parser.add_argument("--out", metavar="FILE", help="with --test: write the results as JSON")
+    parser.add_argument("--format", choices=("pdparams", "safetensors"), default="pdparams",
+                        help="of the weights that training saves")
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     parser.add_argument("--amp_level", choices=("O1", "O2"), help="level of mixed precision, default O1")
     parser.add_argument("--max_iters", type=int, metavar="N", help="at most N iterations an epoch, for trials")
     parser.add_argument("--seed", type=int, help="default: the config's seed, or 1234")
-    parser.add_argument("--fleet", action="store_true", help="distributed training (one process: no difference)")
+    parser.add_argument("--fleet", action="store_true",
+                        help="accepted: started by python -m paddle.distributed.launch, training is distributed anyway")
     parser.add_argument("-p", "--profiler_options", metavar="K=V;K=V",
                         help='profile training steps, e.g. "batch_range=[10,20];sorted_key=total"')
 
@@ -28,9 +31,8 @@ def run(args):
     config = load_config(args.config, args.override)
     if args.max_iters is not None and args.max_iters < 1:
         raise ConfigError("--max_iters", f"found {args.max_iters}, expected at least 1")
-    if int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) > 1:
-        raise ConfigError("paddle.distributed.launch", "this version trains in one process",
-                          "Start main.py without the launcher")
+    if args.allow_mismatch and (args.test or not args.weights):
+        raise ConfigError("--allow-mismatch", "belongs to training from a checkpoint", "Give it with -w FILE")
     if args.test:
         from ..training.tester import test
 
@@ -46,4 +48,4 @@ def run(args):
 
     seed = args.seed if args.seed is not None else config.get("seed", 1234)
     train(config, args.weights, args.validate, (args.amp_level or "O1") if args.amp else None, args.max_iters, seed,
-          args.profiler_options)
+          args.profiler_options, args.format, args.allow_mismatch)

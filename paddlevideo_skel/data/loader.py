@@ -29,12 +29,14 @@ class Batch:
         index: the samples' numbers in the data set, ``(B,)`` int64.
         names: the samples' names, B texts.
         mix: None, or what a batch transform tells: for ``Mixup`` (labels of the other part, λ).
+        number: of the batch in its epoch; the same in all processes for the parts of one training batch.
     """
     array: np.ndarray
     label: np.ndarray
     index: np.ndarray
     names: list
     mix: tuple = None
+    number: int = 0
 
 
 def random_numbers(seed, epoch, *purpose):
@@ -109,26 +111,55 @@ class BatchLoader:
         num_workers: processes that run the pipeline; 0: this one.
         seed: whole number from 0.
         mix: batch transform (see ``mixup``), or None. Needs labels.
+        share: (rank, W): this is one of W processes that go through the data set together, and ``batch_size`` is for
+            each. With ``shuffle``, for training, every batch is a batch of W · ``batch_size`` in one process, parted:
+            all have the same number of batches, of equal sizes; a last short batch is cut to a multiple of W. Without,
+            for testing, a process has every W-th batch, whole: none is left out and none comes twice.
     """
 
-    def __init__(self, dataset, pipeline, batch_size, shuffle=False, drop_last=False, num_workers=0, seed=0, mix=None):
+    def __init__(self, dataset, pipeline, batch_size, shuffle=False, drop_last=False, num_workers=0, seed=0, mix=None,
+                 share=(0, 1)):
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(name, f"is {value!r}, expected a whole number from {least}")
         if mix is not None and dataset.labels is None:
             raise DataError(type(mix).__name__, "needs labels, the data set has none")
-        if drop_last and len(dataset) < batch_size:
-            raise DataError("batch_size", f"is {batch_size}, but there are only {len(dataset)} samples, and a short "
-                            "batch is dropped: nothing would be left", "Set a smaller batch_size")
+        rank, world = share
+        if not 0 <= rank < world:
+            raise ConfigError("share", f"is {share!r}, expected (rank, W) with 0 <= rank < W")
+        if drop_last and len(dataset) < batch_size * world:
+            each = "" if world == 1 else f" in each of {world} processes"
+            raise DataError("batch_size", f"is {batch_size}{each}, but there are only {len(dataset)} samples, and a "
+                            "short batch is dropped: nothing would be left", "Set a smaller batch_size")
+        if shuffle and len(dataset) < world:
+            raise DataError("training data", f"has only {len(dataset)} samples for {world} processes",
+                            "Start fewer processes")
         self.dataset, self.pipeline, self.batch_size = dataset, pipeline, batch_size
         self.shuffle, self.drop_last, self.num_workers = shuffle, drop_last, num_workers
-        self.seed, self.mix = seed, mix
+        self.seed, self.mix, self.share = seed, mix, share
+        self._parts = world if shuffle else 1
         self._pool = None
 
+    @property
+    def total(self):
+        """Batches an epoch of all processes; the parts of one training batch count once."""
+        full, rest = divmod(len(self.dataset), self.batch_size * self._parts)
+        return full + (not self.drop_last and rest >= self._parts)
+
     def __len__(self):
-        """Batches an epoch."""
-        samples = len(self.dataset)
-        return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
+        """Batches an epoch of this process."""
+        return len(self._numbers())
+
+    def _numbers(self):
+        rank, world = self.share
+        return range(self.total) if self._parts > 1 else range(rank, self.total, world)
+
+    def _part(self, order, number):
+        """This process's samples of batch ``number``."""
+        whole = order[number * self.batch_size * self._parts:(number + 1) * self.batch_size * self._parts]
+        size = len(whole) // self._parts
+        start = self.share[0] * size if self._parts > 1 else 0
+        return whole[start:start + size]
 
     def batches(self, epoch):
         """Iterate over the ``Batch``es of an epoch.
@@ -139,14 +170,17 @@ class BatchLoader:
         order = np.arange(len(self.dataset))
         if self.shuffle:
             order = random_numbers(self.seed, epoch, ORDER).permutation(order)
-        parts = [order[i * self.batch_size:(i + 1) * self.batch_size] for i in range(len(self))]
+        numbers = self._numbers()
+        parts = [self._part(order, number) for number in numbers]
         arrays = self._arrays_here(epoch, parts) if not self.num_workers else self._arrays_of_workers(epoch, parts)
-        for number, (index, array) in enumerate(zip(parts, arrays, strict=True)):
+        # Each process mixes with random numbers of its own; the first with those of a process alone.
+        rank = self.share[:1] if self.share[0] else ()
+        for number, index, array in zip(numbers, parts, arrays, strict=True):
             label = None if self.dataset.labels is None else self.dataset.labels[index]
             mix = None
             if self.mix is not None:
-                array, mix = self.mix(array, label, random_numbers(self.seed, epoch, MIX, number))
-            yield Batch(array, label, index, [self.dataset.names[i] for i in index], mix)
+                array, mix = self.mix(array, label, random_numbers(self.seed, epoch, MIX, number, *rank))
+            yield Batch(array, label, index, [self.dataset.names[i] for i in index], mix, number)
 
     def _arrays_here(self, epoch, parts):
         for index in parts:

@@ -2,6 +2,7 @@
 import csv
 import json
 import logging
+import time
 
 import numpy as np
 
@@ -43,33 +44,62 @@ class Mean:
         return self.total / self.weight if self.weight else 0.0
 
 
+class Throughput:
+    """Samples a second of training, without the first steps of a run, in which paddle chooses kernels and warms up.
+
+    Args:
+        skip: steps that do not count.
+    """
+
+    def __init__(self, skip):
+        self.skip, self.samples, self.seconds, self.started = skip, 0, 0.0, None
+
+    def start(self):
+        """Start the clock, at the beginning of an epoch: what comes between epochs does not count."""
+        self.started = time.perf_counter()
+
+    def step(self, samples):
+        """A step has ended that took so many samples, on all devices."""
+        now = time.perf_counter()
+        if self.skip:
+            self.skip -= 1
+        else:
+            self.samples, self.seconds = self.samples + samples, self.seconds + now - self.started
+        self.started = now
+
+    def since(self, samples=0, seconds=0.0):
+        """The samples a second since these totals were read, or None if no step counted."""
+        return (self.samples - samples) / (self.seconds - seconds) if self.samples > samples else None
+
+
 @METRICS.register
 class SkeletonMetric:
-    """Top-1 and top-5 over all samples; without labels, the predictions go to a CSV file.
+    """Top-1 and top-k over all samples; without labels, the predictions go to a CSV file.
 
     Args:
         out_file: the CSV (``sample_index,predict_category``) written when the data has no labels.
         log_interval: a line every so many batches.
+        top_k: k of the second accuracy.
     """
 
-    def __init__(self, out_file="submission.csv", log_interval=1):
-        self.out_file, self.log_interval = out_file, log_interval
-        self.scores, self.labels, self.names = [], [], []
+    def __init__(self, out_file="submission.csv", log_interval=1, top_k=5):
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+            raise ValueError(f"top_k is {top_k!r}, expected a positive whole number")
+        self.out_file, self.log_interval, self.top_k = out_file, log_interval, top_k
+        self.batches = []  # (number, softmax scores, labels or None, names)
 
     def update(self, batch_id, batches, logits, batch):
         """Take one batch's ``logits (N, K)``."""
-        self.scores.append(softmax(logits.astype("float64")))
-        if batch.label is not None:
-            self.labels.append(np.asarray(batch.label))
-        self.names.extend(batch.names)
+        self.batches.append((batch_id, softmax(logits.astype("float64")), batch.label, batch.names))
         if batch_id % self.log_interval == 0:
             logger.info("[TEST] Processing batch %d/%d ...", batch_id, batches)
 
     def accumulate(self, class_names=None):
         """Print the closing line, and return the results as a dict that JSON can hold."""
-        scores = np.concatenate(self.scores)
-        label = np.concatenate(self.labels) if self.labels else None
-        results = summarise(scores, label, self.names, class_names)
+        _, scores, label, names = zip(*sorted(self.batches, key=lambda batch: batch[0]))
+        scores = np.concatenate(scores)
+        label = None if label[0] is None else np.concatenate(label)
+        results = summarise(scores, label, [name for batch in names for name in batch], class_names)
         if label is None:
             with replacing(self.out_file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
@@ -77,7 +107,9 @@ class SkeletonMetric:
                 writer.writerows(enumerate(scores.argmax(axis=1).tolist()))
             logger.info("[TEST] finished, the data has no labels; predictions saved in %s", self.out_file)
         else:
-            logger.info("[TEST] finished, avg_acc1= %s, avg_acc5= %s", results["top1"], results["top5"])
+            results[f"top{self.top_k}"] = float(hits(scores, label, self.top_k).mean())
+            logger.info("[TEST] finished, avg_acc1= %s, avg_acc%d= %s", results["top1"], self.top_k,
+                        results[f"top{self.top_k}"])
         return results
 
 

@@ -1,9 +1,12 @@
-"""Mixed precision: bfloat16 on a CPU, float16 with loss scaling elsewhere."""
+"""Mixed precision: float16 with loss scaling on a GPU or NPU; Paddle has none on a CPU."""
 import contextlib
+import logging
 
 import paddle
 
 from ..errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 class Precision:
@@ -12,14 +15,18 @@ class Precision:
     Args:
         level: None for float32, ``O1``: chosen operators in low precision, ``O2``: almost all, weights too, with
             float32 master weights in the optimizer.
-        device: ``cpu``, ``gpu`` or ``npu``.
+        device: ``cpu``, ``gpu`` or ``npu``. On a CPU paddle ignores every level (3.3.1, its ``auto_cast`` says so):
+            the precision is float32, and a line tells it.
     """
 
     def __init__(self, level, device):
         if level not in (None, "O1", "O2"):
             raise ConfigError("--amp_level", f"found {level!r}, expected O1 or O2")
-        self.level, self.dtype = level, "bfloat16" if device == "cpu" else "float16"
-        self.scaler = paddle.amp.GradScaler(init_loss_scaling=2.0 ** 16) if level and device != "cpu" else None
+        if level and device == "cpu":
+            logger.warning("Paddle has no mixed precision on a CPU: level %s is ignored, training is in float32", level)
+            level = None
+        self.level, self.dtype = level, "float16"
+        self.scaler = paddle.amp.GradScaler(init_loss_scaling=2.0 ** 16) if level else None
 
     def __str__(self):
         return f"mixed precision {self.level}, {self.dtype}" if self.level else "float32"

@@ -10,6 +10,7 @@ from ..errors import UnavailableError
 from ..files import output_folder
 from ..recipe import build_recognizer, check_recipe, class_names, input_shape
 from ..registry import split_name
+from . import distributed
 from .device import choose_device
 from .metrics import METRICS, draw_confusion, write_results
 from .trainer import as_float32, make_loader
@@ -28,24 +29,30 @@ def test(config, weights, out=None, max_iters=None):
         max_iters: at most so many batches, for trials.
 
     Returns:
-        the results as a dict.
+        the results as a dict. Of several processes (``distributed``) every one tests its share, and the first has the
+        results, the others None.
     """
     check_recipe(config, ("test",))
     name, arguments = split_name(config.get("METRIC", {"name": "SkeletonMetric"}), config.where("METRIC"))
     metric = METRICS.build(name, arguments, config.where("METRIC"))
-    if out:
+    if out and distributed.is_main():
         output_folder(Path(out).parent)
+    distributed.quiet_others()
     choose_device(config)
     model = fit_main(build_recognizer(config), load_weights(weights), weights)
     model.eval()
     input_shape(config, model, "test")
     names = class_names(config, model.head.num_classes)
-    with make_loader(config, "test", model.head.num_classes) as loader:
-        total = min(len(loader), max_iters or len(loader))
-        for i, batch in enumerate(tqdm(loader.batches(0), total=total, desc="testing", leave=False, disable=None)):
-            if i == total:
+    with make_loader(config, "test", model.head.num_classes) as loader, distributed.losing_others():
+        total = min(loader.total, max_iters or loader.total)
+        for batch in tqdm(loader.batches(0), total=min(len(loader), total), desc="testing", leave=False,
+                          disable=distributed.progress_hidden()):
+            if batch.number >= total:
                 break
-            metric.update(i, total, as_float32(model(paddle.to_tensor(batch.array))).numpy(), batch)
+            metric.update(batch.number, total, as_float32(model(paddle.to_tensor(batch.array))).numpy(), batch)
+        metric.batches = [batch for share in distributed.gather(metric.batches) for batch in share]
+    if not distributed.is_main():
+        return None
     results = metric.accumulate(names)
     if out:
         write_results(results, out)
