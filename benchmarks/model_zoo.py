@@ -13,7 +13,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from paddlevideo_skel.cli import load_paddle, use_all_cores  # noqa: E402
 
-# Config under configs/recognition (of streams that differ in their features only, the joints'), published top-1 (top-5),
+# Config under configs/recognition (of streams that differ in features only, the joints'), published top-1 (top-5),
 # and where that was published.
 PYSKL = "pyskl's model zoo"
 PADDLEVIDEO = "PaddleVideo's model zoo"
