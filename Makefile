@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS ?= 2
 
-.PHONY: demo test test-torch lint clean
+.PHONY: demo test test-torch test-tipc lint clean
 
 demo: $(READY)
 	$(BIN)/python -m paddlevideo_skel demo
@@ -19,6 +19,10 @@ test-torch: $(READY)
 	$(PIP) -e '.[torch-test]'
 	$(BIN)/python -m pytest tests/torch_job
 
+# The chains of test_tipc/ for every model: a job of its own, as it takes long.
+test-tipc: $(READY)
+	TIPC_JOB=1 $(BIN)/python -m pytest tests/tipc_job
+
 lint: $(READY)
 	$(BIN)/ruff check .
 
@@ -27,7 +31,7 @@ $(READY): pyproject.toml setup.py
 	@echo "Creating $(VENV) and installing the dependencies (a minute or two)"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --upgrade pip
-	$(PIP) -e '.[onnx,plot,dev]'
+	$(PIP) -e '.[onnx,plot,ray,dev]'
 	@touch $(READY)
 
 clean:

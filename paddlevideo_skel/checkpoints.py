@@ -49,7 +49,7 @@ def load_state(path):
     Raises:
         CheckpointError: missing, truncated, or holding anything but containers, numbers and arrays.
     """
-    path = _find(path)
+    path = find_checkpoint(path)
     try:
         state = load_pickle(path)
     except DataError as error:
@@ -59,7 +59,8 @@ def load_state(path):
     return state
 
 
-def _find(path):
+def find_checkpoint(path):
+    """The file that a path means, whose suffix may be left out."""
     path = Path(path)
     for suffix in FORMATS:
         beside = path.with_name(f"{path.name}.{suffix}")
@@ -72,7 +73,7 @@ def _find(path):
 
 def read_weights(path):
     """Names and arrays of a checkpoint as they stand in it, wrappers taken off, and words that say what it is."""
-    path = _find(path)
+    path = find_checkpoint(path)
     with open(path, "rb") as file:
         head = file.read(300)
     if is_torch(head):

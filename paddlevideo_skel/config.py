@@ -21,7 +21,7 @@ TOP_LEVEL = {
     "MODEL": dict, "DATASET": dict, "PIPELINE": dict, "OPTIMIZER": dict, "MIX": dict, "METRIC": dict,
     "INFERENCE": dict, "PRECISEBN": dict, "LAYOUT": dict, "model_name": str, "class_names": (list, str),
     "log_interval": int, "epochs": int, "save_interval": int, "val_interval": int, "output_dir": str,
-    "log_level": str, "seed": int, "use_gpu": bool, "use_npu": bool,
+    "log_level": str, "seed": int, "device": str, "use_gpu": bool, "use_npu": bool,
 }
 SECTIONS = {
     "MODEL": ("framework", "backbone", "head", "models", "freeze_params_list", "loss", "runtime_cfg", "if_top5"),
@@ -139,6 +139,36 @@ def load_config(path, overrides=()):
     config.source = str(path)
     validate(config)
     return config
+
+
+def class_names(config, num_classes):
+    """Names from the config's ``class_names`` (a list, or the path of a text file with one a line), or None."""
+    names = config.get("class_names")
+    if isinstance(names, str):
+        path = Path(names)
+        beside = Path(config.source).parent / names
+        try:
+            names = (path if path.is_file() else beside).read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(config.where("class_names"), f"{path} cannot be read ({error})") from error
+        names = [name.strip() for name in names if name.strip()]
+    if names is not None and len(names) != num_classes:
+        raise ConfigError(config.where("class_names"), f"{len(names)} names for {num_classes} classes")
+    return None if names is None else [str(name) for name in names]
+
+
+def num_classes(config):
+    """How many classes the config's model tells apart; of several models that learn together, the last."""
+    model = config.section("MODEL")
+    try:
+        heads = [spec["head"] for entry in model.get("models", [{"": model}]) for spec in entry.values()]
+        count = heads[-1]["num_classes"]
+    except (AttributeError, IndexError, KeyError, TypeError):
+        count = None
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ConfigError(config.where("MODEL"), f"found {count!r} as num_classes of its head, expected a positive "
+                          "whole number")
+    return count
 
 
 def apply_override(content, override, source="config"):

@@ -13,7 +13,11 @@ class SkelError(Exception):
         where: file, sample or key path, e.g. ``configs/a.yaml: MODEL.backbone.name``.
         problem: what was found and what was expected.
         hint: what to do next; may be empty.
+
+    ``status`` is the command line's exit status.
     """
+
+    status = 2
 
     def __init__(self, where, problem, hint=""):
         self.where, self.problem, self.hint = str(where), problem, hint
@@ -50,6 +54,12 @@ class OutputError(SkelError):
 
 class UnavailableError(SkelError):
     """An optional package or a device that was asked for is not here."""
+
+
+class ToolMissingError(UnavailableError):
+    """A program that does the work is not on this host; all that can be done without it was done."""
+
+    status = 3
 
 
 def near_miss(word, known):

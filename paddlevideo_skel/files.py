@@ -1,5 +1,6 @@
 """Writing files: whole or not at all, and found out early when it cannot be done."""
 import os
+import tempfile
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,3 +50,27 @@ def output_folder(path):
     except OSError as error:
         raise OutputError(path, f"the output folder cannot be written ({error.strerror or error})", HINT) from error
     return path
+
+
+@contextmanager
+def temporary_folder(output, name):
+    """A new folder inside ``output``, from which files are moved there when all of them are right; removed at the end.
+
+    ``output`` is made where it is missing, and removed again if nothing came into it.
+
+    Raises:
+        OutputError: ``output`` cannot be made or written.
+    """
+    output = Path(output)
+    new = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(prefix=f".{name}.", dir=output)
+    except OSError as error:
+        raise OutputError(output, f"cannot be written ({error.strerror})", HINT) from error
+    try:
+        with temporary:
+            yield Path(temporary.name)
+    finally:
+        if new and not any(output.iterdir()):
+            output.rmdir()

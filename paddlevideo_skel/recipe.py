@@ -2,8 +2,6 @@
 
 Training, testing and export all start here. Needs paddle (for the model); prediction does not come this way.
 """
-from pathlib import Path
-
 import numpy as np
 
 from .data.annotation import Annotation
@@ -74,19 +72,3 @@ def input_shape(config, model, split="test", frames=None):
         tried.append(f"{'2D with scores' if with_score else f'{channels}D'} gives {shape}")
     raise ConfigError(config.where(f"PIPELINE.{split}"),
                       f"does not make what the model takes, {backbone.expects}: {'; '.join(dict.fromkeys(tried))}")
-
-
-def class_names(config, num_classes):
-    """Names from the config's ``class_names`` (a list, or the path of a text file with one a line), or None."""
-    names = config.get("class_names")
-    if isinstance(names, str):
-        path = Path(names)
-        beside = Path(config.source).parent / names
-        try:
-            names = (path if path.is_file() else beside).read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(config.where("class_names"), f"{path} cannot be read ({error})") from error
-        names = [name.strip() for name in names if name.strip()]
-    if names is not None and len(names) != num_classes:
-        raise ConfigError(config.where("class_names"), f"{len(names)} names for {num_classes} classes")
-    return None if names is None else [str(name) for name in names]

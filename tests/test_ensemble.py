@@ -8,8 +8,8 @@ import pytest
 
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import ConfigError, DataError
+from paddlevideo_skel.results import softmax, summarise, write_results
 from paddlevideo_skel.training.ensemble import align, ensemble, fuse, read_run, report
-from paddlevideo_skel.training.metrics import softmax, summarise, write_results
 
 NAMES = ["a", "b", "c", "d"]
 LABEL = np.array([0, 1, 2, 1])

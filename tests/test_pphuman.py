@@ -13,7 +13,8 @@ from paddlevideo_skel.deploy.folder import find_export
 from paddlevideo_skel.deploy.pphuman import check, export_pphuman
 from paddlevideo_skel.errors import ConfigError
 from paddlevideo_skel.recipe import build_recognizer
-from paddlevideo_skel.training.metrics import SkeletonMetric, hits
+from paddlevideo_skel.results import hits
+from paddlevideo_skel.training.metrics import SkeletonMetric
 
 PATH = CONFIGS / "stgcn" / "stgcn_pphuman.yaml"
 PAD = "PIPELINE.{}.transform.0.AutoPadding.window_size={}"

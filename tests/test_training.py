@@ -11,7 +11,8 @@ from paddlevideo_skel.checkpoints import load_weights, split_models
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.data.loader import Batch
 from paddlevideo_skel.errors import ConfigError, DataError, OutputError, UnavailableError
-from paddlevideo_skel.training.metrics import Mean, SkeletonMetric, hits
+from paddlevideo_skel.results import hits
+from paddlevideo_skel.training.metrics import Mean, SkeletonMetric
 from paddlevideo_skel.training.tester import test as run_test
 from paddlevideo_skel.training.trainer import train
 

@@ -21,8 +21,17 @@ COMMANDS = {
     "ensemble": "fuse the results of several tests",
     "export": "export a checkpoint for inference, ordinary or minimal",
     "convert": "convert an export to ONNX",
+    "export-onnx": "convert an export to ONNX for a device: fixed batches, simplified",
+    "atc": "compile ONNX models for the Ascend NPU",
     "convert-weights": "convert a checkpoint of another project, with a config to match",
+    "infer-bin": "answer a folder of .bin files with a model, on an NPU or here",
     "predict": "classify skeleton sequences with an export",
+    "doctor": "tell what this host has, and what each missing thing would give",
+    "preprocess-bin": "write a data set as .bin files for a device",
+    "postprocess-bin": "accuracy of a folder of results",
+    "compare-outputs": "compare two folders of results",
+    "ray-shards": "run the shards of preprocess-bin or infer-bin on a Ray cluster",
+    "deploy-ascend": "from a checkpoint to .om models, their accuracy and speed",
     "samples": "generate the sample data set",
     "demo": "train, test, export and predict on generated samples, and print one table",
 }
@@ -46,13 +55,14 @@ def main(argv=None):
 
 
 def run_command(name, argv=None, prog=None):
-    """Run one command; ``tools/*.py`` call this. Returns the exit status: 0, or 2 with one line of error."""
+    """Run one command; ``tools/*.py`` call this. Returns the exit status: 0, or 2 or 3 with one line of error."""
     use_all_cores()
-    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    parser = argparse.ArgumentParser(prog or f"paddlevideo-skel {name}", description=COMMANDS[name])
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    module.add_arguments(parser)
-    args = parser.parse_args(argv)
+    module, parser = load_command(name, prog)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    # What follows "--" is for the program that a command starts, where it starts one.
+    end = argv.index("--") if "--" in argv and hasattr(module, "PASSES_ON") else len(argv)
+    args = parser.parse_args(argv[:end])
+    args.passed_on = argv[end + 1:]
     setup_logging()
     try:
         return module.run(args) or 0
@@ -73,9 +83,32 @@ def run_command(name, argv=None, prog=None):
         return 130
 
 
+def load_command(name, prog=None):
+    """A command's module and its parser."""
+    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    parser = argparse.ArgumentParser(prog or f"paddlevideo-skel {name}", description=COMMANDS[name])
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    module.add_arguments(parser)
+    return module, parser
+
+
 def _fail(error):
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
+    return error.status
+
+
+def boolean(text):
+    """``True``, ``true``, ``1`` … as PaddleVideo's flags are written."""
+    if text.lower() in ("true", "t", "1", "yes"):
+        return True
+    if text.lower() in ("false", "f", "0", "no"):
+        return False
+    raise argparse.ArgumentTypeError(f"found {text!r}, expected True or False")
+
+
+def add_switch(parser, name, text, default=False):
+    """``--name``, ``--name True`` or ``--name=False``."""
+    parser.add_argument(f"--{name}", type=boolean, nargs="?", const=True, default=default, metavar="BOOL", help=text)
 
 
 def load_paddle():

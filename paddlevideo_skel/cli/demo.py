@@ -102,7 +102,7 @@ def compare(config, checkpoint, exports, example):
     from ..deploy.predict import Predictor, predict
     from ..deploy.runtimes import open_runtime
     from ..recipe import build_recognizer
-    from ..training.metrics import hits
+    from ..results import hits
     from ..training.trainer import make_loader
 
     model = fit_main(build_recognizer(config), load_weights(checkpoint), checkpoint)

@@ -1,24 +1,9 @@
 """``paddlevideo-skel predict`` and ``tools/predict.py``. Imports no paddle unless the runtime is Paddle's."""
-import argparse
-
 from ..config import load_config
-from . import load_paddle
-
-
-def boolean(text):
-    """``True``, ``true``, ``1`` … as PaddleVideo's flags are written."""
-    if text.lower() in ("true", "t", "1", "yes"):
-        return True
-    if text.lower() in ("false", "f", "0", "no"):
-        return False
-    raise argparse.ArgumentTypeError(f"found {text!r}, expected True or False")
+from . import add_switch, load_paddle
 
 
 def add_arguments(parser):
-    def switch(name, text, default=False):
-        parser.add_argument(f"--{name}", type=boolean, nargs="?", const=True, default=default, metavar="BOOL",
-                            help=text)
-
     parser.add_argument("-c", "--config", metavar="FILE",
                         help="config file; not needed, the export knows its pre-processing")
     parser.add_argument("-o", "--override", action="append", default=[], metavar="A.B=VALUE",
@@ -28,20 +13,21 @@ def add_arguments(parser):
     parser.add_argument("--model_file", required=True, metavar="FILE",
                         help="the export: its folder or its graph (.json, .pdmodel, .onnx: either name finds it)")
     parser.add_argument("--params_file", metavar="FILE", help="weights (.pdiparams); found beside the graph")
-    parser.add_argument("-b", "--batch_size", type=int, default=1, metavar="N", help="samples an answer, default 1")
+    parser.add_argument("-b", "--batch_size", type=int, metavar="N",
+                        help="samples an answer; default: as many as the model takes, or 1 if it takes any")
     parser.add_argument("--runtime", choices=("paddle", "onnxruntime"), help="default: paddle where it is installed")
     parser.add_argument("--top_k", type=int, metavar="K", help="classes to tell; default: as the config said")
     parser.add_argument("--json", metavar="FILE", help="write the results as JSON")
-    switch("use_gpu", "compute on a GPU; default: if there is one", None)
-    switch("use_npu", "compute on an NPU; default: if there is one", None)
-    switch("enable_mkldnn", "oneDNN on a CPU; refused where its answers are wrong")
-    switch("use_tensorrt", "TensorRT on a GPU")
-    switch("ir_optim", "let the runtime rewrite the graph, default True", True)
+    add_switch(parser, "use_gpu", "compute on a GPU; default: if there is one", None)
+    add_switch(parser, "use_npu", "compute on an NPU; default: if there is one", None)
+    add_switch(parser, "enable_mkldnn", "oneDNN on a CPU; refused where its answers are wrong")
+    add_switch(parser, "use_tensorrt", "TensorRT on a GPU")
+    add_switch(parser, "ir_optim", "let the runtime rewrite the graph, default True", True)
     parser.add_argument("--cpu_threads", type=int, metavar="N", help="threads for one answer, default all cores")
     parser.add_argument("--precision", default="fp32", metavar="P", help="fp32, fp16 or bf16")
     parser.add_argument("--gpu_mem", type=int, default=8000, metavar="MB", help="memory to reserve on a GPU")
-    switch("enable_benchmark", "measure and report AutoLog's fields")
-    switch("time_test_file", "tell the mean time of a file")
+    add_switch(parser, "enable_benchmark", "measure and report AutoLog's fields")
+    add_switch(parser, "time_test_file", "tell the mean time of a file")
 
 
 def run(args):

@@ -1,7 +1,8 @@
 """``paddlevideo-skel train`` and, with ``--test``, the whole of PaddleVideo's ``main.py``."""
 from ..config import load_config
+from ..devices import replace_device
 from ..errors import ConfigError
-from . import load_paddle
+from . import add_switch, load_paddle
 
 
 def add_arguments(parser):
@@ -22,6 +23,9 @@ def add_arguments(parser):
     parser.add_argument("--seed", type=int, help="default: the config's seed, or 1234")
     parser.add_argument("--fleet", action="store_true",
                         help="accepted: started by python -m paddle.distributed.launch, training is distributed anyway")
+    for kind in ("gpu", "npu"):
+        add_switch(parser, f"use_{kind}", f"compute on {kind.upper()}s; default: as the config says, or if there are "
+                   "any", None)
     parser.add_argument("-p", "--profiler_options", metavar="K=V;K=V",
                         help='profile training steps, e.g. "batch_range=[10,20];sorted_key=total"')
 
@@ -29,6 +33,7 @@ def add_arguments(parser):
 def run(args):
     load_paddle()
     config = load_config(args.config, args.override)
+    replace_device(config, args.use_gpu, args.use_npu)
     if args.max_iters is not None and args.max_iters < 1:
         raise ConfigError("--max_iters", f"found {args.max_iters}, expected at least 1")
     if args.allow_mismatch and (args.test or not args.weights):

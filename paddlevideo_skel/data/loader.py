@@ -68,10 +68,11 @@ def _start_worker(*work):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
 
 
-def _end_with(parent):
+def end_with(parent):
+    """End this process as soon as it has lost its parent; for a thread."""
     while os.getppid() == parent:
         time.sleep(ORPHAN_CHECK)
     os._exit(1)

@@ -2,7 +2,6 @@
 import logging
 import math
 import os
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,8 +11,10 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..checkpoints import fit_main, load_weights
-from ..errors import ConfigError, ExportError, OutputError, SelfCheckError
-from ..recipe import build_pipeline, build_recognizer, class_names, input_shape
+from ..config import class_names
+from ..errors import ConfigError, ExportError, SelfCheckError
+from ..files import temporary_folder
+from ..recipe import build_pipeline, build_recognizer, input_shape
 from . import onnx
 from .folder import CONTRACT, FORMAT, GRAPHS, ONNX, PARAMS, SELFCHECK, ExportFolder, SelfCheck, is_large, write_contract
 from .graph import INPUT, save_graph, save_old_graph
@@ -186,17 +187,5 @@ def staging(output, name):
     Raises:
         OutputError: the folder cannot be written.
     """
-    output = Path(output)
-    new = not output.exists()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(prefix=f".{name}.", dir=output)
-    except OSError as error:
-        raise OutputError(output, f"cannot be written ({error.strerror})", "Choose another folder") from error
-    try:
-        with temporary:
-            yield Stage(output, temporary.name, name)
-    except BaseException:
-        if new and not any(output.iterdir()):
-            output.rmdir()
-        raise
+    with temporary_folder(output, name) as temporary:
+        yield Stage(output, temporary, name)

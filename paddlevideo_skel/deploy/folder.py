@@ -13,7 +13,7 @@ from ..errors import ExportError, OutputError
 FORMAT = 1
 TOLERANCE = 1e-4
 LARGE = 1_000_000  # numbers; a clip of heatmaps has 2.6 million of them
-CONTRACT, SELFCHECK, PARAMS, ONNX = ".contract.json", ".selfcheck.npz", ".pdiparams", ".onnx"
+CONTRACT, SELFCHECK, PARAMS, ONNX, OM = ".contract.json", ".selfcheck.npz", ".pdiparams", ".onnx", ".om"
 GRAPHS = (".json", ".pdmodel")
 AGAIN = "Export the model again with tools/export_model.py or tools/minimal_export_model.py"
 
@@ -103,12 +103,18 @@ class ExportFolder:
         return tuple(self.contract["input"]["shape"][1:])
 
     @property
+    def batch(self):
+        """The batch size of a model that takes no other; None: it takes any."""
+        batch = self.contract["input"]["shape"][0]
+        return None if batch == -1 else batch
+
+    @property
     def num_classes(self):
         return self.contract["output"]["num_classes"]
 
     @property
     def other_batch(self):
-        """The batch size, besides 1, at which files are examined before anybody may use them."""
+        """The batch size, besides 1, at which files for any batch size are examined before anybody may use them."""
         return 2 if is_large(self.sample_shape) else 3
 
     def selfcheck(self):
@@ -146,11 +152,12 @@ def read_contract(stem):
         if contract["format"] != FORMAT:
             raise ExportError(path, f"is of format {contract['format']!r}, this version reads {FORMAT}", AGAIN)
         shape, tolerance = contract["input"]["shape"], contract["selfcheck"]["tolerance"]
-        valid = (len(shape) > 1 and shape[0] == -1 and all(type(n) is int and n > 0 for n in shape[1:])
+        sizes = shape[1:] if shape[0] == -1 else shape
+        valid = (len(shape) > 1 and all(type(n) is int and n > 0 for n in sizes)
                  and type(contract["output"]["num_classes"]) is int and 0 < tolerance <= TOLERANCE
                  and Path(contract["selfcheck"]["file"]).name == contract["selfcheck"]["file"]
                  and isinstance(contract["pipeline"], dict) and isinstance(contract["model_name"], str))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ExportError(path, f"is no valid contract ({type(error).__name__}: {error})", AGAIN) from error
     if not valid:
         raise ExportError(path, "is no valid contract: an entry is of the wrong kind", AGAIN)
@@ -181,13 +188,13 @@ def find_export(path):
             return ExportFolder(stems[0])
         problem = "holds no export" if not stems else f"holds several exports: {', '.join(s.name for s in stems)}"
         raise ExportError(path, problem, AGAIN if not stems else f"Name one, e.g. {stems[0]}.json")
-    for ending in (CONTRACT, SELFCHECK, PARAMS, ONNX, *GRAPHS):
+    for ending in (CONTRACT, SELFCHECK, PARAMS, ONNX, OM, *GRAPHS):
         if path.name.endswith(ending):
             path = path.with_name(path.name.removesuffix(ending))
             break
-    there = [e for e in (*GRAPHS, ONNX, CONTRACT, PARAMS) if path.with_name(path.name + e).is_file()]
+    there = [e for e in (*GRAPHS, ONNX, OM, CONTRACT, PARAMS) if path.with_name(path.name + e).is_file()]
     if not there:
-        raise ExportError(path, "no such export (.json, .pdmodel, .onnx)", "Give the path of an exported model")
+        raise ExportError(path, "no such export (.json, .pdmodel, .onnx, .om)", "Give the path of an exported model")
     return ExportFolder(path)
 
 

@@ -9,10 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from ..errors import ConfigError, ExportError, OutputError, SelfCheckError, UnavailableError
+from ..errors import ConfigError, ExportError, SelfCheckError, UnavailableError
+from ..files import temporary_folder
 from .folder import CONTRACT, ONNX, PARAMS, SELFCHECK, ExportFolder, write_contract
 from .runtimes import Options, open_runtime
 
@@ -48,13 +48,8 @@ def convert(folder, opset=OPSET, save_file=None):
     target = Path(save_file) if save_file else folder.file(ONNX)
     if target.suffix != ONNX:
         raise ConfigError("--save_file", f"{target} does not end in .onnx")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(prefix=f".{target.stem}.", dir=target.parent)
-    except OSError as error:
-        raise OutputError(target.parent, f"cannot be written ({error.strerror})", "Choose another folder") from error
-    with temporary:
-        stage = _copy(folder, Path(temporary.name) / target.stem)
+    with temporary_folder(target.parent, target.stem) as temporary:
+        stage = _copy(folder, temporary / target.stem)
         convert_in_place(stage, opset)
         stage.graph.unlink()
         stage.file(PARAMS).unlink()
@@ -77,10 +72,7 @@ def convert_in_place(folder, opset=OPSET):
     """Convert an export that nobody uses yet: the model is written to its place at once, and then examined."""
     if opset not in OPSETS:
         raise ConfigError("--opset", f"found {opset}, expected {OPSETS.start} to {OPSETS.stop - 1}")
-    for package in ("paddle2onnx", "onnx", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise UnavailableError("conversion to ONNX", f"{package} is not installed", "pip install "
-                                   "paddlevideo-skel[onnx]")
+    need_packages()
     path = folder.file(ONNX)
     run_paddle2onnx(folder.graph, folder.params, path, opset)
     check_model(path, opset)
@@ -96,6 +88,14 @@ def convert_in_place(folder, opset=OPSET):
     write_contract(folder.contract, folder.file(CONTRACT))
     logger.info("Converted to ONNX, opset %d: ONNX Runtime agrees with the dynamic graph, relative error %.1g",
                 opset, max(runtime.errors.values()))
+
+
+def need_packages():
+    """What a conversion needs is installed."""
+    for package in ("paddle2onnx", "onnx", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise UnavailableError("conversion to ONNX", f"{package} is not installed", "pip install "
+                                   "paddlevideo-skel[onnx]")
 
 
 def run_paddle2onnx(graph, params, path, opset):

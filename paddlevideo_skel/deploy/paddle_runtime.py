@@ -2,6 +2,7 @@
 import paddle
 from paddle import inference
 
+from ..devices import find_device
 from ..errors import UnavailableError
 from .runtimes import Runtime
 
@@ -21,13 +22,14 @@ class PaddleRuntime(Runtime):
         if device == "cpu":
             self.set_up_cpu(config)
         elif device == "gpu":
-            config.enable_use_gpu(options.gpu_mem, 0, HALF.get(options.precision, inference.PrecisionType.Float32))
+            config.enable_use_gpu(options.gpu_mem, options.device_id,
+                                  HALF.get(options.precision, inference.PrecisionType.Float32))
             if options.use_tensorrt:
                 config.enable_tensorrt_engine(
                     workspace_size=1 << 30, max_batch_size=64, min_subgraph_size=3,
                     precision_mode=HALF.get(options.precision, inference.PrecisionType.Float32))
         else:
-            config.enable_custom_device(device)
+            config.enable_custom_device(device, options.device_id)
         # Memory optimisation stays off: without oneDNN it fails on .json graphs ("Not find predictor_id 0").
         self.config = config  # AutoLog asks it what is switched on
         self.predictor = inference.create_predictor(config)
@@ -36,18 +38,9 @@ class PaddleRuntime(Runtime):
         return device
 
     def choose_device(self):
-        """``cpu``, ``gpu`` or ``npu``; an error where one was asked for that is not here."""
+        """``cpu``, ``gpu`` or ``npu``; an error where what was asked for is not here."""
         options = self.options
-        gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
-        npu = "npu" in paddle.device.get_all_custom_device_type()
-        for flag, asked, there in (("--use_gpu", options.use_gpu, gpu), ("--use_npu", options.use_npu, npu)):
-            if asked and not there:
-                raise UnavailableError(flag, "this machine has no such device that this paddle can use",
-                                       f"Leave {flag} away to use the CPU, or install paddle for the device")
-        if npu and options.use_npu is not False and not options.use_gpu:
-            device = "npu"
-        else:
-            device = "gpu" if gpu and options.use_gpu is not False else "cpu"
+        device = find_device(options.use_gpu, options.use_npu)
         if options.use_tensorrt and (device != "gpu" or inference.get_trt_compile_version() == (0, 0, 0)):
             raise UnavailableError("--use_tensorrt", "TensorRT needs a GPU and a paddle built with it",
                                    "Leave --use_tensorrt away")
@@ -71,6 +64,10 @@ class PaddleRuntime(Runtime):
         config.enable_mkldnn()
         if options.precision == "bf16":
             config.enable_mkldnn_bfloat16()
+
+    @property
+    def files(self):
+        return [self.export.graph, self.export.params]
 
     def compute(self, array):
         self.input.reshape(array.shape)

@@ -95,19 +95,23 @@ def check_pipeline_given(config, contract):
                        config.where("PIPELINE.test"))
 
 
-def predict(predictor, source, batch_size=1, out=None, benchmark=False, timed=False):
+def predict(predictor, source, batch_size=None, out=None, benchmark=False, timed=False):
     """Predict every sample of a file or folder and print a block for each.
 
     Args:
-        source: file or folder. batch_size: samples an answer. out: JSON file for the results.
+        source: file or folder. batch_size: samples an answer; None: as many as the model takes, or 1 if it takes any.
+        out: JSON file for the results.
         benchmark: measure pre-processing, inference and post-processing, and report them.
         timed: tell the mean time of a file.
 
     Returns:
         the results as written to ``out``.
     """
-    if batch_size < 1:
-        raise ConfigError("--batch_size", f"found {batch_size}, expected at least 1")
+    only = predictor.runtime.export.batch
+    batch_size = (only or 1) if batch_size is None else batch_size
+    if batch_size < 1 or (only and batch_size > only):
+        raise ConfigError("--batch_size", f"found {batch_size}, expected "
+                          + (f"1 to {only}: the model takes {only} samples at once" if only else "at least 1"))
     files = list_files(source)
     if out:
         output_folder(Path(out).parent)

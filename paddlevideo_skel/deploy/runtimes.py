@@ -8,19 +8,25 @@ import importlib
 import importlib.util
 import logging
 import os
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, SelfCheckError, SkelError, UnavailableError, near_miss
+from ..errors import ConfigError, DataError, SelfCheckError, UnavailableError, near_miss
 from .folder import ExportFolder, find_export, relative_error
 
 logger = logging.getLogger(__name__)
 
-KINDS = {"paddle": ("paddle_runtime", "PaddleRuntime"), "onnxruntime": ("onnx_runtime", "OnnxRuntime")}
+KINDS = {"paddle": ("paddle_runtime", "PaddleRuntime"), "onnxruntime": ("onnx_runtime", "OnnxRuntime"),
+         "om": ("om_runtime", "OmRuntime")}
+HOW_TO_GET = {"paddle": "pip install paddlepaddle",
+              "onnxruntime": "pip install onnxruntime; a build for NumPy 1, as onnxruntime-cann 1.24 is: "
+                             "pip install 'numpy<2'",
+              "om": "pip install numpy"}
 PRECISIONS = ("fp32", "fp16", "bf16")
 # Half precision rounds to 2^-11 or 2^-8 in every layer; this is what that may add up to. It is so wide that wrong
-# answers fit into it, so the same runtime must be right in float32 first.
+# answers fit into it, so the model must be shown to be right in float32 first; see ``Runtime.show_float32``.
 ROUNDING = {"fp16": 5e-3, "bf16": 4e-2}
 # A runtime that is nearer than this to float32 did not compute in the half precision asked for.
 REALLY_FLOAT32 = 1e-5
@@ -32,7 +38,7 @@ class Options:
 
     Attributes:
         cpu_threads: threads for one answer; None: all cores of this process. gpu_mem: MB reserved on a GPU.
-        precision: ``fp32``, ``fp16`` or ``bf16``.
+        precision: ``fp32``, ``fp16`` or ``bf16``. device_id: which of several GPUs or NPUs.
     """
     use_gpu: bool = None
     use_npu: bool = None
@@ -42,6 +48,7 @@ class Options:
     use_tensorrt: bool = False
     ir_optim: bool = True
     gpu_mem: int = 8000
+    device_id: int = 0
 
     def __post_init__(self):
         if self.precision not in PRECISIONS:
@@ -50,6 +57,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
                 raise ConfigError(f"--{name}", f"found {value!r}, expected a positive whole number")
+        if type(self.device_id) is not int or self.device_id < 0:
+            raise ConfigError("--device_id", f"found {self.device_id!r}, expected a whole number from 0")
         if self.use_gpu and self.use_npu:
             raise ConfigError("--use_gpu", "a GPU and an NPU were both asked for", "Choose one")
 
@@ -61,12 +70,17 @@ class Options:
 
 
 class Runtime:
-    """One opened export. Subclasses give ``load() -> device`` and ``compute(array) -> logits``.
+    """One opened export, a context manager.
+
+    Subclasses give ``load() -> device``, ``compute(array) -> logits`` and ``files``.
+
+    Where the export takes one batch size only (``export.batch``), ``compute`` is called with no other.
 
     Attributes:
         kind: its name on the command line.
         device: where it computes, e.g. ``"cpu"``.
         errors: batch size → measured relative error of the self-check.
+        seconds: how long ``compute`` took for the last answer of ``run``.
     """
 
     kind = version = None
@@ -75,14 +89,40 @@ class Runtime:
         self.export, self.options = export, options
         self.selfcheck = export.selfcheck()
         self.tolerance = ROUNDING.get(options.precision, self.selfcheck.tolerance)
-        self.errors = {}
+        self.errors, self.seconds = {}, 0.0
         try:
             self.device = self.load()
-        except SkelError:
-            raise
+            self.check(export.batch or 1)
         except (RuntimeError, ValueError, OSError) as error:
+            self.close()
             raise SelfCheckError(self.label, f"cannot open the model: {first_line(error)}", self.advice()) from error
-        self.check(1)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Give back what ``load`` took from a device; once more does nothing."""
+
+    @classmethod
+    def show_float32(cls, export, options):
+        """Show that the model is right in float32, before answers in half precision are believed.
+
+        Raises:
+            SelfCheckError: it is not.
+        """
+        with cls(export, replace(options, precision="fp32")):
+            pass
+
+    @property
+    def files(self):
+        """The files that make the model: what another model would have otherwise."""
+        raise NotImplementedError
 
     @property
     def label(self):
@@ -95,6 +135,12 @@ class Runtime:
     def compute(self, array):
         """Logits of a batch, unchecked."""
         raise NotImplementedError
+
+    def timed(self, array):
+        """``compute``, and the seconds that it took."""
+        start = time.perf_counter()
+        logits = self.compute(array)
+        return logits, time.perf_counter() - start
 
     def check(self, batch):
         """Answer the self-check with ``batch`` samples.
@@ -120,8 +166,11 @@ class Runtime:
     def run(self, array):
         """Logits ``(n, num_classes)`` float32 of a batch ``(n, …)``.
 
+        For a model of one batch size a shorter batch is padded with its last sample, and the padding's logits dropped.
+
         Raises:
-            DataError: the array does not have the model's shape, or holds NaN or infinity.
+            DataError: the array does not have the model's shape, has more samples than it takes, or holds NaN or
+                infinity.
             SelfCheckError: see ``check``; also an answer that is not finite.
         """
         array = np.ascontiguousarray(array, "float32")
@@ -130,13 +179,19 @@ class Runtime:
                             f"{', '.join(map(str, self.export.sample_shape))})")
         if not np.isfinite(array).all():
             raise DataError("input", "holds NaN or infinity")
-        if len(array) not in self.errors:
-            self.check(len(array))
-        logits = self.compute(array)
-        if logits.shape != (len(array), self.export.num_classes) or not np.isfinite(logits).all():
+        count, batch = len(array), self.export.batch or len(array)
+        if count > batch:
+            raise DataError("input", f"holds {count} samples, {self.export.stem} takes at most {batch} at once",
+                            "Give it fewer, or use an export for this batch size")
+        if batch not in self.errors:
+            self.check(batch)
+        if count < batch:
+            array = np.concatenate([array, np.repeat(array[-1:], batch - count, axis=0)])
+        logits, self.seconds = self.timed(array)
+        if logits.shape != (batch, self.export.num_classes) or not np.isfinite(logits).all():
             raise SelfCheckError(self.label, f"gave logits {logits.shape} with NaN, infinity or a wrong shape",
                                  self.advice())
-        return logits
+        return logits[:count]
 
     def describe(self):
         """What is in use, for reports."""
@@ -181,7 +236,7 @@ def open_runtime(path, kind, options=None):
 
     Args:
         path: an ``ExportFolder``, or the folder, the stem or a file of one.
-        kind: ``paddle`` or ``onnxruntime``.
+        kind: ``paddle``, ``onnxruntime`` or ``om``.
         options: ``Options``.
 
     Raises:
@@ -194,12 +249,12 @@ def open_runtime(path, kind, options=None):
     try:
         runtime = getattr(importlib.import_module(f".{module}", __package__), name)
     except ImportError as error:
-        raise UnavailableError(f"--runtime {kind}", f"cannot be imported ({error})",
-                               f"pip install {'paddlepaddle' if kind == 'paddle' else kind}") from error
+        raise UnavailableError(f"--runtime {kind}", f"cannot be imported ({first_line(error)})",
+                               HOW_TO_GET[kind]) from error
     export, options = path if isinstance(path, ExportFolder) else find_export(path), options or Options()
     if options.precision != "fp32":
-        runtime(export, replace(options, precision="fp32"))
+        runtime.show_float32(export, options)
     opened = runtime(export, options)
     logger.info("Runtime: %s %s on %s; the self-check came out right, relative error %.1g",
-                opened.kind, opened.version, opened.device, opened.errors[1])
+                opened.kind, opened.version, opened.device, max(opened.errors.values()))
     return opened

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, UnavailableError
 from ..files import output_folder, replacing
-from .metrics import hits, summarise, write_results
+from ..results import hits, summarise, write_results
 
 logger = logging.getLogger(__name__)
 

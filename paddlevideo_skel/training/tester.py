@@ -1,21 +1,19 @@
 """Testing a checkpoint: ``main.py --test``."""
-import logging
 from pathlib import Path
 
 import paddle
 from tqdm import tqdm
 
 from ..checkpoints import fit_main, load_weights
-from ..errors import UnavailableError
+from ..config import class_names
 from ..files import output_folder
-from ..recipe import build_recognizer, check_recipe, class_names, input_shape
+from ..recipe import build_recognizer, check_recipe, input_shape
 from ..registry import split_name
+from ..results import save_results
 from . import distributed
 from .device import choose_device
-from .metrics import METRICS, draw_confusion, write_results
+from .metrics import METRICS
 from .trainer import as_float32, make_loader
-
-logger = logging.getLogger(__name__)
 
 
 @paddle.no_grad()
@@ -55,13 +53,5 @@ def test(config, weights, out=None, max_iters=None):
         return None
     results = metric.accumulate(names)
     if out:
-        write_results(results, out)
-        logger.info("Results saved in %s", out)
-        if "confusion_matrix" in results:
-            picture = Path(out).with_name(Path(out).stem + "_confusion.png")
-            try:
-                draw_confusion(results, picture)
-                logger.info("Confusion matrix drawn in %s", picture)
-            except UnavailableError as error:
-                logger.info("No picture of the confusion matrix: %s", error)
+        save_results(results, out)
     return results

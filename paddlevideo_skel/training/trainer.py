@@ -17,11 +17,12 @@ from ..errors import ConfigError, DataError
 from ..files import output_folder
 from ..logs import setup_logging
 from ..recipe import build_pipeline, build_recognizer, check_recipe, input_shape, main_model
+from ..results import hits
 from . import distributed
 from .curves import Curves
 from .device import choose_device
 from .losses import build_losses, cross_entropy, mixed
-from .metrics import Mean, Throughput, hits
+from .metrics import Mean, Throughput
 from .optimizers import build_optimizer, check_optimizer
 from .precision import Precision
 from .profiling import StepProfiler

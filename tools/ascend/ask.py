@@ -10,9 +10,9 @@ def devices():
     from paddlevideo_skel.cli import load_paddle
 
     load_paddle()
-    from paddlevideo_skel.training.device import count_devices
+    from paddlevideo_skel.devices import KINDS, count_devices
 
-    for kind in ("gpu", "npu"):
+    for kind in KINDS:
         print(kind, count_devices(kind))
 
 

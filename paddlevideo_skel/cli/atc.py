@@ -1,0 +1,59 @@
+"""``paddlevideo-skel atc`` and ``tools/atc.py``: ONNX models to ``.om`` for the Ascend NPU."""
+import logging
+
+from ..deploy.ascend.atc import TIME_LIMIT, compile_models, raise_failures
+from ..deploy.ascend.commands import CHOICES, Options
+from ..errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+PASSES_ON = "options after -- go to atc as they are"
+
+
+def add_arguments(parser):
+    parser.epilog = f"{PASSES_ON}: … -- --modify_mixlist=FILE"
+    parser.add_argument("models", nargs="+", metavar="ONNX", help="ONNX models, or folders of them")
+    parser.add_argument("-o", "--output", metavar="DIR", help="folder of the .om files; default: beside each model")
+    parser.add_argument("--soc_version", metavar="NAME", help="the chip, e.g. Ascend310P3; default: as npu-smi info "
+                        "shows it")
+    parser.add_argument("--batch_sizes", type=sizes, default=(), metavar="N,N", help="sizes for a model with an open "
+                        "batch, an .om each")
+    # Switches without a value, for one after which a model's name stands would take that.
+    parser.add_argument("--dynamic_batch", action="store_true", help="one .om for all the batch sizes")
+    for name, text in (("precision_mode_v2", "precision; ATC's own default is fp16"),
+                       ("precision_mode", "precision, for a CANN that has no precision_mode_v2, as 6.0"),
+                       ("op_select_implmode", "operators of high precision or high performance"),
+                       ("log", "how much ATC logs, default error")):
+        # ONNX Runtime's CANN provider writes it op_select_impl_mode.
+        other = ["--op_select_impl_mode"] if name == "op_select_implmode" else []
+        parser.add_argument(f"--{name}", *other, default="error" if name == "log" else None,
+                            metavar="MODE", help=f"{text}: {', '.join(CHOICES[name])}")
+    parser.add_argument("--input_fp16", action="store_true", help="the device takes float16 inputs")
+    parser.add_argument("--output_type", metavar="TYPE", help="type of the outputs: FP32, FP16, …")
+    parser.add_argument("--insert_op_conf", metavar="FILE", help="ATC's own pre-processing of inputs (AIPP)")
+    parser.add_argument("--set_env", metavar="FILE", help="CANN's set_env.sh; default: none if atc is on PATH, else "
+                        "where CANN's installer puts it")
+    parser.add_argument("--time_limit", type=float, default=TIME_LIMIT, metavar="S",
+                        help=f"seconds a model, default {TIME_LIMIT}")
+    parser.add_argument("--ignore_check", action="store_true", help="only warn of what ATC may refuse")
+    parser.add_argument("--dry-run", "--dry_run", metavar="FILE", help="write the commands as a script, for a host "
+                        "that has ATC")
+
+
+def sizes(text):
+    """``1,4,8`` as numbers."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def run(args):
+    if args.time_limit <= 0:
+        raise ConfigError("--time_limit", f"found {args.time_limit:g}, expected seconds")
+    options = Options(args.soc_version, args.precision_mode_v2, args.precision_mode, args.op_select_implmode,
+                      args.output_type, args.input_fp16, args.insert_op_conf, args.log, tuple(args.passed_on))
+    results = compile_models(args.models, options, args.output, args.batch_sizes, args.dynamic_batch, args.dry_run,
+                             args.set_env, args.time_limit, args.ignore_check)
+    for result in results:
+        print(result.line())
+    if args.dry_run:
+        logger.info("Wrote %s: run it on a host that has CANN's toolkit", args.dry_run)
+    raise_failures(results)

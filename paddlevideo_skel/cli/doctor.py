@@ -1,0 +1,11 @@
+"""``paddlevideo-skel doctor`` and ``tools/doctor.py``: what this host has. Imports no paddle itself."""
+
+
+def add_arguments(parser):
+    parser.add_argument("--json", metavar="FILE", help="write the findings as JSON")
+
+
+def run(args):
+    from ..deploy.doctor import report
+
+    report(args.json)

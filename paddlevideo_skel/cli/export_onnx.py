@@ -1,0 +1,22 @@
+"""``paddlevideo-skel export-onnx`` and ``tools/export_onnx.py``: ONNX models for a device. Imports no paddle."""
+from pathlib import Path
+
+
+def add_arguments(parser):
+    parser.add_argument("export", nargs="+", metavar="EXPORT", help="the export, its folder or its graph; further "
+                        "exports of the same model, such as the minimal one, are tried where it cannot be converted")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the models")
+    parser.add_argument("--batch", default="dynamic", metavar="N,N",
+                        help="batch sizes, a model each; dynamic, the default: one model for any size")
+    parser.add_argument("--opset", type=int, metavar="N", help="ONNX operator set, 11 to 17, and only this one; "
+                        "default: 11, which the most versions of ATC take, or the next that comes out right")
+    parser.add_argument("--no-simplify", action="store_true", help="leave the graph as paddle2onnx made it")
+
+
+def run(args):
+    from ..deploy.folder import find_export
+    from ..deploy.onnx_export import export_onnx, parse_batches
+
+    batches = parse_batches(args.batch)
+    export, *instead = [find_export(path) for path in args.export]
+    export_onnx(export, Path(args.output), batches, args.opset, not args.no_simplify, instead)

@@ -1,0 +1,31 @@
+"""``paddlevideo-skel preprocess-bin`` and ``tools/preprocess_bin.py``: a data set as .bin files. Imports no paddle."""
+import os
+
+from ..config import SPLITS, load_config
+from ..errors import ConfigError
+
+MOST_WORKERS = 4  # by default: a worker for heatmaps takes a gigabyte
+
+
+def add_arguments(parser):
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="config file")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="bin folder to make, or to continue")
+    parser.add_argument("--override", action="append", default=[], metavar="A.B=VALUE",
+                        help="override a key of the config; may be repeated")
+    parser.add_argument("--split", choices=SPLITS, default="test",
+                        help="whose samples (DATASET.<split>), default test; all are prepared by PIPELINE.test")
+    parser.add_argument("--model", metavar="EXPORT", help="an export, whose own pre-processing is used")
+    parser.add_argument("--num_workers", type=int, default=min(cores, MOST_WORKERS), metavar="N",
+                        help="worker processes; 0: none; default %(default)s")
+    parser.add_argument("--shard", metavar="I/N", help="make only every N-th sample, from the I-th on")
+
+
+def run(args):
+    from ..deploy.bin_writer import write_bins
+    from ..deploy.bins import parse_shard
+
+    if args.num_workers < 0:
+        raise ConfigError("--num_workers", f"found {args.num_workers}, expected a whole number from 0")
+    write_bins(load_config(args.config, args.override), args.output, args.split, args.model, args.num_workers,
+               parse_shard(args.shard))

@@ -1,0 +1,260 @@
+"""Bin folder → result folder, through any runtime; can be interrupted, continued and shared out. Needs no paddle.
+
+``<name>_0.bin`` is the answer for ``<name>.bin``: the logits of one sample, float32. ``begun.json`` says what makes
+them, ``results.json``, written at the end, how fast it was.
+"""
+import hashlib
+import json
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import ConfigError, DataError, OutputError
+from ..files import HINT, output_folder, replacing
+from .bin_results import REPORT, read_report
+from .bins import TYPE, BinFolder, first_difference
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+BEGUN = "begun.json"
+ANOTHER = "Choose another folder, or remove this one"
+SHOWN = 80  # characters
+
+
+def infer_bins(runtime, source, output, batch_size=None, share=(0, 1)):
+    """Answer every sample of a bin folder; answers that are there and whole are kept.
+
+    Args:
+        runtime: a ``Runtime``. source: bin folder. output: result folder.
+        batch_size: samples at once; None: as many as the model takes, or 1 if it takes any.
+        share: (rank, W): only samples whose number leaves the remainder ``rank`` by W.
+
+    Returns:
+        the report, as written to ``results.json`` (of a share: ``results-<rank + 1>-of-<W>.json``, and
+        ``results.json`` when all of them are there).
+
+    Raises:
+        DataError: the bin folder is another model's, or a file in it is damaged; another model, runtime or bin folder
+            began the result folder.
+    """
+    batch_size = choose_batch(runtime.export, batch_size)
+    folder = open_bins(source, runtime.export)
+    rank, world = share
+    names = folder.names[rank::world]
+    for name in names:
+        if not folder.is_whole(name):
+            folder.array(name)  # tells what is wrong, now and not after hours
+    output = begin(output, runtime, folder)
+    answers = Answers(output, names, runtime.export.num_classes)
+    # A batch of which one answer is missing is computed again as it was: its rounding may depend on the others in it.
+    batches = [names[i:i + batch_size] for i in range(0, len(names), batch_size)]
+    batches = [batch for batch in batches if not answers.has(batch)]
+    computed, seconds = sum(map(len, batches)), answer_batches(runtime, folder, batches, answers)
+    target = output / (REPORT if world == 1 else shard_report(rank, world))
+    if target.is_file() and not computed:
+        logger.info("%s: all %d answers were there", output, len(names))
+        return read_report(target)
+    report = {**describe(runtime, folder), "batch": batch_size, "device": runtime.device, "version": runtime.version,
+              "bins": {"path": str(folder.path), "digest": identity(folder)}, "count": len(names),
+              "answer_shape": [runtime.export.num_classes], "computed": computed, "seconds": seconds,
+              "fps": computed / seconds if seconds else None}
+    # The answers are not forced onto the disk one by one, which took 17 times longer than writing them.
+    os.sync()
+    write_json(target, report)
+    logger.info("%s: %d answers, %d of them made now", output, len(names), computed)
+    if seconds:
+        logger.info("Pure inference: %d samples in %.3f s, FPS: %.2f (batch %d, %s on %s)", computed, seconds,
+                    report["fps"], batch_size, runtime.kind, runtime.device)
+    if world > 1:
+        merge_reports(output, world)
+    return report
+
+
+def choose_batch(export, asked):
+    """Samples at once: what was asked for, or what the model takes."""
+    if asked is not None and (asked < 1 or export.batch not in (None, asked)):
+        expected = "at least 1" if export.batch is None else f"{export.batch}: the model takes no other"
+        raise ConfigError("--batch_size", f"found {asked}, expected {expected}")
+    return asked or export.batch or 1
+
+
+def open_bins(source, export):
+    """The ``BinFolder``, whose samples must be what the export takes, made by its own pre-processing.
+
+    A plain folder of ``.bin`` files, as other tools make, is taken if the sizes fit.
+    """
+    folder = BinFolder(source, export.sample_shape)
+    if folder.sample_shape != export.sample_shape:
+        raise DataError(source, f"holds samples {folder.sample_shape}, {export.stem} takes {export.sample_shape}",
+                        "It is a folder of another model: make one with tools/preprocess_bin.py --model")
+    if not folder.manifest:
+        logger.warning("%s has no bins.json: nothing tells which pre-processing made its %d files; only their size is "
+                       "checked", source, len(folder.names))
+        return folder
+    difference = first_difference(folder.manifest["pipeline"], export.contract["pipeline"])
+    if difference:
+        key, found, expected = difference
+        raise DataError(source, f"was made by another pre-processing than the model's: {key} is {str(found)[:SHOWN]}, "
+                        f"{export.stem} says {str(expected)[:SHOWN]}", "It is a folder of another model: make one with "
+                        "tools/preprocess_bin.py --model")
+    return folder
+
+
+def identity(folder):
+    """Text that tells a bin folder from another; of a plain one only the names can."""
+    return folder.digest or "plain " + hashlib.sha256("\n".join(folder.names).encode()).hexdigest()[:16]
+
+
+def describe(runtime, folder):
+    """What makes the answers: two runs in which this is the same may share a result folder."""
+    digest = hashlib.sha256()
+    for path in runtime.files:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return {"format": FORMAT, "model": runtime.export.contract["model_name"], "model_digest": digest.hexdigest()[:16],
+            "runtime": runtime.kind, "device": runtime.device.split(":")[0], "precision": runtime.options.precision,
+            "bins": identity(folder)}
+
+
+def begin(output, runtime, folder):
+    """Begin a result folder, or see that the same model and samples began it; returns its path."""
+    output, content = output_folder(output), describe(runtime, folder)
+    path = output / BEGUN
+    # In this order: another shard may begin the folder at this moment.
+    filled = any(output.glob("*_0.bin"))
+    if not path.is_file():
+        if filled:
+            raise DataError(output, f"holds answers but no {BEGUN}: something else began it", ANOTHER)
+        write_json(path, content)
+        return output
+    try:
+        begun = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"is damaged ({type(error).__name__}: {error})", ANOTHER) from error
+    difference = first_difference(begun, content)
+    if difference:
+        key, found, expected = difference
+        raise DataError(output, f"was begun with {key or 'something'} {str(found)[:SHOWN]}, now it is "
+                        f"{str(expected)[:SHOWN]}", ANOTHER)
+    return output
+
+
+class Answers:
+    """The files of a result folder that this run is to make."""
+
+    def __init__(self, path, names, num_classes):
+        self.path, self.size = path, num_classes * TYPE.itemsize
+        own = {f"{name}_0.bin" for name in names}
+        self.there = set()
+        for entry in os.scandir(path):
+            if entry.name in own and entry.stat().st_size == self.size:
+                self.there.add(entry.name)
+            elif entry.name.endswith(".tmp") and entry.name[1:].rsplit(".", 2)[0] in own:
+                os.unlink(entry.path)  # of a run that was killed
+
+    def has(self, names):
+        return all(f"{name}_0.bin" in self.there for name in names)
+
+    def write(self, name, row):
+        """Write an answer, float32, unless it is there; whole or not at all."""
+        target = self.path / f"{name}_0.bin"
+        if target.name in self.there:
+            return
+        temporary = self.path / f".{target.name}.{os.getpid()}.tmp"
+        try:
+            np.ascontiguousarray(row, TYPE).tofile(temporary)
+            os.replace(temporary, target)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OutputError(target, f"cannot be written ({error.strerror or error})", HINT) from error
+
+
+def answer_batches(runtime, folder, batches, answers):
+    """Answer and write every batch; returns the seconds of pure inference."""
+    seconds = 0.0
+    with tqdm(total=sum(map(len, batches)), desc="infer", unit="sample", leave=False, disable=None) as bar:
+        for names, array in read_ahead(folder, batches):
+            try:
+                logits = runtime.run(array)
+            except DataError as error:
+                raise DataError(f"{folder.path}: {names[0]}{f' to {names[-1]}' if names[1:] else ''}",
+                                error.problem, error.hint) from error
+            del array  # the one after the next is being read now; two at once are enough
+            seconds += runtime.seconds
+            for name, row in zip(names, logits, strict=True):
+                answers.write(name, row)
+            bar.update(len(names))
+    return seconds
+
+
+def read_ahead(folder, batches):
+    """``(names, array (n, …))`` of each batch; the next is read while one is computed."""
+    with ThreadPoolExecutor(1) as reader:
+        waiting = None
+        for names in batches:
+            following = names, reader.submit(read_batch, folder, names)
+            if waiting:
+                yield waiting[0], waiting[1].result()
+            waiting = following
+        if waiting:
+            yield waiting[0], waiting[1].result()
+
+
+def read_batch(folder, names):
+    """The samples ``(n, …)``, float32, each read into its place."""
+    batch = np.empty((len(names), *folder.sample_shape), "float32")
+    for i, name in enumerate(names):
+        batch[i] = folder.array(name)
+    return batch
+
+
+def shard_report(rank, world):
+    """The name of a share's report."""
+    return f"results-{rank + 1}-of-{world}.json"
+
+
+def merge_reports(output, world):
+    """Write ``results.json`` from the reports of all shares; returns it, or None while some are missing.
+
+    Times are added up: the FPS are those of one device.
+    """
+    paths = [Path(output) / shard_report(rank, world) for rank in range(world)]
+    reports = [read_report(path) for path in paths]
+    if not all(reports):
+        return None
+    total = {key: sum(report[key] for report in reports) for key in ("count", "computed", "seconds")}
+    report = {**reports[0], **total, "fps": total["computed"] / total["seconds"] if total["seconds"] else None,
+              "shards": [{key: report[key] for key in ("device", "count", "seconds", "fps")} for report in reports]}
+    write_json(Path(output) / REPORT, report)
+    return report
+
+
+def measure_speed(runtime, loop, batch_size=None):
+    """Time ``loop`` answers to one batch, and log them; returns mean, median and least ms of a batch, and the FPS."""
+    if loop < 1:
+        raise ConfigError("--loop", f"found {loop}, expected at least 1")
+    batch_size = choose_batch(runtime.export, batch_size)
+    array, _ = runtime.selfcheck.repeated(batch_size)
+    runtime.run(array)  # checks this batch size, and warms up
+    times = []
+    for _ in tqdm(range(loop), desc="loop", leave=False, disable=None):
+        runtime.run(array)
+        times.append(runtime.seconds * 1000)
+    speed = {"batch": batch_size, "loop": loop, "mean_ms": float(np.mean(times)), "median_ms": float(np.median(times)),
+             "min_ms": min(times), "fps": 1000 * batch_size / float(np.mean(times))}
+    logger.info("Pure inference: %d times a batch of %d, %.3f ms (median %.3f, least %.3f), FPS: %.2f (%s on %s)", loop,
+                batch_size, speed["mean_ms"], speed["median_ms"], speed["min_ms"], speed["fps"], runtime.kind,
+                runtime.device)
+    return speed
+
+
+def write_json(path, content):
+    """Write a report, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
