@@ -131,20 +131,3 @@ def test_what_is_no_model(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UnavailableError, match="pip install"):
         check(tmp_path / "m.onnx")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("opset", [11, 13])
-@pytest.mark.parametrize("kind", ["ordinary", "minimal"])
-@pytest.mark.parametrize("name", ["stgcn", "stgcn_plusplus", "ctrgcn", "posec3d"])
-def test_our_models_use_listed_operators_only(tmp_path, name, kind, opset):
-    pytest.importorskip("paddle2onnx")
-    from deploy_cases import filled, small_config
-
-    from paddlevideo_skel.deploy.export import export_model
-    from paddlevideo_skel.deploy.onnx import convert
-
-    config = small_config(name)
-    folder = export_model(config, filled(config), tmp_path, "inference", kind)
-    made = load(convert(folder, opset).file(".onnx"))
-    assert operators.model_opset(made) == opset and operators.operator_problems(made) == []

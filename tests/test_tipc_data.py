@@ -124,6 +124,8 @@ def test_packaged_files(monkeypatch):
         names = {p.name for p in PACKAGED if p.parent.name == model}
         assert names >= {"train_infer_python.txt", "train_amp_infer_python.txt", "train_ptq_infer_python.txt",
                          "paddle2onnx_infer_python.txt", "ascend_infer_python.txt"}
+    for config in ("stgcn_plusplus/stgcn_plusplus_ntucs", "stgcn/stgcn_fsd", "posec3d/posec3d"):
+        load_config(f"configs/recognition/{config}.yaml")  # which PaddleVideo's own params files name
     for path in PACKAGED:
         lines = path.read_text().splitlines()
         assert lines[1] == f"model_name:{path.parent.name}" and lines[2] == "python:python3"
