@@ -7,6 +7,7 @@ import numpy as np
 
 from .errors import UnavailableError
 from .files import replacing
+from .pictures import picture
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +65,10 @@ def save_results(results, path):
     write_results(results, path)
     logger.info("Results saved in %s", path)
     if "confusion_matrix" in results:
-        picture = Path(path).with_name(Path(path).stem + "_confusion.png")
+        target = Path(path).with_name(Path(path).stem + "_confusion.png")
         try:
-            draw_confusion(results, picture)
-            logger.info("Confusion matrix drawn in %s", picture)
+            draw_confusion(results, target)
+            logger.info("Confusion matrix drawn in %s", target)
         except UnavailableError as error:
             logger.info("No picture of the confusion matrix: %s", error)
 
@@ -78,26 +79,20 @@ def draw_confusion(results, path):
     Raises:
         UnavailableError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UnavailableError("matplotlib", "is not installed", "pip install paddlevideo_skel[plot]") from error
     counts = np.array(results["confusion_matrix"], float)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = results["class_names"] or list(range(len(counts)))
     few = len(counts) <= 30
     size = min(4 + 0.32 * len(counts), 16)
-    figure = Figure(figsize=(size + 1, size), layout="constrained", dpi=120)
-    axes = figure.add_subplot()
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted class", ylabel="true class",
-             title=f"top-1 {results['top1']:.2%}, {results['num_samples']} samples")
-    if few:
-        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(names)), names)
-        for i, j in zip(*np.nonzero(counts)):
-            axes.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", fontsize=7,
-                      color="white" if share[i, j] > 0.5 else "black")
-    figure.colorbar(image, ax=axes, label="share of the true class")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    with picture(path, size + 1, size) as figure:
+        axes = figure.add_subplot()
+        image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        axes.set(xlabel="predicted class", ylabel="true class",
+                 title=f"top-1 {results['top1']:.2%}, {results['num_samples']} samples")
+        if few:
+            axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+            axes.set_yticks(range(len(names)), names)
+            for i, j in zip(*np.nonzero(counts)):
+                axes.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", fontsize=7,
+                          color="white" if share[i, j] > 0.5 else "black")
+        figure.colorbar(image, ax=axes, label="share of the true class")

@@ -17,7 +17,7 @@ from paddlevideo_skel.errors import ExportError, SelfCheckError, UnavailableErro
 
 CANN, CUDA, CPU = "CANNExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 # What InferenceSession raised where CANN's libraries were missing, its beginning and its end.
-RECORDED = ("/root/onnxruntime/python/onnxruntime_pybind_state.cc:1189 std::shared_ptr<onnxruntime::"
+RECORDED = ("/build/onnxruntime/python/onnxruntime_pybind_state.cc:1189 std::shared_ptr<onnxruntime::"
             "IExecutionProviderFactory> onnxruntime::python::CreateExecutionProviderFactoryInstance(const "
             "onnxruntime::SessionOptions&) create CANN ExecutionProvider fail\n")
 LIBRARY = "libascendcl.so: cannot open shared object file: No such file or directory"

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from ..errors import ConfigError, DataError, ExportError, UnavailableError
 from ..files import output_folder, replacing
+from ..pictures import picture
 from ..results import softmax
 from .bin_results import ResultFolder
 from .folder import relative_error
@@ -46,10 +47,10 @@ def compare(a, b, num_classes=None, out=None):
         with replacing(out) as temporary:
             temporary.write_text(json.dumps(report) + "\n", encoding="utf-8")
         logger.info("Comparison saved in %s", out)
-        picture = Path(out).with_suffix(".png")
+        target = Path(out).with_suffix(".png")
         try:
-            draw(report, picture)
-            logger.info("Drawn in %s", picture)
+            draw(report, target)
+            logger.info("Drawn in %s", target)
         except UnavailableError as error:
             logger.info("No picture of the comparison: %s", error)
     return report
@@ -121,27 +122,22 @@ def draw(report, path):
     Raises:
         UnavailableError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UnavailableError("matplotlib", "is not installed", "pip install paddlevideo_skel[plot]") from error
     samples = report["samples"]
     # A logarithmic axis has no 0: equal answers stand at the left, at float32's smallest step.
     error = np.maximum([sample["relative_error"] for sample in samples], np.finfo("float32").eps)
     margin = np.array([1.0 if sample["margin"] is None else sample["margin"] for sample in samples])
     same = np.array([sample["top1"][0] == sample["top1"][1] for sample in samples])
-    figure = Figure(figsize=(11, 4.2), layout="constrained", dpi=120)
-    spread, ties = figure.subplots(1, 2)
-    bins = np.geomspace(error.min() / 1.5, error.max() * 1.5, 40)
-    spread.hist([error[same], error[~same]], bins, stacked=True, color=[SAME, OTHER])
-    spread.axvline(np.median(error), color="black", linewidth=0.8, linestyle="--")
-    spread.set(xscale="log", xlabel="relative error (dashed: median)", ylabel="samples",
-               title=f"cosine similarity: mean {report['cosine']['mean']:.6f}, min {report['cosine']['min']:.6f}")
-    for chosen, colour, size, text in ((same, SAME, 9, "the same first class"), (~same, OTHER, 24, "another")):
-        ties.scatter(margin[chosen], error[chosen], s=size, color=colour, alpha=0.65, linewidths=0,
-                     label=f"{text} ({chosen.sum()})")
-    ties.set(yscale="log", xlim=(-0.02, 1.02), xlabel="first class before the second, in scores of the reference",
-             ylabel="relative error", title=f"top-1 the same: {report['top1_agreement']:.2%} of {len(samples)} samples")
-    ties.legend(loc="upper right")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    with picture(path, 11, 4.2) as figure:
+        spread, ties = figure.subplots(1, 2)
+        bins = np.geomspace(error.min() / 1.5, error.max() * 1.5, 40)
+        spread.hist([error[same], error[~same]], bins, stacked=True, color=[SAME, OTHER])
+        spread.axvline(np.median(error), color="black", linewidth=0.8, linestyle="--")
+        spread.set(xscale="log", xlabel="relative error (dashed: median)", ylabel="samples",
+                   title=f"cosine similarity: mean {report['cosine']['mean']:.6f}, min {report['cosine']['min']:.6f}")
+        for chosen, colour, size, text in ((same, SAME, 9, "the same first class"), (~same, OTHER, 24, "another")):
+            ties.scatter(margin[chosen], error[chosen], s=size, color=colour, alpha=0.65, linewidths=0,
+                         label=f"{text} ({chosen.sum()})")
+        ties.set(yscale="log", xlim=(-0.02, 1.02), xlabel="first class before the second, in scores of the reference",
+                 ylabel="relative error",
+                 title=f"top-1 the same: {report['top1_agreement']:.2%} of {len(samples)} samples")
+        ties.legend(loc="upper right")

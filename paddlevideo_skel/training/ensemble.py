@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, UnavailableError
-from ..files import output_folder, replacing
+from ..errors import ConfigError, DataError
+from ..files import output_folder
+from ..pictures import picture
 from ..results import hits, summarise, write_results
 
 logger = logging.getLogger(__name__)
@@ -191,24 +192,19 @@ def draw_gains(results, path):
     Raises:
         UnavailableError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UnavailableError("matplotlib", "is not installed", "pip install paddlevideo_skel[plot]") from error
     classes = sorted((entry for entry in results["per_class"] if entry["samples"]), key=lambda entry: entry["gain"])
     gains = np.array([100 * entry["gain"] for entry in classes])
     few = len(classes) <= 80
-    figure = Figure(figsize=(7, 1.5 + (0.22 * len(classes) if few else 8)), layout="constrained", dpi=120)
-    axes = figure.add_subplot()
-    axes.barh(range(len(classes)), gains, color=np.where(gains < 0, "#c44e52", "#4c72b0"), height=0.8 if few else 1.0)
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(classes)) if few else [], [class_name(entry) for entry in classes] if few else [],
-                    fontsize=7)
-    axes.set_ylim(-1, len(classes))
-    single = results["runs"][results["best_single"]]["top1"]
-    axes.set(xlabel="gain over the best single run, points",
-             title=f"ensemble of {len(results['runs'])}: top-1 {results['top1']:.2%}, best single {single:.2%}")
-    if not few:
-        axes.set_ylabel(f"{len(classes)} classes")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    with picture(path, 7, 1.5 + (0.22 * len(classes) if few else 8)) as figure:
+        axes = figure.add_subplot()
+        axes.barh(range(len(classes)), gains, color=np.where(gains < 0, "#c44e52", "#4c72b0"),
+                  height=0.8 if few else 1.0)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_yticks(range(len(classes)) if few else [], [class_name(entry) for entry in classes] if few else [],
+                        fontsize=7)
+        axes.set_ylim(-1, len(classes))
+        single = results["runs"][results["best_single"]]["top1"]
+        axes.set(xlabel="gain over the best single run, points",
+                 title=f"ensemble of {len(results['runs'])}: top-1 {results['top1']:.2%}, best single {single:.2%}")
+        if not few:
+            axes.set_ylabel(f"{len(classes)} classes")
