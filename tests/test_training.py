@@ -107,15 +107,19 @@ def test_weights_to_start_from(config_file, tmp_path):
 
 
 @pytest.mark.parametrize("level", ["O1", "O2"])
-def test_mixed_precision_learns_too(config_file, tmp_path, level):
+def test_mixed_precision_on_a_cpu_is_a_run_in_float32(config_file, tmp_path, level):
+    """Paddle has no other there: this says nothing about mixed precision on a device."""
     result = run(config_file, tmp_path / "out", "epochs=3", amp_level=level)
     assert "mixed precision" in (tmp_path / "out" / "train.log").read_text()
+    assert "Training in float32" in (tmp_path / "out" / "train.log").read_text()
+    plain = load_weights(run(config_file, tmp_path / "plain", "epochs=3")["last"])
+    assert all(np.array_equal(value, plain[key]) for key, value in load_weights(result["last"]).items())
     losses = [float(re.search(r"loss_avg: ([\d.]+)", line)[1])
               for line in (tmp_path / "out" / "train.log").read_text().splitlines() if " train loss_avg" in line]
     assert losses[-1] < losses[0]
     weights = load_weights(result["last"])
     assert {value.dtype for value in weights.values()} == {np.dtype("float32")}
-    # In bfloat16 weights would hold 8 bits of mantissa: the master weights hold more.
+    # In bfloat16 weights would hold 8 bits of mantissa.
     weight = next(value for key, value in weights.items() if key.endswith("fc_cls.weight"))
     assert np.any(weight.view("uint32") & 0xFFFF)
     assert run_test(load_config(config_file), result["last"])["num_samples"] == 16
