@@ -14,7 +14,7 @@ import pytest
 
 from paddlevideo_skel.data.annotation import Annotation
 from paddlevideo_skel.data.datasets import build_dataset
-from paddlevideo_skel.data.loader import BatchLoader, _without_sigterm
+from paddlevideo_skel.data.loader import BatchLoader, without_sigterm
 from paddlevideo_skel.data.mixup import Mixup
 from paddlevideo_skel.data.pipeline import Pipeline
 from paddlevideo_skel.errors import ConfigError, DataError
@@ -198,7 +198,7 @@ def test_a_worker_forked_this_moment_holds_back_sigterm_and_a_running_one_takes_
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
-    with _without_sigterm():
+    with without_sigterm():
         child = context.Process(target=mask_at_start, args=(queue,))
         child.start()
     assert signal.SIGTERM in queue.get()
@@ -227,15 +227,15 @@ ENDINGS = {
 }
 
 
-def alive(group):
-    """Processes of a process group that are not yet done."""
+def alive(session):
+    """Processes of a session that are not yet done; workers have process groups of their own."""
     states = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = entry.read_text().rsplit(")", 1)[1].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(fields[2]) == group and fields[0] != "Z":
+        if int(fields[3]) == session and fields[0] != "Z":
             states.append(entry)
     return states
 

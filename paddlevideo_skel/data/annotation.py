@@ -1,5 +1,5 @@
 """The one form in which a sample travels from the file to the network."""
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -42,4 +42,4 @@ class Annotation:
 
     def copy(self):
         """A copy whose fields can be replaced; arrays are shared, transforms never write into them."""
-        return replace(self)
+        return type(self)(**vars(self))  # dataclasses.replace takes ten times as long

@@ -57,8 +57,8 @@ class RandomMove:
             raise wrong(annotation, self, f"moves x and y, the sample has {keypoint.shape[3]} coordinate")
         stretches = int(rng.choice(self.stretches))
         cuts = np.round(np.arange(stretches + 1) * keypoint.shape[1] / stretches).astype(np.int64)
-        angle, scale, x, y = (between(cuts, rng.choice(values, stretches + 1))
-                              for values in (self.angles, self.scales, self.shifts, self.shifts))
+        drawn = [rng.choice(values, stretches + 1) for values in (self.angles, self.scales, self.shifts, self.shifts)]
+        angle, scale, x, y = between(cuts, np.array(drawn))
         cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
         turn = np.stack([cos, -sin, sin, cos], axis=-1).reshape(-1, 2, 2).astype(np.float32)
         shift = np.stack([x, y], axis=-1).astype(np.float32)[:, None]
@@ -76,13 +76,13 @@ def candidates(values, name, limit):
 
 
 def between(cuts, values):
-    """Values for every frame ``(T,)``: from ``values[i]`` at ``cuts[i]`` evenly to ``values[i + 1]`` before the next.
+    """Values for every frame ``(…, T)``: from ``values[i]`` at ``cuts[i]`` evenly to ``values[i + 1]`` before the next.
 
     Args:
-        cuts: K + 1 frame numbers from 0 to T. values: ``(K + 1,)``.
+        cuts: K + 1 frame numbers from 0 to T. values: ``(…, K + 1)``.
     """
     frame = np.arange(cuts[-1])
     part = np.searchsorted(cuts, frame, side="right") - 1
     begin, end = cuts[part], cuts[part + 1]
     share = (frame - begin) / np.maximum(end - begin - 1, 1)
-    return values[part] + share * (values[part + 1] - values[part])
+    return values[..., part] + share * (values[..., part + 1] - values[..., part])

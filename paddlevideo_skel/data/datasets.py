@@ -35,14 +35,34 @@ class SkeletonDataset:
             raise DataError(label_path, f"holds {len(self.labels)} labels for the {len(self.data)} samples "
                                         f"of {file_path}", "Both files must come from the same set")
         self.names = names or [f"{file_path}[{i}]" for i in range(len(self.data))]
+        self.files = [path for path in (file_path, label_path) if path is not None]
 
     def __len__(self):
         return len(self.data)
 
     def __getitem__(self, index):
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
         label = None if self.labels is None else int(self.labels[index])
-        # A copy, so that an annotation is ordinary memory and stays valid whatever becomes of the file.
-        return from_data(np.array(self.data[index]), self.names[index], label)
+        index %= len(self)
+        return from_data(self.read(index, index + 1)[0], self.names[index], label)
+
+    def read(self, start, stop):
+        """The samples ``start`` to ``stop`` in ordinary memory.
+
+        They are read from the file, not copied from its map: what is touched of a map counts as this process's memory
+        for as long as the map is there, in the end all of the file.
+        """
+        if not self.data.flags.c_contiguous:  # the samples are not one after the other in the file
+            return np.array(self.data[start:stop])
+        size = self.data[0].size
+        try:
+            flat = np.fromfile(self.data.filename, self.data.dtype, size * (stop - start),
+                               offset=self.data.offset + start * size * self.data.itemsize)
+            return flat.reshape(stop - start, *self.data.shape[1:])
+        except (OSError, ValueError) as error:
+            raise DataError(self.given[0], f"could be opened, but its samples {start} to {stop - 1} cannot be read any "
+                            f"more ({error})", "Leave the file as it is while it is used") from error
 
     def __reduce__(self):
         # A worker opens the file anew; the array itself would be sent whole.
@@ -80,14 +100,20 @@ class AnnotationDataset:
         split: its name, e.g. ``xsub_train``; None: all.
         repeat_times: how often an epoch goes through the set; every repetition draws its own random numbers.
         test_mode: without it, every annotation needs a label.
+        bad: a list to which ``(name, reason)`` of annotations that cannot be used are added, and left out; not for
+            configs. None: the first is an error.
     """
 
-    def __init__(self, file_path, split=None, repeat_times=1, test_mode=False):
+    def __init__(self, file_path, split=None, repeat_times=1, test_mode=False, bad=None):
         truth(test_mode, "test_mode")
         if split is not None and not isinstance(split, str):
             raise ValueError(f"split is {split!r}, expected a name")
         self.repeat_times = positive(repeat_times, "repeat_times")
-        self.annotations = read_annotations(file_path, split)
+        self.files = [file_path]
+        self.annotations = read_annotations(file_path, split, bad)
+        if bad is not None and not (test_mode and all(a.label is None for a in self.annotations)):
+            bad += [(a.name, "has no label") for a in self.annotations if a.label is None]
+            self.annotations = [a for a in self.annotations if a.label is not None]
         unknown = [a.name for a in self.annotations if a.label is None]
         if unknown and (not test_mode or len(unknown) < len(self.annotations)):
             raise DataError(f"{file_path}: {unknown[0]}", f"has no label, like {len(unknown)} of the "
@@ -116,11 +142,12 @@ class NTUCSSkeletonDataset(AnnotationDataset):
     """NTU RGB+D's skeletons, and any other annotation pickle; see ``AnnotationDataset``."""
 
 
-def build_dataset(spec, where, num_classes=None):
+def build_dataset(spec, where, num_classes=None, bad=None):
     """The data set of a ``DATASET.train`` mapping: its class under ``format``, its arguments beside it.
 
     Args:
         num_classes: labels are checked against it; None: not.
+        bad: see ``AnnotationDataset``.
 
     Raises:
         ConfigError: an unknown format or argument.
@@ -130,7 +157,8 @@ def build_dataset(spec, where, num_classes=None):
         raise ConfigError(where, f"found {spec!r}, expected a mapping with 'format' and 'file_path'",
                           f"Formats: {', '.join(DATASETS.classes)}")
     arguments = {key: value for key, value in spec.items() if key != "format"}
-    dataset = DATASETS.build(spec["format"], arguments, where)
+    annotated = issubclass(DATASETS.get(spec["format"], where), AnnotationDataset)
+    dataset = DATASETS.build(spec["format"], arguments, where, **{"bad": bad} if annotated else {})
     if num_classes is not None and dataset.labels is not None:
         check_labels(dataset.labels.tolist(), num_classes, spec["file_path"], dataset.names)
     return dataset

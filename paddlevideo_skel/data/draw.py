@@ -1,66 +1,128 @@
-"""Film strips of stick figures, to look at what a network is given. Needs matplotlib (extra ``plot``)."""
+"""Stick figures, to look at what a network is given: film strips and animations. Needs matplotlib (extra ``plot``)."""
+from dataclasses import dataclass
+
 import numpy as np
 
-from ..errors import UnavailableError
 from ..files import replacing
+from ..pictures import new_figure, picture
 from ..skeleton import get_layout
 
 _COLOURS = {"left": "tab:blue", "right": "tab:orange", "middle": "0.35"}
+LEAST_SCORE = 0.3  # joints with less are left out, with their bones
+WIDEST, TALLEST = 18, 3.2  # inches: a strip, a panel in it
+MOST_FRAMES = 120  # of an animation
 
 
-def draw_sequence(annotation, layout, path, frames=8):
+@dataclass
+class _Scene:
+    """Joints as they are seen, ``(M, T, V, 2)`` with y upwards; which of them ``(M, T, V)``; and the view's corners."""
+    points: np.ndarray
+    seen: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    layout: object
+
+    @property
+    def frames(self):
+        """Frames up to the last one with a joint in it: what follows is padding."""
+        filled = np.flatnonzero(self.seen.any(axis=(0, 2)))
+        return int(filled[-1]) + 1 if filled.size else 1
+
+
+def _scene(annotation, layout):
+    keypoint = np.asarray(annotation.keypoint, dtype=float)
+    seen = (keypoint != 0).any(axis=-1)
+    if annotation.keypoint_score is not None:
+        seen &= np.asarray(annotation.keypoint_score) >= LEAST_SCORE
+    # A picture's y grows downwards; the Kinect's x grows to the left as the camera sees it.
+    points = keypoint[..., :2] * ((1, -1) if keypoint.shape[-1] == 2 else (-1, 1))
+    low, high = (points[seen].min(axis=0), points[seen].max(axis=0)) if seen.any() else (np.zeros(2), np.ones(2))
+    margin = 0.05 * (high - low).max() + 1e-6
+    return _Scene(points, seen, low - margin, high + margin, get_layout(layout))
+
+
+def _draw(axes, scene, frame, size):
+    from matplotlib.collections import LineCollection
+
+    for person in range(len(scene.points)):
+        points, visible = scene.points[person, frame], scene.seen[person, frame]
+        bones = [list(bone) for bone in scene.layout.bones if visible[list(bone)].all()]
+        axes.add_collection(LineCollection([points[bone] for bone in bones], linewidths=size,
+                                           colors=[_COLOURS[_side(scene.layout, bone)] for bone in bones],
+                                           capstyle="round", alpha=0.45 if person else 1))
+        axes.plot(*points[visible].T, ".", color="0.2", markersize=1.5 * size)
+    axes.set(xlim=(scene.low[0], scene.high[0]), ylim=(scene.low[1], scene.high[1]), xticks=[], yticks=[],
+             aspect="equal")
+    for spine in axes.spines.values():
+        spine.set_color("0.8")
+
+
+def _title(figure, annotation, class_name):
+    text = annotation.name if class_name is None else f"{annotation.name}: {class_name}"
+    figure.suptitle(text, fontsize=9, x=0.01, ha="left")
+
+
+def draw_sequence(annotation, layout, path, frames=8, class_name=None):
     """Draws a sequence as a PNG: evenly chosen frames side by side, as the camera sees them.
 
     The left side of a body is blue, the right orange; a second person is paler. Joints that are zero, or
-    whose score is below 0.3, are left out with their bones.
+    whose score is below 0.3, are left out with their bones. Empty frames at the end are padding and are not shown.
 
     Args:
         annotation: an ``Annotation``; 3D coordinates are shown along their z axis.
         layout: the name of its layout, or a ``Layout``.
         path: of the PNG.
         frames: how many frames to show.
+        class_name: what to write beside the sample's name; None: nothing.
 
     Raises:
         UnavailableError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.collections import LineCollection
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UnavailableError("drawing", "matplotlib is not installed",
-                               "pip install 'paddlevideo_skel[plot]'") from error
-    layout = get_layout(layout)
-    keypoint = np.asarray(annotation.keypoint, dtype=float)
-    seen = (keypoint != 0).any(axis=-1)
-    if annotation.keypoint_score is not None:
-        seen &= np.asarray(annotation.keypoint_score) >= 0.3
-    # A picture's y grows downwards; the Kinect's x grows to the left as the camera sees it.
-    flat = keypoint[..., :2] * ((1, -1) if keypoint.shape[-1] == 2 else (-1, 1))
-    chosen = np.linspace(0, annotation.total_frames - 1, min(frames, annotation.total_frames)).round().astype(int)
-    low, high = (flat[seen].min(axis=0), flat[seen].max(axis=0)) if seen.any() else (np.zeros(2), np.ones(2))
-    margin = 0.05 * (high - low).max()
-    width, height = high - low + 2 * margin
-    # Tall panels side by side; their width follows from the figures', within reason.
-    panel = float(np.clip(3.2 * width / height, 1.2, 5))
-    figure = Figure(figsize=(panel * len(chosen), 3.6))
-    FigureCanvasAgg(figure)
-    for i, frame in enumerate(chosen):
-        axes = figure.add_axes(((i + 0.02) / len(chosen), 0.01, 0.96 / len(chosen), 0.88))
-        for person in range(len(flat)):
-            points, visible = flat[person, frame], seen[person, frame]
-            bones = [bone for bone in layout.bones if visible[list(bone)].all()]
-            colours = [_COLOURS[_side(layout, bone)] for bone in bones]
-            axes.add_collection(LineCollection([points[list(bone)] for bone in bones], colors=colours,
-                                               linewidths=2, alpha=0.45 if person else 1))
-            axes.plot(*points[visible].T, ".", color="0.2", markersize=2.5)
-        axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin),
-                 xticks=[], yticks=[], aspect="equal")
-        axes.set_title(f"frame {frame}", fontsize=8)
-    figure.text(0.004, 0.99, annotation.name, fontsize=8, va="top")
+    scene = _scene(annotation, layout)
+    chosen = np.linspace(0, scene.frames - 1, min(frames, scene.frames)).round().astype(int)
+    width, height = scene.high - scene.low
+    panel = float(np.clip(TALLEST * width / height, 1.2, 5))
+    columns = max(1, min(len(chosen), int(WIDEST / panel)))
+    # Rows as full as each other: two of four, not one of six and one of two.
+    rows = -(-len(chosen) // columns)
+    columns = -(-len(chosen) // rows)
+    with picture(path, panel * columns, (min(TALLEST, panel * height / width) + 0.25) * rows + 0.3) as figure:
+        for axes, frame in zip(figure.subplots(rows, columns, squeeze=False).flat, chosen):
+            _draw(axes, scene, frame, 2)
+            axes.set_title(f"frame {frame} of {scene.frames}", fontsize=7, pad=3)
+        for axes in figure.axes[len(chosen):]:
+            axes.set_axis_off()
+        _title(figure, annotation, class_name)
+
+
+def animate_sequence(annotation, layout, path, fps=15, class_name=None):
+    """Draws a sequence as an animated GIF, with at most 120 frames, evenly chosen; else as ``draw_sequence``.
+
+    Args:
+        fps: frames a second of the animation, if all are shown.
+    """
+    scene = _scene(annotation, layout)
+    step = -(-scene.frames // MOST_FRAMES)
+    width, height = scene.high - scene.low
+    figure = new_figure(float(np.clip(4 * width / height, 2.5, 7)), float(np.clip(4 * height / width, 2.5, 4)) + 0.4)
+
+    from PIL import Image  # which matplotlib needs, too
+
+    axes, images = figure.add_subplot(), []
+    _title(figure, annotation, class_name)
+    for frame in range(0, scene.frames, step):
+        for artist in [*axes.collections, *axes.lines]:
+            artist.remove()
+        _draw(axes, scene, frame, 2.5)
+        axes.set_title(f"frame {frame} of {scene.frames}", fontsize=8)
+        figure.canvas.draw()
+        figure.set_layout_engine("none")  # found for the first frame, it holds for all
+        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+        images.append(Image.fromarray(pixels).quantize(64, method=Image.Quantize.FASTOCTREE))
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=80)
+        images[0].save(temporary, format="GIF", save_all=True, append_images=images[1:], loop=0,
+                       duration=round(1000 * step / fps))
 
 
 def _side(layout, bone):

@@ -5,8 +5,7 @@ import signal
 import threading
 import time
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -63,7 +62,15 @@ _work = ()  # in a worker: data set, pipeline, seed
 def _start_worker(*work):
     global _work
     _work = work
-    # Ctrl-C is for the parent, which then ends its workers; and none may outlive it, however it ended.
+    prepare_worker()
+
+
+def prepare_worker():
+    """What a worker process does first: its parent's signals are not its own."""
+    # Ctrl-C, and what a launcher sends to its group, is for the parent, which ends its step with its workers and then
+    # ends them; and none may outlive it, however it ended.
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
@@ -79,8 +86,8 @@ def end_with(parent):
 
 
 @contextmanager
-def _without_sigterm():
-    """Workers forked meanwhile hold back SIGTERM until ``_start_worker`` has made it deadly.
+def without_sigterm():
+    """Workers forked meanwhile hold back SIGTERM until ``prepare_worker`` has made it deadly.
 
     A pool ends its workers by SIGTERM when one of them was killed. Paddle, if the parent has imported it, catches that
     signal and allocates memory in its handler; in a process that was forked this moment the allocator may be locked
@@ -162,8 +169,8 @@ class BatchLoader:
         start = self.share[0] * size if self._parts > 1 else 0
         return whole[start:start + size]
 
-    def batches(self, epoch):
-        """Iterate over the ``Batch``es of an epoch.
+    def batches(self, epoch, first=0):
+        """Iterate over the ``Batch``es of an epoch, without those before ``first``; these are not loaded.
 
         Raises:
             DataError: of a sample, the same with and without workers; or a worker was killed.
@@ -171,7 +178,7 @@ class BatchLoader:
         order = np.arange(len(self.dataset))
         if self.shuffle:
             order = random_numbers(self.seed, epoch, ORDER).permutation(order)
-        numbers = self._numbers()
+        numbers = self._numbers()[first:]
         parts = [self._part(order, number) for number in numbers]
         arrays = self._arrays_here(epoch, parts) if not self.num_workers else self._arrays_of_workers(epoch, parts)
         # Each process mixes with random numbers of its own; the first with those of a process alone.
@@ -196,7 +203,7 @@ class BatchLoader:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        except BrokenProcessPool as error:
+        except futures.BrokenExecutor as error:
             self.close()
             raise DataError("data loading", "a worker process was ended from outside, or ran out of memory",
                             "Set num_workers: 0 to load without workers, or a smaller batch_size") from error
@@ -209,9 +216,10 @@ class BatchLoader:
         if self._pool is None:
             # Forked workers share the data set's memory; elsewhere it is sent to them once.
             method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-            self._pool = ProcessPoolExecutor(self.num_workers, multiprocessing.get_context(method), _start_worker,
-                                             (self.dataset, self.pipeline, self.seed))
-            with _without_sigterm():  # all workers are forked at the first submission
+            work = self.dataset, self.pipeline, self.seed
+            self._pool = futures.ProcessPoolExecutor(self.num_workers, multiprocessing.get_context(method),
+                                                     _start_worker, work)
+            with without_sigterm():  # all workers are forked at the first submission
                 return self._pool.submit(_worker_batch, epoch, index.tolist())
         return self._pool.submit(_worker_batch, epoch, index.tolist())
 

@@ -10,13 +10,15 @@ from .pickles import load_npy, load_pickle
 FIELDS_HINT = "An annotation is a dict with 'keypoint' (M persons, T frames, V joints, C coordinates)"
 
 
-def read_annotations(path, split=None):
+def read_annotations(path, split=None, bad=None):
     """The annotations of a pickle, in the order of the file.
 
     Args:
         path: a dict with ``split`` (name → list of sequence names) and ``annotations``; or a list of annotations;
             or one annotation on its own.
         split: only the sequences of this split; None: all.
+        bad: a list to which ``(name, reason)`` of annotations that cannot be used are added, and left out; None: the
+            first of them is an error.
 
     Returns:
         list of ``Annotation``; coordinates stay in the file's type (half precision keeps a large set small).
@@ -24,19 +26,15 @@ def read_annotations(path, split=None):
     Raises:
         DataError: naming the file and the sequence.
     """
-    content = load_pickle(path)
-    if isinstance(content, dict) and "annotations" not in content and "keypoint" in content:
-        content = [content]
-    splits = content.get("split") if isinstance(content, dict) else None
-    entries = content.get("annotations") if isinstance(content, dict) else content
-    if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, dict) for entry in entries):
-        keys = f"a dict with {', '.join(map(repr, content)) or 'no keys'}" if isinstance(content, dict) else (
-            f"a {type(content).__name__}")
-        raise DataError(path, f"holds {keys}, expected a dict with 'split' and 'annotations', a list of annotations, "
-                              "or one annotation", FIELDS_HINT)
-    names = [_name(entry, f"{path}: annotation {i}") for i, entry in enumerate(entries)]
+    return parse_annotations(load_pickle(path), path, split, bad)
+
+
+def parse_annotations(content, path, split=None, bad=None):
+    """The same of a pickle's ``content``, which ``load_pickle`` gave; ``path`` is for messages."""
+    entries, splits = annotation_entries(content, path)
+    names = [entry_name(entry, f"{path}: annotation {i}") for i, entry in enumerate(entries)]
     if split is not None:
-        chosen = _split_names(splits, split, set(names), path)
+        chosen = split_names(splits, split, set(names), path)
         entries = [entry for entry, name in zip(entries, names, strict=True) if name in chosen]
         names = [name for name in names if name in chosen]
     if not entries:
@@ -46,18 +44,46 @@ def read_annotations(path, split=None):
         if name in seen and name:
             raise DataError(f"{path}: {name}", "stands twice among the annotations", "Names must be unique")
         seen.add(name)
-    return [check_annotation(entry, f"{path}: {name or f'annotation {i}'}")
-            for i, (entry, name) in enumerate(zip(entries, names, strict=True))]
+    annotations = []
+    for i, (entry, name) in enumerate(zip(entries, names, strict=True)):
+        name = name or f"annotation {i}"
+        try:
+            annotations.append(check_annotation(entry, f"{path}: {name}"))
+        except DataError as error:
+            if bad is None:
+                raise
+            bad.append((name, error.problem))
+    return annotations
 
 
-def _name(entry, where):
+def annotation_entries(content, path):
+    """The dicts of a pickle's annotations, not yet checked, and its ``split`` or None.
+
+    Args:
+        content: what ``load_pickle`` gave, in any of the forms that ``read_annotations`` takes.
+    """
+    if isinstance(content, dict) and "annotations" not in content and "keypoint" in content:
+        content = [content]
+    splits = content.get("split") if isinstance(content, dict) else None
+    entries = content.get("annotations") if isinstance(content, dict) else content
+    if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, dict) for entry in entries):
+        keys = f"a dict with {', '.join(map(repr, content)) or 'no keys'}" if isinstance(content, dict) else (
+            f"a {type(content).__name__}")
+        raise DataError(path, f"holds {keys}, expected a dict with 'split' and 'annotations', a list of annotations, "
+                              "or one annotation", FIELDS_HINT)
+    return entries, splits
+
+
+def entry_name(entry, where):
+    """What an annotation's dict calls its sequence, or an empty text."""
     name = entry.get("frame_dir", entry.get("filename", ""))
     if not isinstance(name, str):
         raise DataError(where, f"its frame_dir is {name!r}, expected a text")
     return name
 
 
-def _split_names(splits, split, names, path):
+def split_names(splits, split, names, path):
+    """The set of names in a split, all of them among ``names`` (None: any); or a ``DataError``."""
     if not isinstance(splits, dict):
         raise DataError(path, f"has no splits, but the split {split!r} was asked for", "Remove 'split' to take all")
     if split not in splits:
@@ -66,7 +92,7 @@ def _split_names(splits, split, names, path):
     if not isinstance(chosen, (list, tuple, set, frozenset, np.ndarray)):
         raise DataError(path, f"the split {split!r} is a {type(chosen).__name__}, expected a list of names")
     chosen = set(map(str, chosen))
-    missing = sorted(chosen - names)
+    missing = [] if names is None else sorted(chosen - names)
     if missing:
         raise DataError(path, f"the split {split!r} names {len(missing)} sequence(s) that have no annotation, such as "
                               f"{', '.join(missing[:3])}", "Split and annotations must come from the same set")

@@ -4,7 +4,6 @@ They stand in for the real sets where those cannot be shipped: to try every comm
 harder than toys: tempo, size, view, side and noise vary, joints go missing, and some classes are told apart by
 nothing but the order of their frames (``actions.REVERSED``).
 """
-import pickle
 import re
 import zlib
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..skeleton import get_layout
 from .actions import ACTIONS, PAIRS, perform
 from .annotation import Annotation
 from .figures import SIDES, Body, Motion, pose
+from .writers import save_pickle, writing_npy
 
 IMG_SHAPE = (1080, 1920)
 FOCAL_LENGTH = 1060.0  # pixels; the colour camera of Kinect v2
@@ -183,11 +183,6 @@ def _record(annotation, dtype):
     return record
 
 
-def _dump(path, content):
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        pickle.dump(content, file, protocol=4)
-
-
 def write_pickle(path, annotations, splits=None, dtype=None):
     """Writes an annotation pickle, as pyskl and mmaction2 have it: a dict of ``split`` and ``annotations``.
 
@@ -196,7 +191,7 @@ def write_pickle(path, annotations, splits=None, dtype=None):
         dtype: of coordinates and scores; None: float16 for pixels (as HRNet pickles have), float32 for metres.
     """
     splits = cross_subject_split(annotations) if splits is None else splits
-    _dump(path, {"split": splits, "annotations": [_record(a, dtype or _dtype(a)) for a in annotations]})
+    save_pickle({"split": splits, "annotations": [_record(a, dtype or _dtype(a)) for a in annotations]}, path)
 
 
 def _dtype(annotation):
@@ -224,14 +219,10 @@ def write_npy(folder, annotations, splits=None, max_frames=300, max_persons=2):
                                 f"fit into {max_frames} and {max_persons}", "Raise max_frames or max_persons")
         _, _, joints, channels = chosen[0].keypoint.shape
         shape = (channels, max_frames, joints, max_persons)
-        with replacing(Path(folder) / f"{part}_data.npy") as temporary, open(temporary, "wb") as file:
-            # Sample by sample: the whole would fill the memory. Not through a memory map: there, a full disk is
-            # no error but the end of the process.
-            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False,
-                                                        "shape": (len(chosen), *shape)})
+        with writing_npy(Path(folder) / f"{part}_data.npy", (len(chosen), *shape), "<f4") as write:
             for a in chosen:
-                file.write(_padded(a, shape).tobytes())
-        _dump(Path(folder) / f"{part}_label.pkl", (names, [a.label for a in chosen]))
+                write(_padded(a, shape))
+        save_pickle((names, [a.label for a in chosen]), Path(folder) / f"{part}_label.pkl")
 
 
 def _padded(annotation, shape):
@@ -271,7 +262,7 @@ def write_sample_set(folder, samples_per_class=60, seed=0, actions=ACTIONS, prog
     flat = generate(samples_per_class, "coco", seed, actions, progress=progress)
     write_pickle(folder / "coco_2d.pkl", flat)
     example = next(a for a in flat if a.name == name)
-    _dump(folder / "example_coco.pkl", _record(example, _dtype(example)))
+    save_pickle(_record(example, _dtype(example)), folder / "example_coco.pkl")
     return [folder / "ntu" / "xsub" / f"{part}_{kind}" for part in ("train", "val")
             for kind in ("data.npy", "label.pkl")] + [
         folder / file for file in ("ntu_3d.pkl", "coco_2d.pkl", "class_names.txt", "example_ntu.npy",

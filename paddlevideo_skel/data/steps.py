@@ -77,7 +77,9 @@ def with_frames(annotation, change):
 
 
 def zero_padded(array, count, axis, begin=0):
-    """``array`` within zeros, ``count`` long along ``axis``, starting at ``begin``."""
+    """``array`` within zeros, ``count`` long along ``axis``, starting at ``begin``; itself where it has this length."""
+    if array.shape[axis] == count:
+        return array
     widths = [(0, 0)] * array.ndim
     widths[axis] = (begin, count - begin - array.shape[axis])
     return np.pad(array, widths)

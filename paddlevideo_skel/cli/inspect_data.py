@@ -1,0 +1,82 @@
+"""``paddlevideo-skel inspect-data`` and ``tools/data/inspect.py``: what is in a data set, and a picture of a sample."""
+import json
+from pathlib import Path
+
+from ..errors import ConfigError, DataError, near_miss
+from ..files import replacing
+
+
+def add_arguments(parser):
+    parser.add_argument("file", metavar="FILE", help="annotation pickle, or .npy of (N, C, T, V, M)")
+    parser.add_argument("--split", metavar="NAME", help="only this split of a pickle")
+    parser.add_argument("--labels", metavar="FILE", help="of the .npy; default: _label.pkl or .npy beside it, if there")
+    parser.add_argument("--class-names", metavar="FILE", help="a class a line")
+    parser.add_argument("--layout", metavar="NAME", help="for names and bones: a layout's name, or a YAML or JSON file "
+                        "that describes one; default: the usual one for so many joints")
+    parser.add_argument("--json", metavar="FILE", help="write everything that was found, too")
+    parser.add_argument("--plot", metavar="FILE", help="draw a sample as .png or .gif (extra [plot])")
+    parser.add_argument("--sample", metavar="NAME", help="which one to draw; default: the first")
+    parser.add_argument("--frames", type=int, default=8, metavar="N", help="in the .png; default 8")
+
+
+def run(args):
+    from ..importers.inspection import inspect
+    from ..importers.inspection_text import inspection_text
+    from ..importers.labels import read_class_names
+    from ..importers.layout_file import read_layout
+
+    if args.plot and Path(args.plot).suffix not in (".png", ".gif"):
+        raise ConfigError("--plot", f"found {args.plot!r}, expected a name that ends with .png or .gif")
+    if (args.sample and not args.plot) or args.frames < 1:
+        raise ConfigError("--sample, --frames", "are for --plot, and frames are 1 or more")
+    layout = read_layout(args.layout) if args.layout else None
+    names = read_class_names(args.class_names) if args.class_names else None
+    labels = _labels(args)
+    report = inspect(args.file, args.split, labels, layout, progress=True)
+    print("\n".join(inspection_text(report, names)))
+    if args.json:
+        with replacing(args.json) as temporary:
+            Path(temporary).write_text(json.dumps(report, indent=1), encoding="utf-8")
+    if args.plot:
+        _plot(args, labels, layout, names)
+
+
+def _labels(args):
+    from ..importers.forms import label_file
+
+    if args.labels or Path(args.file).suffix != ".npy":
+        return args.labels
+    try:
+        return label_file(args.file)
+    except DataError:
+        return None  # an .npy can be looked at without labels
+
+
+def _plot(args, labels, layout, names):
+    from ..data.draw import animate_sequence, draw_sequence
+    from ..importers.inspection import usual_layout
+    from ..importers.lenient import read_leniently
+
+    known = {}
+    for name, annotation, reason in read_leniently(args.file, args.split, labels)[2]:
+        known[name] = reason
+        if name == args.sample or (args.sample is None and annotation is not None):
+            break
+    else:
+        annotation = None
+    if annotation is None:
+        raise DataError(args.file, f"has no sample {args.sample or ''!r} that can be drawn",
+                        known.get(args.sample) or near_miss(args.sample, known))
+    joints = annotation.keypoint.shape[2]
+    layout = layout or usual_layout(joints)
+    if layout is None or layout.num_joints != joints:
+        raise ConfigError("--layout", f"the sample {annotation.name!r} has {joints} joints, expected a layout of so "
+                                      "many", "Name it, or describe it in a YAML file")
+    label = annotation.label
+    title = names[label] if names and label is not None and label < len(names) else None
+    if args.plot.endswith(".gif"):
+        animate_sequence(annotation, layout, args.plot, class_name=title)
+    else:
+        draw_sequence(annotation, layout, args.plot, args.frames, title)
+    print(f"drawn: {args.plot}, {annotation.name}, bones of the layout {layout.name}"
+          f"{'' if args.layout else ' (--layout names another)'}")

@@ -1,0 +1,82 @@
+"""Writing data sets: pickles of plain data, and ``.npy`` files sample by sample. Whole or not at all."""
+import io
+import pickle
+from contextlib import contextmanager
+
+import numpy as np
+
+from ..errors import DataError
+from ..files import replacing
+
+
+def save_pickle(content, path, protocol=4):
+    """Write plain data (dicts, lists, numbers, texts, numeric arrays) as a pickle.
+
+    Args:
+        protocol: 5 needs no memory for copies of the arrays, but Python 3.8 to read the file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        pickle.dump(content, file, protocol=protocol)
+
+
+@contextmanager
+def writing_annotations(path):
+    """A function that writes the next annotation (a dict of plain data) of an annotation pickle.
+
+    The pickle is written piece by piece, so that a set may be larger than the memory. The function's ``rest``, a dict
+    of all else that the file shall hold, such as its ``split``, is written at the end.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+
+        def piece(value):
+            # Protocol 3 has no frames, and a fast pickler no memo: pieces can stand one after the other.
+            buffer = io.BytesIO()
+            pickler = pickle.Pickler(buffer, 3)
+            pickler.fast = True
+            pickler.dump(value)
+            return buffer.getvalue()[2:-1]  # without PROTO and STOP
+
+        def write(annotation):
+            file.write(piece(annotation) + pickle.APPEND)
+
+        write.rest = {"split": {}}
+        file.write(pickle.PROTO + b"\x03" + pickle.EMPTY_DICT + pickle.MARK + piece("annotations") + pickle.EMPTY_LIST)
+        yield write
+        for key, value in write.rest.items():
+            file.write(piece(key) + piece(value))
+        file.write(pickle.SETITEMS + pickle.STOP)
+
+
+@contextmanager
+def writing_npy(path, shape, dtype):
+    """A function that writes the next sample of an ``.npy`` file of ``shape`` ``(N, …)``.
+
+    Sample by sample: the whole would fill the memory. Not through a memory map: there, a full disk is no error but the
+    end of the process.
+
+    Raises:
+        DataError: a sample of another shape, or fewer or more than N of them.
+        OutputError: the file cannot be written.
+    """
+    dtype, written = np.dtype(dtype), 0
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": np.lib.format.dtype_to_descr(dtype),
+                                                    "fortran_order": False, "shape": tuple(shape)})
+
+        def write(sample):
+            nonlocal written
+            if sample.shape != tuple(shape[1:]) or written == shape[0]:
+                raise DataError(path, f"is given sample {written} of the shape {sample.shape}, expected {shape[0]} "
+                                      f"samples of {tuple(shape[1:])}")
+            file.write(np.ascontiguousarray(sample, dtype).tobytes())
+            written += 1
+
+        yield write
+        if written != shape[0]:
+            raise DataError(path, f"was given {written} samples, expected {shape[0]}")

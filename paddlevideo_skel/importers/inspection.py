@@ -1,0 +1,193 @@
+"""What is in a data set: classes, lengths, persons, missing joints, ranges, and samples that look wrong."""
+import hashlib
+from collections import Counter, defaultdict
+from itertools import count, islice
+
+import numpy as np
+from tqdm import tqdm
+
+from ..skeleton import get_layout
+from .lenient import problems, read_leniently
+
+USUAL_LAYOUTS = {17: "coco", 18: "openpose", 20: "kinect20", 21: "hand", 25: "ntu-rgb+d"}
+LOW_SCORE = 0.3
+BINS = 10
+SHOWN = 20  # classes in a warning
+
+
+def usual_layout(joints):
+    """The ``Layout`` that skeletons of so many joints usually have, or None."""
+    return get_layout(USUAL_LAYOUTS[joints]) if joints in USUAL_LAYOUTS else None
+
+
+class Survey:
+    """Sums over samples, from which ``report`` makes a dict that JSON can hold."""
+
+    def __init__(self):
+        self.lengths, self.persons, self.labels = [], Counter(), {}
+        self.suspicious, self.same = [], defaultdict(list)
+        self.shapes, self.types, self.pictures, self.scored = Counter(), Counter(), Counter(), 0
+        self.sums = {}
+
+    def refuse(self, name, reason):
+        """Note a sample that cannot be read."""
+        self.suspicious.append({"name": name, "problem": reason})
+
+    def add(self, annotation):
+        """Take in a sample."""
+        keypoint = np.asarray(annotation.keypoint)
+        present = keypoint.any(axis=-1)
+        there = present.any(axis=-1)  # (M, T): whether a person is in a frame
+        if annotation.name in self.labels:
+            self.refuse(annotation.name, "another sample has the same name")
+        self.lengths.append(keypoint.shape[1])
+        self.persons[int(there.any(axis=-1).sum())] += 1
+        self.labels[annotation.name] = annotation.label
+        self.types[str(keypoint.dtype)] += 1
+        self.pictures[annotation.img_shape] += 1
+        self.scored += annotation.keypoint_score is not None
+        self.suspicious += [{"name": annotation.name, "problem": text} for text in problems(annotation)]
+        self.same[hashlib.sha1(keypoint.tobytes() + str(keypoint.shape).encode()).digest()].append(annotation.name)
+        shape = keypoint.shape[2:]
+        self.shapes[shape] += 1
+        self._sum_up(self.sums.setdefault(shape, _Sums(shape)), annotation, keypoint, present, there)
+
+    @staticmethod
+    def _sum_up(sums, annotation, keypoint, present, there):
+        sums.frames += int(there.sum())
+        sums.present += present.sum(axis=(0, 1))
+        values = keypoint[present].astype(np.float64)
+        if values.size:
+            sums.low, sums.high = np.minimum(sums.low, values.min(axis=0)), np.maximum(sums.high, values.max(axis=0))
+            sums.total, sums.squares = sums.total + values.sum(axis=0), sums.squares + (values**2).sum(axis=0)
+        if annotation.keypoint_score is not None:
+            sums.weak += ((np.asarray(annotation.keypoint_score) < LOW_SCORE) & there[..., None]).sum(axis=(0, 1))
+
+
+class _Sums:
+    """Of all samples with the same joints and coordinates: counts by joint ``(V,)``, extremes and sums ``(C,)``."""
+
+    def __init__(self, shape):
+        joints, channels = shape
+        self.frames, self.present, self.weak = 0, np.zeros(joints, int), np.zeros(joints, int)
+        self.low, self.high = np.full(channels, np.inf), np.full(channels, -np.inf)
+        self.total, self.squares = np.zeros(channels), np.zeros(channels)
+
+
+def inspect(path, split=None, labels=None, layout=None, progress=False):
+    """Look through a data set; a dict that JSON can hold, see ``inspection_text`` for what is in it.
+
+    Args:
+        path, split, labels: see ``read_leniently``. layout: ``Layout`` for the joints' names; None: see
+            ``usual_layout``.
+
+    Raises:
+        DataError: the file as a whole cannot be read.
+    """
+    total, splits, samples = read_leniently(path, split, labels)
+    survey = Survey()
+    for name, annotation, reason in tqdm(samples, total=total, desc="samples", leave=False,
+                                         disable=None if progress else True):
+        if annotation is None:
+            survey.refuse(name, reason)
+        else:
+            survey.add(annotation)
+    result = {"file": str(path), "split": split, "samples": total, **report(survey, layout)}
+    result["splits"], odd = _splits(survey, splits if split is None else {})
+    result["warnings"] += odd
+    return result
+
+
+def report(survey, layout=None):
+    """The dict of a ``Survey``: of joints and coordinates, those that most samples have."""
+    twins = [names for names in survey.same.values() if len(names) > 1]
+    suspicious = survey.suspicious + [{"name": name, "problem": f"the same as {names[0]}"}
+                                      for names in twins for name in names[1:]]
+    result = {"readable": len(survey.lengths), "suspicious": suspicious, "warnings": [],
+              "classes": [{"class": label, "samples": number} for label, number in
+                          sorted(Counter(survey.labels.values()).items(), key=lambda item: (item[0] is None, item[0]))]}
+    if not survey.lengths:
+        result["warnings"].append("no sample can be read")
+        return result
+    (joints, channels), _ = survey.shapes.most_common(1)[0]
+    sums = survey.sums[joints, channels]
+    layout = layout if layout is not None else usual_layout(joints)
+    named = layout is not None and layout.num_joints == joints
+    mean = sums.total / max(sums.present.sum(), 1)
+    spread = np.sqrt(np.maximum(sums.squares / max(sums.present.sum(), 1) - mean**2, 0))
+    result.update(
+        joints=joints, coordinates=channels, layout=layout.name if named else None, scores=survey.scored,
+        types=dict(survey.types),
+        pictures=[{"img_shape": shape and list(shape), "samples": number} for shape, number in
+                  survey.pictures.most_common()],
+        lengths={"min": min(survey.lengths), "median": float(np.median(survey.lengths)), "max": max(survey.lengths),
+                 "histogram": _histogram(np.array(survey.lengths))},
+        persons={str(number): samples for number, samples in sorted(survey.persons.items())},
+        missing=[{"joint": j, "name": layout.joints[j] if named else None,
+                  "missing": float(1 - sums.present[j] / max(sums.frames, 1)),
+                  "low_score": float(sums.weak[j] / max(sums.frames, 1)) if survey.scored else None}
+                 for j in range(joints)],
+        ranges=[{"coordinate": "xyz"[c] if c < 3 else str(c), "min": float(sums.low[c]), "mean": float(mean[c]),
+                 "std": float(spread[c]), "max": float(sums.high[c])} for c in range(channels)
+                if np.isfinite(sums.low[c])])
+    result["warnings"] = _warnings(survey)
+    return result
+
+
+def _histogram(lengths):
+    """At most ``BINS`` ranges of equal width: lists of first and last length, and the number of samples."""
+    width = -(-(int(lengths.max()) - int(lengths.min()) + 1) // BINS)
+    firsts = range(int(lengths.min()), int(lengths.max()) + 1, width)
+    return [[first, first + width - 1, int(((lengths >= first) & (lengths < first + width)).sum())]
+            for first in firsts]
+
+
+def _warnings(survey):
+    found = []
+    if len(survey.shapes) > 1:
+        found.append("samples differ in joints and coordinates: " + ", ".join(
+            f"{number} have {shape}" for shape, number in survey.shapes.most_common()))
+    if 0 < survey.scored < len(survey.lengths):
+        found.append(f"only {survey.scored} of {len(survey.lengths)} samples have scores")
+    labels = set(survey.labels.values())
+    if None in labels:
+        found.append(f"{sum(label is None for label in survey.labels.values())} samples have no label")
+    labels.discard(None)
+    absent = max(labels, default=-1) + 1 - len(labels)
+    if absent:
+        # One by one: a label may be any number.
+        gaps = list(islice((label for label in count() if label not in labels), min(absent, SHOWN)))
+        found.append(f"no sample of {absent} classes: {', '.join(map(str, gaps))}{' …' if absent > SHOWN else ''}")
+    return found
+
+
+def _splits(survey, splits):
+    """Samples and classes by split (name → set of names), and what is odd about them."""
+    read = {item["name"] for item in survey.suspicious} | set(survey.labels)
+    classes = {split: {survey.labels[name] for name in members if name in survey.labels}
+               for split, members in splits.items()}
+    odd, everything = [], set().union(*classes.values())
+    for split, members in splits.items():
+        absent = sorted(str(label) for label in everything - classes[split])
+        if absent:
+            odd.append(f"the split {split} has no sample of the classes {', '.join(absent[:SHOWN])}")
+        strangers = sorted(members - read)
+        if strangers:
+            odd.append(f"the split {split} names {len(strangers)} samples that are not there, such as {strangers[0]}")
+    for train, other in _opposites(splits):
+        both = splits[train] & splits[other]
+        if both:
+            odd.append(f"{len(both)} samples are in {train} and in {other}, such as {min(both)}")
+        twins = [names for names in survey.same.values() if splits[train] & set(names) and splits[other] & set(names)
+                 and len(names) > 1]
+        if twins:
+            odd.append(f"{len(twins)} sequences of {train} are in {other} too, under another name: "
+                       f"{', '.join(twins[0])}")
+    return [{"split": split, "samples": len(members), "classes": len(classes[split])}
+            for split, members in splits.items()], odd
+
+
+def _opposites(splits):
+    """Pairs of splits that must not share a sample: ``xsub_train`` and ``xsub_val``, ``train1`` and ``test1``."""
+    return [(train, other) for train in splits for word in ("val", "valid", "test")
+            if "train" in train and (other := train.replace("train", word)) in splits]

@@ -1,0 +1,241 @@
+"""One sequence of anybody's keypoints from a CSV, NPY or JSON file: an array with NaN where something is missing."""
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ..data.pickles import load_npy
+from ..errors import DataError
+from .tables import read_table, read_text
+
+SUFFIXES = (".csv", ".tsv", ".npy", ".json")
+AXES = {"x": "x", "y": "y", "z": "z", "score": "score", "s": "score", "c": "score", "conf": "score",
+        "confidence": "score", "visibility": "score", "v": "score"}
+CHANNELS = {"xy": ("x", "y"), "xys": ("x", "y", "score"), "xyz": ("x", "y", "z"), "xyzs": ("x", "y", "z", "score")}
+LONG_FORM = "Expected the columns frame, joint, x, y and, where there are any, person, z, score"
+LARGEST_GAP = 1000  # frames; more, and ten times as many as there are, is a mistake in the frame numbers
+
+
+def read_keypoints(path, layout):
+    """The keypoints of a file.
+
+    Args:
+        path: ``.npy`` or ``.json`` of ``(T, V, C)`` or ``(M, T, V, C)``; ``.csv`` or ``.tsv`` with a row a frame, or
+            with a row a joint (columns frame, joint, x, y …).
+        layout: the ``Layout``; where a file names its joints, they are put into its order.
+
+    Returns:
+        array ``(M, T, V, C)`` float64, NaN where a value is missing; and what its channels are, one of ``CHANNELS``,
+        or None where the file does not tell.
+
+    Raises:
+        DataError: naming the file, and the row and column or the place in the array.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        keypoint, channels = _from_table(read_table(path), layout)
+    else:
+        keypoint, channels = (_from_npy(path) if suffix == ".npy" else _from_json(path)), None
+    if keypoint.ndim == 3:
+        keypoint = keypoint[None]
+    if keypoint.ndim != 4 or 0 in keypoint.shape or not 2 <= keypoint.shape[3] <= 4:
+        raise DataError(path, f"has the shape {keypoint.shape}, expected (T, V, C) or (M, T, V, C) with 2 to 4 "
+                              "coordinates C", "T frames, V joints, M persons")
+    if keypoint.shape[2] != layout.num_joints:
+        raise DataError(path, f"has {keypoint.shape[2]} joints, the layout {layout.name!r} has {layout.num_joints}",
+                        "Name the right layout, or describe yours in a file for --layout")
+    beyond = np.argwhere(np.abs(keypoint) > np.finfo(np.float32).max)
+    if beyond.size:
+        raise DataError(path, f"holds infinity, or what is too large, at {_place(beyond[0])}",
+                        "A missing value is NaN, or null in JSON")
+    return keypoint, channels
+
+
+def _place(index):
+    return ", ".join(f"{axis} {i}" for axis, i in zip(("person", "frame", "joint", "coordinate"), index, strict=True))
+
+
+def _from_npy(path):
+    array = load_npy(path, mmap=False)
+    if array.dtype.kind not in "iuf":
+        raise DataError(path, f"is an array of {array.dtype}, expected numbers")
+    return array.astype(float)
+
+
+def _from_json(path):
+    try:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(path, f"is no JSON ({error})") from error
+    if isinstance(content, dict):
+        if "keypoint" not in content:
+            raise DataError(path, f"is an object with {', '.join(map(repr, content)) or 'nothing'}, expected "
+                                  "'keypoint' in it, or the lists themselves")
+        content = content["keypoint"]
+    _check_lists(content, path, ())
+    try:
+        return np.array(content, float)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(path, f"its lists are no array of numbers ({error})") from error
+
+
+def _check_lists(content, path, place):
+    """Refuse lists of unequal lengths, and what is neither a list, a number nor null, with its place."""
+    where = f"{path}: " + (f"[{']['.join(map(str, place))}]" if place else "the content")
+    if not isinstance(content, list):
+        raise DataError(where, f"is {_short(content)}, expected lists of numbers (T, V, C) or (M, T, V, C)")
+    if len(place) == 4:
+        raise DataError(where, "is nested too deeply, expected (T, V, C) or (M, T, V, C)")
+    nested = any(isinstance(item, list) for item in content)
+    for i, item in enumerate(content):
+        if nested:
+            _check_lists(item, path, (*place, i))
+            if len(item) != len(content[0]):
+                raise DataError(f"{path}: [{']['.join(map(str, (*place, i)))}]",
+                                f"has {len(item)} items, expected {len(content[0])} like the first")
+        elif not isinstance(item, (int, float, type(None))) or isinstance(item, bool):
+            raise DataError(f"{path}: [{']['.join(map(str, (*place, i)))}]",
+                            f"is {_short(item)}, expected a number, or null where it is missing")
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _from_table(table, layout):
+    if table.header and "joint" in table.header:
+        return _long_form(table, layout)
+    return _wide_form(table, layout)
+
+
+def _wide_form(table, layout):
+    """A row a frame: V·C columns, or columns named ``nose_x``, with ``frame`` and ``person`` among them."""
+    if table.header is None:
+        coordinates, rest = divmod(len(table.rows[0]), layout.num_joints)
+        if rest or not 2 <= coordinates <= 4:
+            raise DataError(table.path, f"has {len(table.rows[0])} columns without names, expected 2 to 4 for each of "
+                            f"the {layout.num_joints} joints of {layout.name!r}",
+                            "Put names into the first row: nose_x, nose_y, …")
+        array = table.numbers(range(len(table.rows[0])))
+        return array.reshape(1, len(array), layout.num_joints, coordinates), None
+    columns, axes = _joint_columns(table, layout)
+    values = table.numbers(columns).reshape(len(table.rows), layout.num_joints, len(axes))
+    frame, person = (_whole(table, name) for name in ("frame", "person"))
+    if frame is None and person is not None:
+        raise DataError(table.path, "has a column 'person', but none 'frame'", "Number the frames")
+    frame = np.arange(len(values)) if frame is None else frame
+    person = np.zeros(len(values), int) if person is None else person
+    return _placed(table, frame, person, None, values, layout.num_joints), _channels(axes, table.path)
+
+
+def _joint_columns(table, layout):
+    """The numbers of the columns in the layout's order, joint by joint, and the axes of a joint."""
+    found = {}
+    for c, name in enumerate(table.header):
+        if name in ("frame", "person"):
+            continue
+        match = re.fullmatch(r"(.+)[_. ]([a-z]+)", name)
+        if not match or match[2] not in AXES:
+            raise DataError(f"{table.path}: column {c + 1}", f"its name is {name!r}, expected a joint with _x, _y, _z "
+                                                             "or _score, frame, or person")
+        axes = found.setdefault(match[1], {})
+        if AXES[match[2]] in axes:
+            raise DataError(f"{table.path}: column {c + 1}", f"the name {name!r} stands twice")
+        axes[AXES[match[2]]] = c
+    joints = _in_layout_order(list(found), layout, table.path)
+    axes = [axis for axis in ("x", "y", "z", "score") if axis in found[joints[0]]]
+    for joint in joints:
+        if set(found[joint]) != set(axes):
+            raise DataError(table.path, f"the joint {joint!r} has {', '.join(found[joint])}, expected "
+                                        f"{', '.join(axes)} like {joints[0]!r}")
+    return [found[joint][axis] for joint in joints for axis in axes], axes
+
+
+def _plain(name):
+    return re.sub(r"[^a-z0-9]+", "_", str(name).lower()).strip("_")
+
+
+def _in_layout_order(names, layout, path):
+    """``names`` in the order of the layout's joints; joints may also be numbers, ``3`` or ``joint_3``."""
+    by_name = {_plain(name): name for name in names}
+    for wanted in ([_plain(joint) for joint in layout.joints], [str(j) for j in range(layout.num_joints)],
+                   [f"joint_{j}" for j in range(layout.num_joints)]):
+        if set(wanted) == set(by_name):
+            return [by_name[name] for name in wanted]
+    missing = [joint for joint in layout.joints if _plain(joint) not in by_name]
+    surplus = sorted(set(by_name) - {_plain(joint) for joint in layout.joints})
+    raise DataError(path, f"its joints are not those of the layout {layout.name!r}: missing "
+                          f"{', '.join(missing[:5]) or 'none'}; unknown {', '.join(surplus[:5]) or 'none'}",
+                    "Name the joints as the layout does, or number them from 0")
+
+
+def _channels(axes, path):
+    for name, channels in CHANNELS.items():
+        if set(channels) == set(axes):
+            return name
+    raise DataError(path, f"its joints have {', '.join(axes)}, expected x, y and, where there are any, z and score")
+
+
+def _whole(table, name):
+    """A column of whole numbers ``(rows,)``, or None where the table has none of that name."""
+    if name not in table.header:
+        return None
+    column = table.header.index(name)
+    values = table.numbers([column])[:, 0]
+    bad = np.flatnonzero(~(values == np.round(values)) | (np.abs(values) > 1e9))
+    if bad.size:
+        raise DataError(table.where(bad[0], column), f"found {table.rows[bad[0]][column]!r}, expected a whole number")
+    return values.astype(int)
+
+
+def _long_form(table, layout):
+    """A row a joint: the columns frame, joint, x, y and, where there are any, person, z, score."""
+    known = ("frame", "person", "joint", *AXES)
+    for c, name in enumerate(table.header):
+        if name not in known or name in table.header[:c]:
+            raise DataError(f"{table.path}: column {c + 1}", f"its name {name!r} is unknown or stands twice", LONG_FORM)
+    for name in ("frame", "x", "y"):
+        if name not in table.header:
+            raise DataError(table.path, f"has no column {name!r}", LONG_FORM)
+    axes = {AXES[name]: c for c, name in enumerate(table.header) if name in AXES}
+    names = [axis for axis in ("x", "y", "z", "score") if axis in axes]
+    person = _whole(table, "person")
+    values = table.numbers([axes[axis] for axis in names])
+    joint = _joint_numbers(table, layout)
+    person = np.zeros(len(values), int) if person is None else person
+    keypoint = _placed(table, _whole(table, "frame"), person, joint, values, layout.num_joints)
+    return keypoint, _channels(names, table.path)
+
+
+def _joint_numbers(table, layout):
+    column = table.header.index("joint")
+    numbers = {_plain(joint): j for j, joint in enumerate(layout.joints)}
+    numbers.update({key: j for j in range(layout.num_joints) for key in (str(j), f"joint_{j}")})
+    cells = [row[column] for row in table.rows]
+    known = {cell: numbers.get(_plain(cell)) for cell in set(cells)}
+    for i, cell in enumerate(cells):
+        if known[cell] is None:
+            raise DataError(table.where(i, column), f"found the joint {cell!r}, expected a name of the layout "
+                            f"{layout.name!r} or 0..{layout.num_joints - 1}")
+    return np.array([known[cell] for cell in cells])
+
+
+def _placed(table, frame, person, joint, values, joints):
+    """Rows put where their frame, person and joint say, ``(M, T, V, C)``; NaN where there is no row."""
+    frames = int(frame.max() - frame.min()) + 1
+    present = len(np.unique(frame))
+    if frames > 10 * present + LARGEST_GAP:
+        raise DataError(table.path, f"its frames are numbered {frame.min()} to {frame.max()}, but there are only "
+                                    f"{present}", "Number the frames one by one")
+    people, person = np.unique(person, return_inverse=True)
+    place = (person, frame - frame.min()) + (() if joint is None else (joint,))
+    taken, first = np.unique(np.stack(place), axis=1, return_index=True)
+    if taken.shape[1] != len(values):
+        row = np.setdiff1d(np.arange(len(values)), first)[0]
+        raise DataError(f"{table.path}: row {table.lines[row]}", f"tells of frame {frame[row]}, person "
+                        f"{people[person[row]]}{'' if joint is None else f', joint {joint[row]}'} a second time")
+    result = np.full((len(people), frames, joints, values.shape[-1]), np.nan)
+    result[place] = values
+    return result

@@ -1,0 +1,245 @@
+"""Anybody's keypoints → an annotation pickle with a split, and a config that trains on it."""
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data.annotation import Annotation
+from ..data.features import SCORED_LAYOUTS
+from ..data.samples import write_pickle
+from ..errors import ConfigError, DataError
+from .keypoint_files import CHANNELS, SUFFIXES, read_keypoints
+from .labels import number_labels, read_label_list
+from .ready_config import ready_config, write_ready_config
+from .splitting import describe_parts, find_subjects, split_by_class, split_by_subject
+from .streaming import CHUNK, default_workers, in_order
+
+logger = logging.getLogger(__name__)
+
+SPATIAL_LAYOUTS = ("ntu-rgb+d", "ntu-rgb+d-pyskl", "kinect20")  # of depth cameras, always in 3D
+PARTS = ("train", "val")
+FEW = 200  # files: to start processes would take longer than to read them
+
+
+@dataclass
+class Source:
+    """Where the samples come from: their files, names and labels (texts), and what to call the list in messages."""
+    files: list
+    names: list
+    labels: list
+    where: str
+
+
+def find_samples(source, labels=None):
+    """The ``Source`` of a folder, or of a list of files.
+
+    Args:
+        source: a folder, searched with its subfolders; or a list ``file,label`` (see ``read_label_list``) whose paths
+            count from the list's folder.
+        labels: list ``file,label`` for a folder, whose files may stand there without their suffix. None: the folder
+            that a file is in is its label.
+
+    Raises:
+        DataError: a file that is listed but missing, two files of one name, no files, no labels.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        if labels is not None:
+            raise ConfigError("--labels", f"{source} is a list with labels already", "Leave --labels out")
+        pairs, folder = read_label_list(source), source.parent
+        files = [folder / name for name, _ in pairs]
+        for file in files:
+            if not file.is_file():
+                raise DataError(source, f"lists {str(file)!r}, and there is no such file",
+                                "Paths count from the list's folder")
+        where = str(source)
+    else:
+        files = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        if labels is not None:
+            files = [file for file in files if file.resolve() != Path(labels).resolve()]
+        if not files:
+            raise DataError(source, f"holds no file of the kinds {', '.join(SUFFIXES)}")
+        files, pairs = _paired(source, files, labels)
+        folder, where = source, str(labels or source)
+    names = [_name(file, folder) for file in files]
+    for i, name in enumerate(sorted(names)[1:]):
+        if name == sorted(names)[i]:
+            raise DataError(where, f"has two files of the name {name!r}", "Only their suffixes differ; remove one")
+    return Source(files, names, [label for _, label in pairs], where)
+
+
+def _name(file, folder):
+    relative = file.relative_to(folder) if file.is_relative_to(folder) else file
+    return relative.with_suffix("").as_posix()
+
+
+def _paired(folder, files, labels):
+    """The files of a folder that have a label, and the pairs of file and label."""
+    if labels is None:
+        loose = [file for file in files if file.parent == folder]
+        if loose:
+            raise DataError(loose[0], "has no label: without --labels a file's class is the folder it is in",
+                            "Give --labels, or put the files into a folder for each class")
+        return files, [(file.name, file.parent.name) for file in files]
+    known = {}
+    for file in files:
+        known.setdefault(file.relative_to(folder).as_posix(), file)
+        known.setdefault(_name(file, folder), file)
+    pairs = read_label_list(labels)
+    for name, _ in pairs:
+        if name not in known:
+            raise DataError(labels, f"lists {name!r}, but {folder} has no such file", "Names count from that folder")
+    chosen = [known[name] for name, _ in pairs]
+    if len(set(chosen)) < len(chosen):
+        raise DataError(labels, "lists a file twice, once with its suffix and once without")
+    if len(files) > len(chosen):
+        left = next(file for file in files if file not in set(chosen))
+        logger.warning("%s: %d files of %s have no label and are left out, such as %s", labels,
+                       len(files) - len(chosen), folder, left.name)
+    return chosen, pairs
+
+
+def read_samples(source, layout, channels=None, min_score=0.0, workers=0, progress=False):
+    """Read and clean every file.
+
+    Args:
+        source: ``Source``. layout: ``Layout``.
+        channels: what the numbers of a joint are, one of ``CHANNELS``; None: as the files' columns are named, or as the
+            layout has it.
+        min_score: joints with a lower score are missing.
+        workers: processes that read; 0: this one.
+
+    Returns:
+        list of ``Annotation`` float32 without labels; what the channels are; how many joints are missing.
+
+    Raises:
+        DataError: see ``read_keypoints``; a file without any joint, or with other channels than the first.
+        ConfigError: three numbers a joint, and nothing tells what the third is.
+    """
+    annotations, missing, told = [], 0, channels
+    chunks = [source.files[i:i + CHUNK] for i in range(0, len(source.files), CHUNK)]
+    read = in_order(partial(_read_some, layout), chunks, workers)
+    contents = tqdm((content for some in read for content in some), total=len(source.files), desc="keypoints",
+                    leave=False, disable=None if progress else True)
+    for (keypoint, named), file, name in zip(contents, source.files, source.names):
+        found = told or named or _usual(keypoint.shape[3], layout, file)
+        if len(CHANNELS[found]) != keypoint.shape[3] or named not in (None, found):
+            raise DataError(file, f"has {keypoint.shape[3]} numbers a joint ({named or 'unnamed'}), expected "
+                                  f"{found}", "All files must be alike, and as --channels says")
+        told = found
+        coordinates, score, lost = clean(keypoint, found, min_score)
+        persons = coordinates.any(axis=(1, 2, 3))
+        if not persons.any():
+            raise DataError(file, "has no person: every joint is missing", "Remove it from the list")
+        missing += int(np.count_nonzero(lost[persons]))
+        annotations.append(Annotation(coordinates[persons], None if score is None else score[persons], name))
+    return annotations, told, missing
+
+
+def _read_some(layout, files):
+    return [read_keypoints(file, layout) for file in files]
+
+
+def _usual(count, layout, file):
+    if count == 2:
+        return "xy"
+    if count == 4:
+        return "xyzs"
+    if layout.name in SCORED_LAYOUTS:
+        return "xys"
+    if layout.name in SPATIAL_LAYOUTS:
+        return "xyz"
+    raise ConfigError(file, "has 3 numbers a joint: x, y, z or x, y, score?", "Say --channels xyz or --channels xys")
+
+
+def clean(keypoint, channels, min_score=0.0):
+    """Coordinates with zeros for missing joints, scores or None, and which joints are missing ``(M, T, V)``.
+
+    A joint is missing if any of its numbers is, if all its coordinates are 0, or if its score is below ``min_score``.
+    Scores of 3D joints only serve that: the networks take x, y and z.
+    """
+    names = CHANNELS[channels]
+    spatial = "z" in names
+    coordinates = keypoint[..., :3 if spatial else 2]
+    lost = np.isnan(keypoint).any(axis=-1) | ~coordinates.any(axis=-1)
+    score = keypoint[..., -1] if names[-1] == "score" else None
+    if score is not None:
+        lost |= score < min_score
+        score = np.where(lost, 0, score).astype(np.float32)
+    coordinates = np.where(lost[..., None], 0, coordinates).astype(np.float32)
+    return coordinates, None if spatial else score, lost
+
+
+def picture_size(annotations):
+    """``(height, width)`` that holds all 2D coordinates: the greatest y and x, rounded up."""
+    greatest = np.max([a.keypoint.max(axis=(0, 1, 2)) for a in annotations], axis=0)
+    return max(1, int(np.ceil(greatest[1]))), max(1, int(np.ceil(greatest[0])))
+
+
+def import_keypoints(source, output, layout, labels=None, class_names=None, channels=None, img_shape=None,
+                     min_score=0.0, shares=(0.8, 0.2), seed=0, subject=None, workers=0, progress=False):
+    """Write an annotation pickle, and beside it a config (``.yaml``) that trains ST-GCN++ on it.
+
+    Args:
+        source, labels: see ``find_samples``. layout: ``Layout``. channels, min_score, workers: see ``read_samples``.
+        output: the ``.pkl``.
+        class_names: list; None: from the labels, see ``number_labels``.
+        img_shape: (height, width) of the picture of 2D keypoints, (1, 1) for coordinates from 0 to 1; None: see
+            ``picture_size``.
+        shares: of training and validation. seed: of the split.
+        subject: regular expression that finds the subject in a name: no subject is then in both; None: split class by
+            class.
+        workers: as there; None: one a core if there are many files.
+
+    Returns:
+        lines that tell what was made.
+    """
+    output = Path(output)
+    if output.suffix != ".pkl":
+        raise ConfigError("--out", f"found {str(output)!r}, expected a name that ends with .pkl")
+    found = find_samples(source, labels)
+    numbers, class_names = number_labels(found.labels, found.where, class_names)
+    subjects = None if subject is None else find_subjects(found.names, subject)
+    parts = split_by_class(found.names, numbers, shares, seed) if subjects is None else split_by_subject(
+        subjects, shares, seed)
+    if workers is None:
+        workers = default_workers() if len(found.files) >= FEW else 0
+    annotations, channels, missing = read_samples(found, layout, channels, min_score, workers, progress)
+    lines = _about(output, annotations, class_names, layout, channels, missing)
+    if "z" not in channels:
+        if img_shape is None:
+            img_shape = picture_size(annotations)
+            lines.append(f"picture: taken to be {img_shape[0]} high and {img_shape[1]} wide, as far as the joints go; "
+                         "--img-shape HEIGHT WIDTH says it rightly")
+        for annotation in annotations:
+            annotation.img_shape = tuple(img_shape)
+    for annotation, number in zip(annotations, numbers):
+        annotation.label = number
+    absent = [name for number, name in enumerate(class_names) if number not in set(numbers)]
+    if absent:
+        lines.append(f"classes without a sample: {', '.join(absent)}")
+    splits = {part: [name for name, own in zip(found.names, parts) if own == i] for i, part in enumerate(PARTS)}
+    for part, names in splits.items():
+        if not names:
+            raise DataError(found.where, f"{len(annotations)} samples leave none for {part!r}", "Give more samples")
+    write_pickle(output, annotations, splits, "float32")
+    config = output.with_suffix(".yaml")
+    write_ready_config(config, ready_config(output, layout, annotations, class_names, splits), [
+        "ST-GCN++, a short recipe: made by tools/data/keypoints.py for", *lines])
+    return [*lines, *describe_parts(parts, PARTS, numbers, class_names, subjects),
+            f"config: {config}", f"next: python main.py --validate -c {config}"]
+
+
+def _about(output, annotations, class_names, layout, channels, missing):
+    lengths = [a.total_frames for a in annotations]
+    joints = sum(a.keypoint[..., 0].size for a in annotations)
+    lines = [f"{output}: {len(annotations)} samples of {len(class_names)} classes, {min(lengths)} to {max(lengths)} "
+             f"frames (median {np.median(lengths):g}), up to {max(len(a.keypoint) for a in annotations)} persons",
+             f"joints: {layout.num_joints} of the layout {layout.name}, each {' '.join(CHANNELS[channels])}",
+             f"missing joints: {missing} of {joints} ({missing / joints:.2%}), written as zeros"]
+    if channels == "xyzs":
+        lines.append("scores: used only to tell missing joints; networks take x, y and z")
+    return lines

@@ -1,0 +1,116 @@
+"""Samples read leniently, one by one: what a training run would refuse comes with its reason, and what looks wrong."""
+from pathlib import Path
+
+import numpy as np
+
+from ..data.datasets import SkeletonDataset
+from ..data.pickles import load_pickle
+from ..data.readers import (
+    annotation_entries,
+    check_annotation,
+    check_finite,
+    entry_name,
+    from_data,
+    load_skeletons,
+    split_names,
+)
+from ..errors import DataError
+from .forms import splits_of, trimmed
+
+FAR = 12  # times the median distance of the joints from their middle
+MOSTLY, MANY = 0.5, 0.1  # shares
+
+
+def read_leniently(path, split=None, labels=None):
+    """How many samples a file has; its splits, name → set of names; and an iterator of them.
+
+    The iterator gives ``(name, Annotation, None)``, or ``(name, None, reason)`` for a sample that cannot be used.
+    Arrays are read one sample at a time, without the zeros that they are padded with.
+
+    Args:
+        path: annotation pickle, or ``.npy`` ``(N, C, T, V, M)`` or ``(C, T, V, M)``. split: only this one of a pickle.
+        labels: label file of an ``.npy``; None: none.
+
+    Raises:
+        DataError: the file as a whole cannot be read.
+    """
+    if Path(path).suffix == ".npy":
+        if load_skeletons(path, (4, 5)).ndim == 4:
+            one = from_data(np.array(load_skeletons(path, (4,))), Path(path).name)
+            return 1, {}, iter([_padded(one, path)])
+        dataset = SkeletonDataset(path, labels, test_mode=True)
+        return len(dataset), {}, (_padded(dataset[i], path) for i in range(len(dataset)))
+    entries, known = annotation_entries(load_pickle(path), path)
+    named = [(entry, _name(entry) or f"annotation {i}") for i, entry in enumerate(entries)]
+    if split is not None:
+        chosen = split_names(known, split, {name for _, name in named}, path)
+        named = [(entry, name) for entry, name in named if name in chosen]
+    splits = {str(key): split_names(known, key, None, path) for key in splits_of(known, path)}
+    return len(named), splits, (_from_entry(entry, name, path) for entry, name in named)
+
+
+def _name(entry):
+    name = entry.get("frame_dir", entry.get("filename"))
+    return name if isinstance(name, str) else ""
+
+
+def _padded(annotation, path):
+    annotation.data = trimmed(annotation.data)
+    try:
+        check_finite(annotation.keypoint, f"{path}: {annotation.name}")
+    except DataError as error:
+        return annotation.name, None, error.problem
+    return annotation.name, annotation, None
+
+
+def _from_entry(entry, name, path):
+    try:
+        entry_name(entry, f"{path}: {name}")
+        annotation = check_annotation(entry, f"{path}: {name}")
+    except DataError as error:
+        return name, None, error.problem
+    annotation.name = name
+    return name, annotation, None
+
+
+def problems(annotation):
+    """What looks wrong in one sample: a list of texts, most often empty."""
+    keypoint = np.asarray(annotation.keypoint, np.float64)
+    present = keypoint.any(axis=-1)
+    if not present.any():
+        return ["no person: all coordinates are 0"]
+    found, frames = [], keypoint.shape[1]
+    filled = present.any(axis=(0, 2))
+    empty = int((~filled).sum())
+    if frames == 1:
+        found.append("a single frame")
+    else:
+        same = (keypoint[:, 1:] == keypoint[:, :-1]).all(axis=(0, 2, 3))
+        repeats = int((same & filled[1:]).sum())
+        if repeats == frames - 1:
+            found.append(f"never moves in {frames} frames")
+        elif repeats > MOSTLY * frames:
+            found.append(f"{repeats} of {frames} frames repeat the one before")
+    if empty > MOSTLY * frames:
+        found.append(f"{empty} of {frames} frames are empty")
+    far = _far_off(keypoint, present)
+    if far:
+        found.append(f"{far} joints lie more than {FAR} times as far from the middle as is usual in it")
+    if annotation.img_shape is not None:
+        outside = _outside(keypoint, present, annotation.img_shape)
+        if outside > MANY:
+            found.append(f"{outside:.0%} of the joints lie outside of the picture")
+    return found
+
+
+def _outside(keypoint, present, img_shape):
+    """The share of joints outside of a picture (height, width)."""
+    place = keypoint[present][:, :2]
+    return float(((place < 0) | (place > img_shape[::-1])).any(axis=1).mean())
+
+
+def _far_off(keypoint, present):
+    joints = keypoint[present]
+    distance = np.linalg.norm(joints - np.median(joints, axis=0), axis=-1)
+    usual = np.median(distance)
+    return int((distance > FAR * usual).sum()) if usual > 0 else 0

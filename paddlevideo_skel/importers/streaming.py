@@ -1,0 +1,103 @@
+"""Many files through one function, in order, in several processes, with memory that does not grow with their number."""
+import logging
+import multiprocessing
+import os
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from functools import partial
+
+from tqdm import tqdm
+
+from ..data.loader import AHEAD, prepare_worker, without_sigterm
+from ..errors import DataError
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 32  # files that a worker reads at a time, and that are lost at most when it is interrupted
+MOST_WORKERS = 8  # by default
+
+
+def default_workers():
+    """One process a core, within reason."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
+def in_order(function, items, workers):
+    """``function`` of each item, in the order of the items; at most a few items a worker are under way.
+
+    Args:
+        function: can be pickled, as its answers can.
+        workers: processes; 0: this one.
+
+    Raises:
+        DataError: a worker was killed; and whatever ``function`` raises.
+    """
+    if not workers:
+        yield from map(function, items)
+        return
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), prepare_worker)
+    waiting = deque()
+    try:
+        for item in items:
+            with without_sigterm():  # all workers are forked at the first submission
+                waiting.append(pool.submit(function, item))
+            if len(waiting) >= AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise DataError("reading", "a worker process was ended from outside, or ran out of memory",
+                        "The same command goes on where it stopped; --workers 0 needs the least memory") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def read_all(work, read, workers, strict, unit):
+    """Read the sources of a ``Work`` that were not read before.
+
+    Args:
+        read: of a ``Source``: ``(array, facts)``, where ``facts`` is a dict for its result; or a ``DataError``, whose
+            problem begins with its kind and a colon.
+        strict: the first file that cannot be read ends the run; otherwise it is skipped.
+
+    Raises:
+        DataError: with ``strict``.
+    """
+    done = len(work.results)
+    if done:
+        logger.info("%d of %d %ss were read before; going on", done, len(work.sources), unit)
+    if strict:
+        for source, result in zip(work.sources, work.results):
+            _refuse_skipped(source, result)
+    chunks = [work.sources[i:i + CHUNK] for i in range(done, len(work.sources), CHUNK)]
+    progress = tqdm(total=len(work.sources), initial=done, desc="reading", unit=unit, leave=False, disable=None)
+    with progress, closing(in_order(partial(_read_chunk, read), chunks, workers)) as answered:
+        for chunk, answers in zip(chunks, answered):
+            bad = [i for i, (result, _) in enumerate(answers) if strict and "skipped" in result]
+            good = answers[:bad[0]] if bad else answers
+            work.append([result for result, _ in good], [array for _, array in good])
+            if bad:
+                _refuse_skipped(chunk[bad[0]], answers[bad[0]][0])
+            progress.update(len(chunk))
+
+
+def _read_chunk(read, sources):
+    """``(result, array)`` of each source."""
+    answers = []
+    for source in sources:
+        try:
+            array, facts = read(source)
+            answers.append(({"shape": list(array.shape), **facts}, array))
+        except DataError as error:
+            answers.append(({"skipped": error.problem}, None))
+    return answers
+
+
+def _refuse_skipped(source, result):
+    if "skipped" in result:
+        raise DataError(source.path, result["skipped"], "Get the file again, or import without --strict: then such "
+                                                        "files are skipped and listed")
