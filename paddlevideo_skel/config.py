@@ -22,6 +22,7 @@ TOP_LEVEL = {
     "INFERENCE": dict, "PRECISEBN": dict, "LAYOUT": dict, "model_name": str, "class_names": (list, str),
     "log_interval": int, "epochs": int, "save_interval": int, "val_interval": int, "output_dir": str,
     "log_level": str, "seed": int, "device": str, "use_gpu": bool, "use_npu": bool,
+    "keep": int, "save_every": (int, str), "sync_bn": bool,
 }
 SECTIONS = {
     "MODEL": ("framework", "backbone", "head", "models", "freeze_params_list", "loss", "runtime_cfg", "if_top5"),
@@ -32,7 +33,7 @@ SECTIONS = {
     "PRECISEBN": ("preciseBN_interval", "num_iters_preciseBN"),
 }
 PIPELINE_STEPS = ("decode_sampler", "decode", "sample", "transform")
-POSITIVE = {"epochs", "log_interval", "save_interval", "val_interval", "DATASET.batch_size",
+POSITIVE = {"epochs", "keep", "log_interval", "save_interval", "val_interval", "DATASET.batch_size",
             "DATASET.valid_batch_size", "DATASET.test_batch_size", "INFERENCE.window_size", "INFERENCE.person_nums"}
 MISSPELT = {"fasle": False, "flase": False, "fales": False, "ture": True, "treu": True}
 LAYOUT_KEYS = ("layout", "graph", "dataset")
@@ -233,7 +234,8 @@ def validate(config):
             raise ConfigError(config.where(key), "is not a key of a config", near_miss(key, TOP_LEVEL))
         expected = TOP_LEVEL[key]
         if value is None or (isinstance(value, bool) and expected is int) or not isinstance(value, expected):
-            name = "a mapping" if expected is dict else getattr(expected, "__name__", "a list or a text")
+            kinds = expected if isinstance(expected, tuple) else (expected,)
+            name = " or ".join("a mapping" if kind is dict else kind.__name__ for kind in kinds)
             raise ConfigError(config.where(key), f"found {value!r}, expected {name}")
     for section, known in SECTIONS.items():
         for key in config.get(section, ()):

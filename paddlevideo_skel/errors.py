@@ -52,6 +52,14 @@ class OutputError(SkelError):
     """A result cannot be written."""
 
 
+class StoppedError(SkelError):
+    """Work was stopped by a signal, in good order. ``number``: the signal's; the exit status is 128 more."""
+
+    def __init__(self, where, problem, hint="", number=15):
+        super().__init__(where, problem, hint)
+        self.status = 128 + number
+
+
 class UnavailableError(SkelError):
     """An optional package or a device that was asked for is not here."""
 

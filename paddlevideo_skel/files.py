@@ -7,14 +7,15 @@ from pathlib import Path
 
 from .errors import OutputError
 
-HINT = "Choose a folder that you may write to and that has room"
+HINT = "See that there is room on the disk, or choose a folder that you may write to"
 
 
 @contextmanager
 def replacing(path):
     """A temporary path beside ``path``, moved onto it when the block ends well: no half-written files.
 
-    What was written is on the disk before the move.
+    What was written is on the disk before the move, and the move itself before this returns: neither an end of the
+    process at any moment nor of the machine leaves anything but the old file or the new one.
 
     Raises:
         OutputError: the folder or the file cannot be written.
@@ -27,12 +28,24 @@ def replacing(path):
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
         raise OutputError(path, f"cannot be written ({error.strerror or error})", HINT) from error
     finally:
         # Gone after the move; and where the folder itself is missing there is nothing to remove.
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def sync_folder(path):
+    """Bring a folder's list of names onto the disk, where the system can do that for folders."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def output_folder(path):

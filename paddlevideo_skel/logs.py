@@ -1,20 +1,38 @@
 """The log: lines as PaddleVideo's users know them, ``[09/07 23:45:20] text``, on the screen and in a file."""
+import contextlib
 import logging
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from .errors import ConfigError, OutputError
 
 ROOT = "paddlevideo_skel"
+FULL = "See that there is room on the disk"
 
 
 class ScreenHandler(logging.Handler):
     """Writes to standard output, above a progress bar if there is one."""
 
     def emit(self, record):
-        tqdm.write(self.format(record), file=sys.stdout)
+        write_line(self.format(record))
+
+
+def write_line(text):
+    """Print a line to standard output, above a progress bar if there is one."""
+    # Who shows a bar has imported tqdm. Importing it here would cost each start of `predict` as much as 100 ms.
+    bars = sys.modules.get("tqdm")
+    if bars is None:
+        print(text)
+    else:
+        bars.tqdm.write(text, file=sys.stdout)
+
+
+class FileHandler(logging.FileHandler):
+    """Writes to a file; a line that cannot be written is an error, as any other output is."""
+
+    def handleError(self, record):
+        error = sys.exc_info()[1]
+        raise OutputError(self.baseFilename, f"the log cannot be written ({error})", FULL) from error
 
 
 def setup_logging(level="INFO", file=None):
@@ -29,7 +47,7 @@ def setup_logging(level="INFO", file=None):
     handlers = [ScreenHandler()]
     if file is not None:
         try:
-            handlers.append(logging.FileHandler(Path(file), encoding="utf-8"))
+            handlers.append(FileHandler(Path(file), encoding="utf-8"))
         except OSError as error:
             raise OutputError(file, f"the log cannot be written ({error.strerror})") from error
     for handler in handlers:
@@ -43,4 +61,5 @@ def close_logging():
     logger = logging.getLogger(ROOT)
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # of a full disk: told already when the line was written
+            handler.close()

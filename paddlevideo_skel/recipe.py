@@ -19,7 +19,7 @@ def check_recipe(config, splits):
     for split in splits:
         where = config.where(f"DATASET.{split}")
         arguments = dict(config.section(f"DATASET.{split}"))
-        DATASETS.check(arguments.pop("format", None), arguments, where)
+        DATASETS.check(arguments.pop("format", None), arguments, where, given=("bad",))
         check_pipeline(config.section(f"PIPELINE.{split}"), config.where(f"PIPELINE.{split}"))
 
 
@@ -72,3 +72,22 @@ def input_shape(config, model, split="test", frames=None):
         tried.append(f"{'2D with scores' if with_score else f'{channels}D'} gives {shape}")
     raise ConfigError(config.where(f"PIPELINE.{split}"),
                       f"does not make what the model takes, {backbone.expects}: {'; '.join(dict.fromkeys(tried))}")
+
+
+def check_fit(config, model, split, dataset):
+    """See that the first sample of a split's data becomes what the model takes.
+
+    ``input_shape`` knows only made-up samples: whether the data is in 2D or 3D, and has scores, the data tells.
+
+    Raises:
+        ConfigError: with both shapes.
+    """
+    sample, backbone = dataset[0], model.backbone
+    shape = build_pipeline(config, split)(sample, np.random.default_rng(0)).shape
+    if not backbone.takes(shape):
+        where, channels = config.where(f"PIPELINE.{split}"), sample.keypoint.shape[3]
+        apart = sample.keypoint_score is not None
+        raise ConfigError(where, f"makes {shape} of {sample.name!r}, which has {channels} coordinates"
+                          f"{' and a score apart' if apart else ''}; the model takes {backbone.expects}",
+                          "GenSkeFeat makes the score the third coordinate" if apart and channels == 2 else
+                          "Choose steps and in_channels for this data")

@@ -4,6 +4,10 @@ from hypothesis import settings
 
 from paddlevideo_skel.data.samples import write_sample_set
 
+# For tests that end a training and resume it: a small model, dropout, precise BatchNorm, a state within each epoch.
+HARD = ["MODEL.backbone.base_channels=8", "MODEL.head.in_channels=16", "MODEL.head.dropout=0.5", "save_every=3",
+        "PRECISEBN={preciseBN_interval: 1, num_iters_preciseBN: 2}"]
+
 # No test may fail for being slow on a busy machine.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
@@ -103,3 +107,29 @@ MIX: {{name: Mixup, alpha: 0.5}}
     path = tmp_path / "distillation.yaml"
     path.write_text(text)
     return path
+
+
+@pytest.fixture(scope="session")
+def shared_config(sample_set, tmp_path_factory):
+    """A config's file for tests that change nothing in it."""
+    path = tmp_path_factory.mktemp("config") / "small.yaml"
+    path.write_text(CONFIG.format(folder=sample_set))
+    return path
+
+
+@pytest.fixture(scope="session")
+def hatchery():
+    """Makes training processes."""
+    from hatchery import Hatchery
+
+    with Hatchery() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def unbroken(hatchery, shared_config, tmp_path_factory):
+    """The folder of a run with ``HARD`` that nothing stopped."""
+    folder = tmp_path_factory.mktemp("unbroken") / "out"
+    status, output = hatchery.run(shared_config, folder, "--validate", overrides=HARD)
+    assert status == 0, output
+    return folder

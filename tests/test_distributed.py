@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import numpy as np
 import paddle
 import pytest
 from conftest import CONFIG
+from hatchery import content, metrics, same
 from hypothesis import given
 from hypothesis import strategies as st
 from test_loader import ROOT, Made, Pipeline
@@ -21,14 +23,15 @@ from paddlevideo_skel.config import load_config
 from paddlevideo_skel.data.loader import BatchLoader
 from paddlevideo_skel.data.mixup import Mixup
 from paddlevideo_skel.errors import ConfigError, DataError
+from paddlevideo_skel.models.formulation import formulation
 from paddlevideo_skel.recipe import build_recognizer
-from paddlevideo_skel.training import distributed
+from paddlevideo_skel.training import distributed, resume, sync_norm
 from paddlevideo_skel.training import metrics as metrics_module
 from paddlevideo_skel.training.device import choose_device
 from paddlevideo_skel.training.metrics import Throughput
 from paddlevideo_skel.training.precision import Precision
 from paddlevideo_skel.training.tester import test as run_test
-from paddlevideo_skel.training.trainer import make_loader
+from paddlevideo_skel.training.trainer import Trainer, make_loader, train
 
 # What main.py does, and a digest of the weights that each process ends with.
 SCRIPT = """
@@ -49,8 +52,11 @@ Path(folder, f"rank{distributed.rank()}").write_text(
 """
 
 
-def launch(folder, *command, options=(), **environment):
-    """Run a script in two processes on the CPU; returns (exit status, each process's log)."""
+def launch(folder, *command, options=(), meanwhile=None, **environment):
+    """Run a script in two processes on the CPU; returns (exit status, each process's log).
+
+    ``meanwhile(process)`` is called with the launcher's ``Popen`` while they run.
+    """
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PADDLE", "FLAGS"))}
     environment = {**clean, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
     logs = folder / "log"
@@ -59,8 +65,10 @@ def launch(folder, *command, options=(), **environment):
     with subprocess.Popen([str(part) for part in call], cwd=folder, env=environment, start_new_session=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
+            if meanwhile:
+                meanwhile(process)
             shown, _ = process.communicate(timeout=600)
-        except subprocess.TimeoutExpired:
+        except BaseException:
             os.killpg(process.pid, 9)
             raise
     deadline = time.monotonic() + 10
@@ -114,8 +122,9 @@ def test_all_processes_end_with_the_same_weights(together):
 def test_one_process_logs_and_writes(together):
     folder, logs, *_ = together
     names = {path.name for path in (folder / "out").iterdir()} - {"vdl"}
-    assert names == {"train.log"} | {f"small_{suffix}.{kind}" for kind in ("pdparams", "pdopt")
-                                     for suffix in ("best", "epoch_00001", "epoch_00002", "epoch_00003")}
+    checkpoints = {f"small_{suffix}.{kind}" for kind in ("pdparams", "pdopt")
+                   for suffix in ("best", "epoch_00001", "epoch_00002", "epoch_00003")}
+    assert names == {"train.log", "small_last.pdstate", "examined.json"} | checkpoints
     assert "train step" not in logs[1]
     log = (folder / "out" / "train.log").read_text()
     assert "2 processes, 8 samples an iteration, 4 in each" in log
@@ -215,7 +224,8 @@ def test_a_process_that_fails_ends_all(config_file, sample_set, tmp_path):
     data = np.load(sample_set / "ntu" / "xsub" / "train_data.npy")
     second = BatchLoader(Made(len(data)), Pipeline({}), 4, shuffle=True, drop_last=True, seed=5, share=(1, 2))
     bad = list(second.batches(1))[2].index[0]
-    data[bad, 0, 1, 2, 0] = np.nan
+    # Numbers, but their difference is none: the examination passes them, the pipeline does not.
+    data[bad, 0, 0, :, 0], data[bad, 0, 1, :, 0] = -3e38, 3e38
     np.save(tmp_path / "bad.npy", data)
     labels = sample_set / "ntu" / "xsub" / "train_label.pkl"
     overrides = [f"output_dir={tmp_path / 'out'}", "DATASET.batch_size=4",
@@ -223,10 +233,181 @@ def test_a_process_that_fails_ends_all(config_file, sample_set, tmp_path):
     options = [part for override in overrides for part in ("-o", override)]
     status, logs = launch(tmp_path, ROOT / "main.py", "-c", config_file, *options, "--seed", "5")
     assert status != 0
-    assert "frame 1, joint 2" in logs[1]
+    assert "a number became infinite or none on the way to the network" in logs[1]
     assert "error: process 0: has lost another one" in logs[0]
     assert '  File "' not in logs[0] + logs[1]  # no traceback
     assert not list((tmp_path / "out").glob("*.pdparams"))
+
+
+def main_of(folder, rank):
+    """Process number of the main process of a rank, whose command line names the folder."""
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            command, status = ((entry.parent / name).read_text() for name in ("cmdline", "stat"))
+            variables = entry.read_text().split("\0")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        parent = status.rsplit(")", 1)[1].split()[1]
+        if str(folder) in command and f"PADDLE_TRAINER_ID={rank}" in variables and "launch" not in command:
+            try:
+                above = Path(f"/proc/{parent}/environ").read_text().split("\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if f"PADDLE_TRAINER_ID={rank}" not in above:  # else it is a data loader's worker
+                return int(entry.parent.name)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def wait_for(path, pattern, process):
+    deadline = time.monotonic() + 120
+    while not (path.exists() and re.search(pattern, path.read_text())):
+        assert process.poll() is None and time.monotonic() < deadline, path.exists() and path.read_text()
+        time.sleep(0.02)
+
+
+def endless(config, folder):
+    """``main.py``'s command for a training that goes on until it is ended."""
+    overrides = [f"output_dir={folder / 'out'}", "DATASET.batch_size=4", "DATASET.num_workers=1", "epochs=2000",
+                 "save_interval=2000", "save_every=1"]
+    return [ROOT / "main.py", "-c", config, "--seed", "5", *(part for o in overrides for part in ("-o", o))]
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_killed_process_ends_the_other_within_a_minute(shared_config, tmp_path, dead):
+    ended = []
+
+    def kill(process):
+        wait_for(tmp_path / "log" / "workerlog.0", "train step:1 ", process)
+        os.kill(main_of(tmp_path, dead), signal.SIGKILL)
+        ended.append(time.monotonic())
+
+    status, logs = launch(tmp_path, *endless(shared_config, tmp_path), meanwhile=kill)
+    assert time.monotonic() - ended[0] < 60
+    assert status != 0
+    assert f"process {1 - dead}: has lost another one" in logs[1 - dead], logs[1 - dead]
+    # What was there is whole.
+    state = resume.read_state(tmp_path / "out" / "small_last.pdstate")
+    assert (state["progress"]["epoch"], state["progress"]["step"]) >= (1, 1)
+
+
+def test_a_signal_to_the_launcher_stops_all_after_the_same_step(shared_config, tmp_path):
+    def terminate(process):
+        wait_for(tmp_path / "log" / "workerlog.0", "train step:1 ", process)
+        process.terminate()
+
+    _, logs = launch(tmp_path, *endless(shared_config, tmp_path), meanwhile=terminate)
+    told = [re.search(r"was stopped by SIGTERM; its state after step (\d+) of epoch (\d+)", log) for log in logs]
+    assert told[0] and told[1], logs
+    assert told[0].groups() == told[1].groups()
+    state = resume.read_state(tmp_path / "out" / "small_last.pdstate")
+    assert (str(state["progress"]["step"]), str(state["progress"]["epoch"])) == told[0].groups()
+    assert len(state["random"]) == 2 and state["random"][0]["paddle"] != state["random"][1]["paddle"]
+
+
+def test_two_processes_killed_and_resumed_end_as_if_they_had_not_been(together, tmp_path):
+    folder, _, config, overrides = together
+    options = [part for o in [*overrides, f"output_dir={tmp_path / 'out'}", "save_every=5"] for part in ("-o", o)]
+    command = [ROOT / "main.py", "--validate", "-c", config, *options, "--seed", "5", "--resume"]
+
+    def kill(process):
+        wait_for(tmp_path / "log" / "workerlog.0", r"\[  2/3  \] train step:6 ", process)
+        for rank in (1, 0):
+            os.kill(main_of(tmp_path, rank), signal.SIGKILL)
+
+    status, _ = launch(tmp_path, *command, meanwhile=kill)
+    assert status != 0
+    status, logs = launch(tmp_path, *command)
+    assert status == 0, logs
+    assert re.search(r"Resumed at epoch 2 after step [5-9]", logs[0]), logs[0]
+    one, two = content(tmp_path / "out"), content(folder / "out")
+    assert metrics(tmp_path / "out") == metrics(folder / "out")
+    assert one.keys() == two.keys() and not [name for name in one if not same(one[name], two[name])]
+
+
+# Gradients of one batch of 8: of two processes with a half each, BatchNorm in evaluation.
+GRADIENTS = """
+import sys
+import numpy as np, paddle
+from paddlevideo_skel.config import load_config
+from paddlevideo_skel.training import distributed
+from paddlevideo_skel.training.trainer import Trainer
+
+folder, config, *overrides = sys.argv[1:]
+trainer = Trainer(load_config(config, overrides), None, False, None, None, 5, None)
+trainer.recognizer.eval()
+batch = next(trainer.loaders["train"].batches(1))
+logits = trainer.network(paddle.to_tensor(batch.array))
+trainer.compute_loss["Train"](logits, paddle.to_tensor(batch.label), None).backward()
+distributed.average_gradients(trainer.learning, "cpu")
+np.savez(f"{folder}/gradients{distributed.rank()}.npz", **{
+    name: p.grad.numpy() for name, p in trainer.recognizer.named_parameters() if p.grad is not None})
+trainer.close()
+"""
+
+
+def test_gradients_of_two_processes_are_those_of_one_with_twice_the_batch(shared_config, tmp_path):
+    script = tmp_path / "gradients.py"
+    script.write_text(GRADIENTS)
+    status, logs = launch(tmp_path, script, tmp_path, shared_config, f"output_dir={tmp_path / 'two'}",
+                          "DATASET.batch_size=4")
+    assert status == 0, logs
+    alone = Trainer(load_config(shared_config, [f"output_dir={tmp_path / 'one'}", "DATASET.batch_size=8"]), None, False,
+                    None, None, 5, None)
+    alone.recognizer.eval()
+    batch = next(alone.loaders["train"].batches(1))
+    alone.compute_loss["Train"](alone.network(paddle.to_tensor(batch.array)), paddle.to_tensor(batch.label),
+                                None).backward()
+    expected = {name: p.grad.numpy() for name, p in alone.recognizer.named_parameters() if p.grad is not None}
+    alone.close()
+    for rank in (0, 1):
+        found = np.load(tmp_path / f"gradients{rank}.npz")
+        assert set(found) == set(expected) and len(expected) > 20
+        for name, gradient in expected.items():
+            assert np.abs(found[name] - gradient).max() <= 1e-5 * np.abs(gradient).max() + 1e-8, name
+
+
+def test_synchronised_batch_norm_trains_as_one_process_with_twice_the_batch(shared_config, tmp_path):
+    """The first step of ``main.py --sync_bn``, and its running statistics."""
+    plain = ["OPTIMIZER.learning_rate=1.0", "OPTIMIZER.weight_decay.value=0.0", "epochs=1"]
+    options = [part for o in [*plain, "DATASET.batch_size=4", f"output_dir={tmp_path / 'two'}"] for part in ("-o", o)]
+    status, logs = launch(tmp_path, ROOT / "main.py", "-c", shared_config, *options, "--max_iters", "1", "--seed", "5",
+                          "--sync_bn", "--fleet")
+    assert status == 0, logs
+    found = load_weights(tmp_path / "two" / "small_epoch_00001.pdparams")
+    config = load_config(shared_config, [*plain, "DATASET.batch_size=8", f"output_dir={tmp_path / 'one'}"])
+    with formulation("plain"):
+        expected = load_weights(train(config, max_iters=1, seed=5)["last"])
+    paddle.seed(5)
+    start = {name: value.numpy() for name, value in build_recognizer(config).state_dict().items()}
+    moved = {name: expected[name] - start[name] for name in start}
+    assert max(np.abs(step).max() for step in moved.values()) > 0.1
+    for name, step in moved.items():
+        # Weights are float32: their sum with a step is rounded to 6e-8 of its size. Some means are 0 but for rounding.
+        rounding = 2e-7 * np.abs(expected[name]).max() + 1e-7
+        assert np.abs(found[name] - expected[name]).max() <= 1e-5 * np.abs(step).max() + rounding, name
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("1D", (4, 3)), ("1D", (4, 3, 5)), ("2D", (4, 3, 5, 2)),
+                                             ("3D", (2, 3, 4, 2, 3))])
+def test_synchronised_batch_norm_in_one_process_is_paddles(monkeypatch, kind, shape):
+    monkeypatch.setattr(sync_norm, "_sum", lambda x: x.clone())
+    rng = np.random.default_rng(0)
+    x, up = (rng.normal(3, 2, shape).astype("float32") for _ in range(2))
+    results = []
+    for synchronised in (False, True):
+        layer = paddle.nn.Sequential(getattr(paddle.nn, f"BatchNorm{kind}")(3))
+        layer[0].weight.set_value(paddle.to_tensor([0.5, 1.0, 2.0]))
+        if synchronised:
+            sync_norm.synchronise(layer)
+            assert type(layer[0]).__name__ == f"SyncBatchNorm{kind}"
+        inputs = paddle.to_tensor(x, stop_gradient=False)
+        y = layer(inputs)
+        (y * paddle.to_tensor(up)).sum().backward()
+        layer.eval()
+        results.append([y, inputs.grad, layer[0].weight.grad, layer[0].bias.grad, layer[0]._mean, layer[0]._variance,
+                        layer(inputs)])
+    for ours, paddles in zip(*results):
+        assert np.abs(ours.numpy() - paddles.numpy()).max() <= 1e-5 * np.abs(paddles.numpy()).max()
 
 
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4), st.integers(0, 3), st.booleans())
@@ -287,7 +468,7 @@ def test_a_process_alone_is_rank_0_and_changes_nothing():
     assert distributed.mean(0.1, 0.2) == (0.1, 0.2)
     assert distributed.gather([1]) == [[1]]
     model = paddle.nn.Linear(1, 1)
-    assert distributed.parallel(model) is model
+    assert distributed.parallel(model, "cpu") is model
 
 
 def test_the_launchers_device_is_taken(monkeypatch):

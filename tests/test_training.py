@@ -55,7 +55,7 @@ def test_what_a_run_leaves(config_file, tmp_path):
     expected = {f"small_{suffix}.{kind}" for suffix in ("epoch_00001", "epoch_00002", "best")
                 for kind in ("pdparams", "pdopt")}
     assert expected <= names
-    assert names - expected <= {"train.log", "vdl"}
+    assert names - expected == {"train.log", "vdl", "small_last.pdstate", "examined.json"}
     assert result["best_path"] == str(folder / "small_best.pdparams")
     assert result["last"] == str(folder / "small_epoch_00002.pdparams")
     line = next(line for line in (folder / "train.log").read_text().splitlines() if "train step" in line)
@@ -255,7 +255,11 @@ def test_a_label_outside_the_classes_names_its_sample(config_file, sample_set, t
 def test_a_profile_of_the_steps(config_file, tmp_path, capfd):
     run(config_file, tmp_path / "out", "epochs=1", validate=False,
         profiler_options="batch_range=[1,3];sorted_key=total")
-    assert "conv2d" in capfd.readouterr().out
+    table = capfd.readouterr().out.split("Operator Summary")[1]
+    rows = re.findall(r"^(\w+(?: dygraph)?) +(\d+) +([\d.]+) / ", table, re.MULTILINE)
+    totals = [float(total) for _, _, total in rows]
+    assert len(rows) > 10 and totals == sorted(totals, reverse=True)
+    assert {"matmul dygraph", "conv2d dygraph", "batch_norm dygraph"} <= {name for name, _, _ in rows}
 
 
 def test_paddle_computes_in_float32_again_after_mixed_precision(config_file, tmp_path):

@@ -69,10 +69,10 @@ def train_models(args, folder):
     step("Training the teacher: CTR-GCN")
     teacher = load_config(CONFIGS + "ctrgcn_samples.yaml", [*overrides(args, folder, "teacher"),
                                                             f"MODEL.head.num_classes={len(ACTIONS)}"])
-    teacher_file = train(teacher, validate=True, seed=args.seed)["best_path"]
+    teacher_file = train(teacher, validate=True, seed=args.seed, overwrite=True)["best_path"]
     step("Training the student: CTR-GCN-Lite, with deep mutual learning from the teacher and mixup")
     config = student_config(args, folder)
-    best = train(config, teacher_file, validate=True, seed=args.seed)["best_path"]
+    best = train(config, teacher_file, validate=True, seed=args.seed, overwrite=True)["best_path"]
     step("Testing the student")
     test(config, best, folder / "results.json")
     return samples, best.replace("_best.pdparams", "_best_student.pdparams")

@@ -21,6 +21,18 @@ def add_arguments(parser):
     parser.add_argument("--amp_level", choices=("O1", "O2"), help="level of mixed precision, default O1")
     parser.add_argument("--max_iters", type=int, metavar="N", help="at most N iterations an epoch, for trials")
     parser.add_argument("--seed", type=int, help="default: the config's seed, or 1234")
+    parser.add_argument("--resume", nargs="?", const=True, metavar="FILE_OR_FOLDER",
+                        help="go on with the run in output_dir, or with that of a .pdstate file or its folder")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="begin anew in an output_dir that holds another run or an unfinished one")
+    parser.add_argument("--keep", type=int, metavar="N", help="keep the checkpoints of the last N epochs, and the best")
+    parser.add_argument("--save_every", metavar="N|TIME", help="save the state for --resume every N steps, or every "
+                        "90s, 10m, 1h; default 10m; at the end of an epoch it is saved anyway")
+    parser.add_argument("--skip-bad", "--skip_bad", action="store_true",
+                        help="train without the samples that cannot be used, and write their list; by default training "
+                        "does not begin")
+    parser.add_argument("--sync_bn", action="store_true",
+                        help="BatchNorm over the batches of all processes together")
     parser.add_argument("--fleet", action="store_true",
                         help="accepted: started by python -m paddle.distributed.launch, training is distributed anyway")
     for kind in ("gpu", "npu"):
@@ -38,6 +50,14 @@ def run(args):
         raise ConfigError("--max_iters", f"found {args.max_iters}, expected at least 1")
     if args.allow_mismatch and (args.test or not args.weights):
         raise ConfigError("--allow-mismatch", "belongs to training from a checkpoint", "Give it with -w FILE")
+    if args.test and (args.resume or args.overwrite or args.skip_bad):
+        raise ConfigError("--test", "neither goes on with a run nor begins one", "Leave --resume, --overwrite and "
+                          "--skip-bad away")
+    if args.resume and args.overwrite:
+        raise ConfigError("--overwrite", "begins anew, --resume goes on", "Give one of them")
+    if args.keep is not None and args.keep < 1:
+        raise ConfigError("--keep", f"found {args.keep}, expected at least 1")
+    config.update({key: value for key in ("keep", "save_every", "sync_bn") if (value := getattr(args, key))})
     if args.test:
         from ..training.tester import test
 
@@ -53,4 +73,5 @@ def run(args):
 
     seed = args.seed if args.seed is not None else config.get("seed", 1234)
     train(config, args.weights, args.validate, (args.amp_level or "O1") if args.amp else None, args.max_iters, seed,
-          args.profiler_options, args.format, args.allow_mismatch)
+          args.profiler_options, args.format, args.allow_mismatch, args.resume, args.overwrite,
+          args.skip_bad)

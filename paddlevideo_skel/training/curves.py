@@ -1,20 +1,30 @@
 """Curves for VisualDL, where it is installed."""
 import logging
+import os
+from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 
 class Curves:
-    """Writes scalars for ``visualdl --logdir <output_dir>/vdl``; does nothing, and says so, without VisualDL."""
+    """Writes scalars for ``visualdl --logdir <output_dir>/vdl``; does nothing, and says so, without VisualDL.
 
-    def __init__(self, folder):
+    Args:
+        folder: for the file of records.
+        go_on: add to the file that is there, as VisualDL shows only one of a folder.
+    """
+
+    def __init__(self, folder, go_on=False):
         try:
             from visualdl import LogWriter
         except ImportError:
             logger.info("VisualDL is not installed, no curves are written (pip install paddlevideo_skel[plot])")
             self.writer = None
-        else:
-            self.writer = LogWriter(logdir=str(folder))
+            return
+        files = sorted(Path(folder).glob("vdlrecords.*"), key=lambda path: path.stat().st_mtime) if go_on else []
+        if files:
+            cut_to_whole_records(files[-1])
+        self.writer = LogWriter(logdir=str(folder), file_name=files[-1].name if files else "")
 
     def add(self, phase, step, **values):
         """Add one point to each curve ``<phase>/<name>``."""
@@ -25,3 +35,16 @@ class Curves:
     def close(self):
         if self.writer:
             self.writer.close()
+
+
+def cut_to_whole_records(path):
+    """Drop a last record that a killed process left incomplete: nothing after it could be read.
+
+    A record is its length in 8 bytes, little-endian, and so many bytes.
+    """
+    size, whole = os.path.getsize(path), 0
+    with open(path, "rb+") as file:
+        while len(head := file.read(8)) == 8 and (end := whole + 8 + int.from_bytes(head, "little")) <= size:
+            file.seek(end)
+            whole = end
+        file.truncate(whole)

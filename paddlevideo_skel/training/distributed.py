@@ -10,7 +10,7 @@ import sys
 
 import paddle
 
-from ..errors import ConfigError, UnavailableError
+from ..errors import ConfigError, SkelError, UnavailableError
 from ..logs import setup_logging
 
 LAUNCHER = "python -m paddle.distributed.launch"
@@ -81,9 +81,33 @@ def join(device):
         raise
 
 
-def parallel(model):
-    """The model as training calls it: its gradients are averaged over the processes, its weights are rank 0's."""
-    return model if world_size() == 1 else paddle.DataParallel(model)
+@paddle.no_grad()
+def parallel(model, device):
+    """The model as training calls it, in every process with rank 0's weights.
+
+    On GPUs and NPUs paddle averages the gradients over the processes while they are computed. On CPUs there is nothing
+    to gain by that: ``average_gradients`` does it afterwards. Paddle's way would abort where another process has ended,
+    and does not see gradients that custom layers give.
+    """
+    if world_size() == 1:
+        return model
+    if device != "cpu":
+        return paddle.DataParallel(model)
+    for value in model.state_dict().values():
+        paddle.distributed.broadcast(value, src=0)
+    return model
+
+
+@paddle.no_grad()
+def average_gradients(parameters, device):
+    """Between backward pass and update: gradients become their means over the processes, unless paddle did that."""
+    if world_size() == 1 or device != "cpu":
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = paddle.concat([gradient.flatten() for gradient in gradients])
+    paddle.distributed.all_reduce(flat)
+    for gradient, part in zip(gradients, (flat / world_size()).split([gradient.size for gradient in gradients])):
+        paddle.assign(part.reshape(gradient.shape), gradient)
 
 
 def mean(*values):
@@ -102,6 +126,28 @@ def gather(value):
     values = []
     paddle.distributed.all_gather_object(values, value)
     return values
+
+
+def any_of(flag):
+    """Whether the flag is set in one of the processes."""
+    return any(gather(bool(flag)))
+
+
+def from_main(work):
+    """What ``work()`` returns in the first process, plain Python or NumPy objects, in all of them; or its error."""
+    if world_size() == 1:
+        return work()
+    outcome = [None]
+    if is_main():
+        try:
+            outcome = [(work(), None)]
+        except SkelError as error:
+            outcome = [(None, error)]
+    paddle.distributed.broadcast_object_list(outcome, src=0)
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    return value
 
 
 @paddle.no_grad()
@@ -132,6 +178,7 @@ def losing_others():
         yield
     except (RuntimeError, OSError) as error:
         if world_size() > 1 and "gloo" in str(error):
-            raise UnavailableError(f"process {rank()}", "has lost another one, which ended with an error",
-                                   "Read it in workerlog.<number> in the launcher's --log_dir (default log)") from error
+            raise UnavailableError(f"process {rank()}", "has lost another one, which failed or was killed",
+                                   "Its workerlog.<number> in the launcher's --log_dir (default log) says "
+                                   "why") from error
         raise

@@ -103,3 +103,13 @@ def build_losses(section, recognizer, where):
                 raise ConfigError(at, f"no loss names {', '.join(idle)}, which would never learn",
                                   "Add a loss, or freeze it in freeze_params_list")
     return functions
+
+
+def recognizer_losses(recognizer, where):
+    """``{"Train": f, "Val": f}``, each ``f(logits, label, mix)`` of what a recognizer returns."""
+    if hasattr(recognizer, "names"):
+        return build_losses(recognizer.loss, recognizer, where)
+
+    def loss(logits, label, mix):
+        return mixed(lambda y, t: cross_entropy(y, t, recognizer.head.ls_eps), logits, label, mix)
+    return {"Train": loss, "Val": loss}

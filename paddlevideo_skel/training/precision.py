@@ -44,13 +44,15 @@ class Precision:
             return contextlib.nullcontext()
         return paddle.amp.auto_cast(level=self.level, dtype=self.dtype)
 
-    def step(self, loss, optimizer):
-        """Backward pass and optimizer step."""
+    def step(self, loss, optimizer, between=lambda: None):
+        """Backward pass and optimizer step; ``between`` is called between them."""
         if self.scaler is None:
             loss.backward()
+            between()
             optimizer.step()
         else:
             self.scaler.scale(loss).backward()
+            between()
             self.scaler.step(optimizer)
             self.scaler.update()
         optimizer.clear_grad()

@@ -7,13 +7,14 @@ from tqdm import tqdm
 from ..checkpoints import fit_main, load_weights
 from ..config import class_names
 from ..files import output_folder
-from ..recipe import build_recognizer, check_recipe, input_shape
+from ..recipe import build_recognizer, check_fit, check_recipe, input_shape
 from ..registry import split_name
 from ..results import save_results
 from . import distributed
 from .device import choose_device
+from .loaders import make_loader
 from .metrics import METRICS
-from .trainer import as_float32, make_loader
+from .trainer import as_float32
 
 
 @paddle.no_grad()
@@ -42,6 +43,7 @@ def test(config, weights, out=None, max_iters=None):
     input_shape(config, model, "test")
     names = class_names(config, model.head.num_classes)
     with make_loader(config, "test", model.head.num_classes) as loader, distributed.losing_others():
+        check_fit(config, model, "test", loader.dataset)
         total = min(loader.total, max_iters or loader.total)
         for batch in tqdm(loader.batches(0), total=min(len(loader), total), desc="testing", leave=False,
                           disable=distributed.progress_hidden()):

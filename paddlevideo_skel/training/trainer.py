@@ -1,40 +1,45 @@
 """The training loop, in one process or in one of several (``distributed``)."""
-import datetime
+import contextlib
 import logging
-import os
+import random
 import time
-from pathlib import Path
 
 import numpy as np
 import paddle
 from tqdm import tqdm
 
 from ..checkpoints import FORMATS, fit_weights, load_weights, save_state
-from ..data.datasets import build_dataset
-from ..data.loader import BatchLoader
 from ..data.mixup import MIXES
 from ..errors import ConfigError, DataError
-from ..files import output_folder
 from ..logs import setup_logging
-from ..recipe import build_pipeline, build_recognizer, check_recipe, input_shape, main_model
+from ..models.formulation import formulation
+from ..recipe import build_recognizer, check_fit, check_recipe, input_shape, main_model
 from ..results import hits
-from . import distributed
+from . import distributed, resume
 from .curves import Curves
 from .device import choose_device
-from .losses import build_losses, cross_entropy, mixed
-from .metrics import Mean, Throughput
+from .loaders import examined_data, make_loader
+from .losses import mixed, recognizer_losses
 from .optimizers import build_optimizer, check_optimizer
+from .precise_bn import precise_bn
 from .precision import Precision
 from .profiling import StepProfiler
+from .progress import Progress, new_record, parse_interval
+from .run_folder import RunFolder
+from .run_log import RunLog
+from .safekeeping import Safekeeping
 from .schedules import build_schedule
+from .stopping import StopSignals
+from .sync_norm import synchronise
 
 logger = logging.getLogger(__name__)
 
 WARM_UP = 5  # steps of a run that its throughput leaves out
+SAVE_EVERY = "10m"  # within an epoch; at its end the state is saved anyway
 
 
 def train(config, weights=None, validate=False, amp_level=None, max_iters=None, seed=1234, profiler_options=None,
-          weights_format="pdparams", allow_mismatch=False):
+          weights_format="pdparams", allow_mismatch=False, resume_from=None, overwrite=False, skip_bad=False):
     """Train from a config; the whole of ``main.py`` without ``--test``.
 
     Args:
@@ -47,14 +52,21 @@ def train(config, weights=None, validate=False, amp_level=None, max_iters=None, 
         profiler_options: see ``StepProfiler``.
         weights_format: ``pdparams``, or ``safetensors`` to save weights without any pickle.
         allow_mismatch: what depends on the classes or the skeleton begins anew where ``weights`` has other shapes.
+        resume_from: True to go on with the run in ``output_dir`` if there is one, or the path of a ``.pdstate`` file or
+            its folder.
+        overwrite: begin anew in a folder that holds another run's work.
+        skip_bad: train without the samples that cannot be used; otherwise they are an error before the first step.
 
     Returns:
         dict with ``output_dir``, ``best`` (top-1, None without validation), ``last``, ``best_path`` and ``fps``
         (samples a second over all devices).
+
+    Raises:
+        StoppedError: by SIGTERM or SIGINT, after the state was saved.
     """
-    with distributed.losing_others():
+    with distributed.losing_others(), StopSignals() as signals:
         trainer = Trainer(config, weights, validate, amp_level, max_iters, seed, profiler_options, weights_format,
-                          allow_mismatch)
+                          allow_mismatch, resume_from, overwrite, skip_bad, signals)
         try:
             return trainer.run()
         finally:
@@ -65,131 +77,175 @@ class Trainer:
     """One training run: everything is built and checked in ``__init__``, before anything long begins."""
 
     def __init__(self, config, weights, validate, amp_level, max_iters, seed, profiler_options,
-                 weights_format="pdparams", allow_mismatch=False):
+                 weights_format="pdparams", allow_mismatch=False, resume_from=None, overwrite=False, skip_bad=False,
+                 signals=None):
         if weights_format not in FORMATS:
             raise ConfigError("--format", f"found {weights_format!r}, expected {' or '.join(FORMATS)}")
-        self.config, self.max_iters, self.suffix = config, max_iters, f".{weights_format}"
-        self.name = config.section("model_name")
+        self.config, self.max_iters, self.signals = config, max_iters, signals or StopSignals()
         self.epochs = config.section("epochs")
-        splits = ("train", "valid") if validate else ("train",)
-        check_recipe(config, splits)
+        self.every = parse_interval(config.get("save_every", SAVE_EVERY), config.where("save_every"))
+        self.splits = ("train", "valid") if validate else ("train",)
+        self.loaders, self.log, self.profiler = {}, None, None
+        check_recipe(config, self.splits)
         check_optimizer(config.section("OPTIMIZER"), config.where("OPTIMIZER"))
         self.mix = MIXES.build_spec(config["MIX"], config.where("MIX")) if config.get("MIX") else None
         self.main, self.world = distributed.is_main(), distributed.world_size()
-        self.folder = Path(config.get("output_dir", f"./output/{self.name}"))
-        if self.main:
-            output_folder(self.folder)
-            setup_logging(config.get("log_level", "INFO"), self.folder / "train.log")
-        distributed.quiet_others()
-        self.profiler = StepProfiler(profiler_options) if profiler_options and self.main else None
-        self.loaders = {}
-        self.curves = None
+        name = config.section("model_name")
+        self.folder = RunFolder(config.get("output_dir", f"./output/{name}"), name, f".{weights_format}")
+        try:
+            if self.main:
+                self.folder.open()
+                setup_logging(config.get("log_level", "INFO"), self.folder.path / "train.log")
+            distributed.quiet_others()
+            self.profiler = StepProfiler(profiler_options) if profiler_options and self.main else None
+            content = self.build(amp_level, seed, skip_bad)
+            identity = resume.identify(
+                config, self.splits, seed=seed, max_iters=max_iters, validate=validate, format=weights_format,
+                processes=self.world, device=self.device, amp_level=self.precision.level, data=content)
+            state = distributed.from_main(lambda: resume.admit(resume_from, overwrite, self.folder, identity))
+            self.begin(state, identity, weights, allow_mismatch)
+        except BaseException:
+            self.close()
+            raise
+
+    def build(self, amp_level, seed, skip_bad):
+        """Model, data and schedule, as they are at the start of a run; returns what tells the data from any other."""
+        config = self.config
+        # Python's and NumPy's own generators are for what a user may add: nothing here draws from them.
+        random.seed(seed)
+        np.random.seed(seed % 2 ** 32)
         paddle.seed(seed)
-        device = choose_device(config)
-        self.precision = Precision(amp_level, device)
+        self.device = choose_device(config)
+        self.precision = Precision(amp_level, self.device)
         self.recognizer = build_recognizer(config)
         student = main_model(self.recognizer)
-        for split in splits:
+        for split in self.splits:
             input_shape(config, student, split)
-        self.compute_loss = self._losses()
-        if weights:
-            fit_weights(self.recognizer, load_weights(weights), weights, allow_mismatch)
-            logger.info("Finetune from checkpoint: %s", weights)
-        for split in splits:
-            self.loaders[split] = make_loader(config, split, student.head.num_classes, seed, self.mix)
-        self.iterations = min(len(self.loaders["train"]), max_iters or len(self.loaders["train"]))
+        self.compute_loss = recognizer_losses(self.recognizer, config.where("MODEL.loss"))
+        datasets, content = examined_data(config, self.splits, student, self.folder.path, skip_bad)
+        for split, dataset in datasets.items():
+            check_fit(config, student, split, dataset)
+            self.loaders[split] = make_loader(config, split, student.head.num_classes, seed, self.mix, dataset)
+        self.iterations = min(len(self.loaders["train"]), self.max_iters or len(self.loaders["train"]))
         self.schedule, self.iter_step = build_schedule(
             config["OPTIMIZER"]["learning_rate"], self.iterations, config.where("OPTIMIZER.learning_rate"))
-        learning = [p for p in self.recognizer.parameters() if not p.stop_gradient]
-        self.optimizer = build_optimizer(config["OPTIMIZER"], self.schedule, learning)
+        return content
+
+    def begin(self, state, identity, weights, allow_mismatch):
+        """The optimizer, and the numbers to begin with: a checkpoint's, or those of the run that goes on."""
+        if weights and state is None:
+            fit_weights(self.recognizer, load_weights(weights), weights, allow_mismatch)
+            logger.info("Finetune from checkpoint: %s", weights)
+        elif weights:
+            logger.info("%s is not read: the run goes on from its own state", weights)
+        self.together = self.config.get("sync_bn", False) and self.world > 1  # BatchNorm, over all processes
+        if self.together:
+            synchronise(self.recognizer)
+        self.learning = [p for p in self.recognizer.parameters() if not p.stop_gradient]
+        self.optimizer = build_optimizer(self.config["OPTIMIZER"], self.schedule, self.learning)
         self.recognizer, self.optimizer = self.precision.decorate(self.recognizer, self.optimizer)
-        self.network = distributed.parallel(self.recognizer)
+        self.network = distributed.parallel(self.recognizer, self.device)
         if not self.main:
-            paddle.seed(seed + distributed.rank())  # the same weights, but each process its own dropout
-        self.best, self.best_path, self.step_time = None, None, Mean()
-        self.throughput = Throughput(min(WARM_UP, self.epochs * self.iterations // 2))
+            # The same weights, but each process its own dropout.
+            paddle.seed(identity["seed"] + distributed.rank())
+        self.at = Progress(min(WARM_UP, self.epochs * self.iterations // 2))
+        self.keeper = Safekeeping(self.folder, identity, (self.recognizer, self.optimizer, self.precision.scaler,
+                                                          self.at), self.every, self.signals)
+        self.spare = [weights] if weights else []
+        self.log = RunLog(self.epochs, self.iterations, self.config.get("log_interval", 10), self.world)
         logger.info("Training in %s: %d samples, %d iterations an epoch, %d epochs, %.2f M parameters that learn",
                     self.precision, len(self.loaders["train"].dataset), self.iterations, self.epochs,
-                    sum(int(np.prod(p.shape)) for p in learning) / 1e6)
+                    sum(int(np.prod(p.shape)) for p in self.learning) / 1e6)
         if self.world > 1:
             logger.info("%d processes, %d samples an iteration, %d in each; the learning rate is for all of them",
                         self.world, self.world * self.loaders["train"].batch_size, self.loaders["train"].batch_size)
-
-    def _losses(self):
-        """``{"Train": f, "Val": f}``, each ``f(logits, label, mix)`` of what the recognizer returns."""
-        if hasattr(self.recognizer, "names"):
-            return build_losses(self.recognizer.loss, self.recognizer, self.config.where("MODEL.loss"))
-
-        def loss(logits, label, mix):
-            return mixed(lambda y, t: cross_entropy(y, t, self.recognizer.head.ls_eps), logits, label, mix)
-        return {"Train": loss, "Val": loss}
+        if state is not None:
+            self.keeper.restore(state)
 
     def run(self):
-        """Train to the end."""
-        if self.main:
-            self.curves = Curves(self.folder / "vdl")
-        for epoch in range(1, self.epochs + 1):
-            self.train_epoch(epoch)
-            self.precise_bn(epoch)
-            last = epoch == self.epochs
-            if "valid" in self.loaders and (last or (epoch - 1) % self.config.get("val_interval", 1) == 0):
-                self.keep_best(self.validate(epoch))
-            if last or epoch % self.config.get("save_interval", 1) == 0:
-                self.save(f"epoch_{epoch:05d}")
-        fps = self.throughput.since()
-        self.log_fps("run", fps)
-        logger.info("training %s finished", self.name)
-        return {"output_dir": str(self.folder), "best": self.best, "best_path": self.best_path, "fps": fps,
-                "last": str(self.folder / f"{self.name}_epoch_{self.epochs:05d}{self.suffix}")}
+        """Train to the end, from wherever the run is."""
+        self.signals.holding = True
+        if self.main and not self.keeper.saved:
+            # Nobody may later take what an older run left in the folder for this one's.
+            self.folder.state.unlink(missing_ok=True)
+        if self.at.epoch > self.epochs:
+            logger.info("This run was finished already")
+        elif self.main:
+            self.log.curves = Curves(self.folder.path / "vdl", self.keeper.saved is not None)
+        with formulation("plain") if self.together else contextlib.nullcontext():
+            while self.at.epoch <= self.epochs:
+                if self.at.step < self.iterations:
+                    self.train_epoch()
+                self.end_epoch()
+        fps = self.at.throughput.since()
+        self.log.fps("run", fps)
+        logger.info("training %s finished", self.folder.name)
+        return {"output_dir": str(self.folder.path), "best": self.at.best, "best_path": self.at.best_path, "fps": fps,
+                "last": str(self.folder.checkpoint(f"epoch_{self.epochs:05d}"))}
 
-    def train_epoch(self, epoch):
-        """One pass over the training data."""
+    def train_epoch(self):
+        """One pass over the training data, or what is left of it."""
+        at = self.at
         self.recognizer.train()
-        record = {key: Mean() for key in ("loss", "top1", "top5", "batch_cost", "reader_cost")}
         started = time.time()
-        counted = self.throughput.samples, self.throughput.seconds
-        self.throughput.start()
-        batches = self.loaders["train"].batches(epoch)
-        progress = tqdm(total=self.iterations, desc=f"epoch {epoch}/{self.epochs}", leave=False,
+        at.throughput.start()
+        progress = tqdm(total=self.iterations, initial=at.step, desc=f"epoch {at.epoch}/{self.epochs}", leave=False,
                         disable=distributed.progress_hidden())
-        with progress:
-            for i, batch in enumerate(batches):
-                if i == self.iterations:
-                    batches.close()
-                    break
+        with progress, contextlib.closing(self.batches()) as batches:
+            for batch in batches:
                 reader_cost = time.time() - started
                 if self.profiler:
                     self.profiler.step()
                 size = len(batch.label) * self.world
                 for key, value in zip(("loss", "top1", "top5"), self.train_step(batch)):
-                    record[key].add(value, size)
+                    at.record[key].add(value, size)
                 rate = self.schedule.get_lr()
                 if self.iter_step:
                     self.schedule.step()
-                record["batch_cost"].add(time.time() - started)
-                record["reader_cost"].add(reader_cost)
+                at.record["batch_cost"].add(time.time() - started)
+                at.record["reader_cost"].add(reader_cost)
+                at.step += 1
                 if self.main:
-                    self.log_step(record, epoch, i, rate, size)
+                    self.log.step(at, rate, size)
                 progress.update()
-                self.throughput.step(size)
+                at.throughput.step(size)
+                if at.step == self.iterations:
+                    break
+                if self.due or self.asked:
+                    self.keeper.save()
+                self.keeper.stop_if(self.asked)
                 started = time.time()
         if not self.iter_step:
             self.schedule.step()
-        self.log_epoch(record, epoch, "train")
-        self.log_fps(f"epoch {epoch}", self.throughput.since(*counted))
+        self.log.epoch(at.record, at.epoch, "train")
+        self.log.fps(f"epoch {at.epoch}", at.throughput.since(*at.counted))
+        self.keeper.save()
+        self.keeper.stop_if(self.asked)
 
-    def log_step(self, record, epoch, i, rate, size):
-        """A line every ``log_interval`` steps, a point on the curves every step."""
-        last = {key: value.last for key, value in record.items()}
-        self.step_time.add(last["batch_cost"])
-        done = (epoch - 1) * self.iterations + i + 1
-        remaining = (self.epochs * self.iterations - done) * self.step_time.mean
-        if i % self.config.get("log_interval", 10) == 0:
-            logger.info("epoch:[%3d/%-3d] train step:%-4d loss: %.5f lr: %.6f top1: %.5f top5: %.5f "
-                        "batch_cost: %.5f sec, reader_cost: %.5f sec, ips: %.5f instance/sec, eta: %s",
-                        epoch, self.epochs, i, last["loss"], rate, last["top1"], last["top5"], last["batch_cost"],
-                        last["reader_cost"], size / last["batch_cost"], datetime.timedelta(seconds=int(remaining)))
-        self.curves.add("train", done, lr=rate, eta=remaining, **last)
+    def batches(self):
+        """The training batches that this epoch still needs."""
+        try:
+            yield from self.loaders["train"].batches(self.at.epoch, self.at.step)
+        except DataError:
+            if not self.keeper.asked or self.world > 1:
+                raise
+            # Whoever sent the signal sent it to the loader's workers as well: there is no next batch.
+            self.keeper.save()
+            self.keeper.stop_if(True)
+
+    def end_epoch(self):
+        """What follows an epoch's training: precise statistics, validation, checkpoints, and the state after them."""
+        epoch, last = self.at.epoch, self.at.epoch == self.epochs
+        self.precise_bn(epoch)
+        if "valid" in self.loaders and (last or (epoch - 1) % self.config.get("val_interval", 1) == 0):
+            self.keep_best(self.validate(epoch))
+        if last or epoch % self.config.get("save_interval", 1) == 0:
+            self.save(f"epoch_{epoch:05d}")
+            if self.main and "keep" in self.config:
+                self.folder.keep_last(self.config["keep"], epoch, self.spare)
+        self.at.next_epoch()
+        self.keeper.save()
+        self.keeper.stop_if(not last and distributed.any_of(self.keeper.asked))
 
     def train_step(self, batch):
         """Forward, backward, update; returns the loss and the main model's top-1 and top-5, over all processes."""
@@ -201,13 +257,14 @@ class Trainer:
         loss = self.compute_loss["Train"](logits, label, mix)
         value = float(loss)
         if not np.isfinite(value):
-            raise DataError("training", f"the loss is {value} for the samples {', '.join(batch.names)}",
-                            "A lower learning rate or ClipGradByGlobalNorm often helps; check these samples")
+            raise self.keeper.lost(f"the loss is {value} for the samples {', '.join(batch.names)}")
         scores = self.main_logits(logits).numpy()
         right = (mixed(lambda s, y, k=k: float(hits(s, y, k).mean()), scores, batch.label, batch.mix) for k in (1, 5))
-        # Before the backward pass: should another process have failed, paddle could only abort there.
-        means = distributed.mean(value, *right)
-        self.precision.step(loss, self.optimizer)
+        # Before the backward pass: should another process have failed, paddle could only abort there. All of them must
+        # save and stop after the same step.
+        *means, due, asked = distributed.mean(value, *right, *self.keeper.wishes())
+        self.due, self.asked = due > 0, asked > 0
+        self.precision.step(loss, self.optimizer, lambda: distributed.average_gradients(self.learning, self.device))
         return means
 
     def main_logits(self, logits):
@@ -218,8 +275,7 @@ class Trainer:
         """Top-1 over the whole validation set; each process computes its share of the batches."""
         self.recognizer.eval()
         distributed.share_statistics(self.recognizer)
-        record = {key: Mean() for key in ("loss", "top1", "top5", "batch_cost", "reader_cost")}
-        loader, started, rows = self.loaders["valid"], time.time(), []
+        record, loader, started, rows = new_record(), self.loaders["valid"], time.time(), []
         for batch in tqdm(loader.batches(0), total=len(loader), desc="validating", leave=False,
                           disable=distributed.progress_hidden()):
             if self.max_iters is not None and batch.number >= self.max_iters:
@@ -234,72 +290,50 @@ class Trainer:
             record["batch_cost"].add(time.time() - started)
             record["reader_cost"].add(reader_cost)
             started = time.time()
+            if self.keeper.asked:
+                break
+        self.keeper.stop_if(distributed.any_of(self.keeper.asked))
         for _, size, *values in sorted(row for share in distributed.gather(rows) for row in share):
             for key, value in zip(("loss", "top1", "top5"), values):
                 record[key].add(value, size)
-        self.log_epoch(record, epoch, "val")
-        if self.main:
-            self.curves.add("val", epoch, **{key: record[key].mean for key in ("loss", "top1", "top5")})
+        self.log.epoch(record, epoch, "val")
         return record["top1"].mean
 
     def keep_best(self, top1):
         """Save the best so far; the student alone beside a distillation's models."""
-        if self.best is not None and top1 <= self.best:
+        if self.at.best is not None and top1 <= self.at.best:
             return
-        self.best, self.best_path = top1, str(self.save("best"))
+        self.at.best, self.at.best_path = top1, str(self.save("best"))
         if hasattr(self.recognizer, "names") and self.main:
-            save_state(state_of(main_model(self.recognizer)), self.folder / f"{self.name}_best_student{self.suffix}")
+            save_state(state_of(main_model(self.recognizer)), self.folder.checkpoint("best_student"))
         logger.info("Already save the best model (top1 acc)%.4f", top1)
 
-    def save(self, suffix):
-        """Write ``<model_name>_<suffix>``, weights and ``.pdopt``; the first process does, the others wait."""
-        path = self.folder / f"{self.name}_{suffix}{self.suffix}"
+    def save(self, what):
+        """Write the checkpoint ``what``, weights and ``.pdopt``; the first process does, the others wait."""
+        path = self.folder.checkpoint(what)
         if self.main:
             save_state(self.optimizer.state_dict(), path.with_suffix(".pdopt"))
             save_state(state_of(self.recognizer), path)
         distributed.barrier()
         return path
 
-    @paddle.no_grad()
     def precise_bn(self, epoch):
-        """PRECISEBN: replace running statistics by their plain mean over many batches (Wu & Johnson, 2021)."""
+        """PRECISEBN, in the epochs that the config says."""
         section = self.config.get("PRECISEBN")
         if not section or ((epoch - 1) % section["preciseBN_interval"] and epoch != self.epochs):
             return
-        norms = [layer for layer in self.recognizer.sublayers()
-                 if isinstance(layer, paddle.nn.layer.norm._BatchNormBase) and layer.training]
-        momenta = [layer._momentum for layer in norms]
-        for i, batch in enumerate(self.loaders["train"].batches(epoch)):
-            if i >= section.get("num_iters_preciseBN", 200):
-                break
-            for layer in norms:
-                layer._momentum = i / (i + 1)  # paddle's momentum is the share of the old value
-            with self.precision.autocast():
-                self.recognizer(paddle.to_tensor(batch.array))
-        for layer, momentum in zip(norms, momenta):
-            layer._momentum = momentum
-
-    def log_epoch(self, record, epoch, phase):
-        seconds = record["batch_cost"].total
-        logger.info("END epoch:%-3d %s loss_avg: %.5f top1_avg: %.5f top5_avg: %.5f avg_batch_cost: %.5f sec, "
-                    "avg_reader_cost: %.5f sec, batch_cost_sum: %.5f sec, avg_ips: %.5f instance/sec.", epoch, phase,
-                    record["loss"].mean, record["top1"].mean, record["top5"].mean, record["batch_cost"].mean,
-                    record["reader_cost"].mean, seconds, record["loss"].weight / max(seconds, 1e-9))
-
-    def log_fps(self, what, fps):
-        """The throughput, under the name that tables of devices have it."""
-        if fps is not None:
-            logger.info("%s FPS: %.3f (samples a second, %d device%s, without the run's first steps)", what, fps,
-                        self.world, "s" * (self.world > 1))
+        precise_bn(self.recognizer, self.loaders["train"].batches(epoch), section.get("num_iters_preciseBN", 200),
+                   self.precision.autocast, lambda: self.keeper.stop_if(distributed.any_of(self.keeper.asked)))
 
     def close(self):
-        """End worker processes, write out what is open."""
+        """End worker processes, write out what is open, let other runs into the folder."""
         for loader in self.loaders.values():
             loader.close()
         if self.profiler:
             self.profiler.close()
-        if self.curves:
-            self.curves.close()
+        if self.log:
+            self.log.close()
+        self.folder.close()
 
 
 def as_float32(logits):
@@ -313,28 +347,3 @@ def state_of(model):
     """A model's state dict in float32."""
     return {name: value if value.dtype == paddle.float32 else value.astype("float32")
             for name, value in model.state_dict().items()}
-
-
-def make_loader(config, split, num_classes, seed=0, mix=None):
-    """The batches of a split, as its sections of the config say; ``mix`` is for training batches only.
-
-    ``batch_size`` is for one device, as in PaddleVideo.
-    """
-    section = config["DATASET"]
-    kind = "" if split == "train" else f"{split}_"
-    batch_size = section.get(f"{kind}batch_size", section.get("batch_size", 8))
-    workers = section.get(f"{kind}num_workers", section.get("num_workers", 0))
-    dataset = build_dataset(section[split], config.where(f"DATASET.{split}"), num_classes)
-    training, share = split == "train", (distributed.rank(), distributed.world_size())
-    if training and dataset.labels is None:
-        raise DataError(config.where("DATASET.train"), "the training data has no labels")
-    return BatchLoader(
-        dataset, build_pipeline(config, split), batch_size, shuffle=training,
-        # The short last batch of an epoch is left out, as in PaddleVideo, unless it is the only one.
-        drop_last=training and len(dataset) >= batch_size * share[1], num_workers=min(workers, max_workers()),
-        seed=seed, mix=mix if training else None, share=share)
-
-
-def max_workers():
-    """More worker processes than cores only cost memory."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
