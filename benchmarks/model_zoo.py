@@ -11,7 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from paddlevideo_skel.cli import load_paddle, use_all_cores  # noqa: E402
+from paddlevideo_skel import cpu  # noqa: E402
+from paddlevideo_skel.cli import load_paddle  # noqa: E402
 
 # Config under configs/recognition (of streams that differ in features only, the joints'), published top-1 (top-5),
 # and where that was published.
@@ -61,7 +62,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("only", nargs="*", help="parts of config names; default: all")
     args = parser.parse_args()
-    use_all_cores()
+    cpu.prepare()
     load_paddle()
     print("| config | model | classes | input | parameters, M | GMAC a clip | ordinary, MB | minimal, MB | "
           "published top-1 (top-5), % | source | exports and ONNX against the dynamic graph |")

@@ -4,6 +4,19 @@ from paddle import nn
 from paddle.nn.initializer import Assign, Constant, Normal
 
 from ..skeleton import adjacency, get_layout
+from .formulation import (
+    add,
+    batch_norm,
+    conv_norm,
+    differences,
+    graph_products,
+    join_branches,
+    joined_conv,
+    pointwise,
+    products,
+    shared_product,
+    time_mean,
+)
 from .layers import BACKBONES, JointsBackbone, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch
 
 DILATIONS = (1, 2)
@@ -53,9 +66,29 @@ class GraphConv(nn.Layer):
 
     def forward(self, x):
         graph = self.PA if self.adaptive else self.A
-        x_mean = x.mean(axis=2, keepdim=True)
-        y = self.bn(sum(conv(x, x_mean, graph[i], self.alpha) for i, conv in enumerate(self.convs)))
-        return nn.functional.relu(y + (x if self.down is None else self.down(x)))
+        x_mean = time_mean(x)
+        if products(x):
+            y = self.by_products(x, x_mean, graph)
+        else:
+            y = sum(conv(x, x_mean, graph[i], self.alpha) for i, conv in enumerate(self.convs))
+        return nn.functional.relu(add(self.bn(y), x if self.down is None else conv_norm(x, *self.down)))
+
+    def by_products(self, x, x_mean, graph):
+        """The sum of the three convolutions, with what they have alike joined into one product each."""
+        frames, joints = x.shape[2:]
+        subsets = len(self.convs)
+        query, key = (pointwise(x_mean, *joined_conv([getattr(conv, name) for conv in self.convs])).squeeze(2)
+                      for name in ("conv1", "conv2"))
+        relation = paddle.tanh(differences(query, key)).reshape([-1, subsets, key.shape[1] // subsets, joints ** 2])
+        # alpha · (weight · relation + bias) + graph is [alpha · weight, alpha · bias, 1] · [relation, 1, graph].
+        conv4 = paddle.stack([paddle.concat([conv.conv4.weight.flatten(1), conv.conv4.bias.unsqueeze(1)], axis=1)
+                              for conv in self.convs]) * self.alpha
+        weight = paddle.concat([conv4, paddle.ones_like(conv4[:, :, :1])], axis=2)
+        ones = paddle.ones_like(relation[:, :, :1])
+        relation = paddle.concat([relation, ones, ones * graph.reshape([subsets, 1, -1])], axis=2)
+        topology = shared_product(weight, relation).reshape([-1, *weight.shape[:2], joints, joints])
+        features = pointwise(x, *joined_conv([conv.conv3 for conv in self.convs]))
+        return graph_products(features.reshape([-1, subsets, weight.shape[1], frames, joints]), topology)
 
 
 class MultiScaleTemporalConv(nn.Layer):
@@ -77,7 +110,12 @@ class MultiScaleTemporalConv(nn.Layer):
              nn.Sequential(conv1x1(channels, width, stride), nn.BatchNorm2D(width))])
 
     def forward(self, x):
-        y = paddle.concat([branch(x) for branch in self.branches], axis=1)
+        if products(x):
+            y, bias = join_branches(x, self.branches)
+            y = batch_norm(y, [branch[-1].bn if isinstance(branch[-1], TemporalConv) else branch[-1]
+                               for branch in self.branches], bias)
+        else:
+            y = paddle.concat([branch(x) for branch in self.branches], axis=1)
         return nn.functional.relu(y) if self.act else y
 
 

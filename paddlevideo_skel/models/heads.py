@@ -5,6 +5,7 @@ import paddle
 from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
+from .formulation import mean
 from .layers import HEADS
 
 
@@ -47,7 +48,7 @@ class PooledHead(nn.Layer):
 
     def pool(self, x):
         """``(..., M, C, T, V) → (..., C)``."""
-        return x.mean(axis=[-2, -1]).mean(axis=-2)
+        return mean(x).mean(axis=-2)
 
     def new_linear(self):
         """The linear layer."""

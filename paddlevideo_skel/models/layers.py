@@ -6,6 +6,7 @@ from paddle import nn
 from paddle.nn.initializer import Constant, KaimingNormal
 
 from ..registry import Registry
+from .formulation import add, conv_norm, graph_products, pointwise, products
 
 BACKBONES = Registry("backbone")
 HEADS = Registry("head")
@@ -15,11 +16,12 @@ RECOGNIZERS = Registry("framework")
 class Conv2D(nn.Conv2D):
     """``nn.Conv2D`` whose bias is added as ``(C, 1, 1)``.
 
-    Paddle adds it as ``(1, C, 1, 1)``, for which its CPU kernels take a general broadcast. A training step is 1.4 to
-    1.7 times faster on a CPU without that (``benchmarks/training_step.py``); the sum is the same.
+    Paddle adds it as ``(1, C, 1, 1)``, for which its CPU kernels take a general broadcast; the sum is the same.
     """
 
     def forward(self, x):
+        if products(x) and list(self._kernel_size) == [1, 1]:
+            return pointwise(x, self.weight, self.bias, self._stride[0])
         y = nn.functional.conv2d(x, self.weight, None, self._stride, self._padding, self._dilation, self._groups)
         return y if self.bias is None else y + self.bias.reshape([-1, 1, 1])
 
@@ -56,8 +58,7 @@ class TemporalConv(nn.Layer):
         self.bn = nn.BatchNorm2D(out_channels) if norm else None
 
     def forward(self, x):
-        x = self.conv(x)
-        return x if self.bn is None else self.bn(x)
+        return self.conv(x) if self.bn is None else conv_norm(x, self.conv, self.bn)
 
 
 def send_along(x, A):
@@ -67,6 +68,11 @@ def send_along(x, A):
         A: the stack ``(K, V, V)``; features are multiplied with it from the right.
     """
     channels, frames, joints = x.shape[1:]
+    if products(x):
+        subsets = len(A)
+        parts = x.reshape([-1, subsets, channels // subsets * frames, joints])
+        return graph_products(parts, A.transpose([0, 2, 1]).unsqueeze(0)).reshape(
+            [-1, channels // subsets, frames, joints])
     # Flat, for an exported graph's sake: oneDNN's matrix product in Paddle 3.3 misreads the blocked layout of a
     # convolution's result, and a reshape brings that back to the plain one.
     parts = x.reshape([-1, channels * frames, joints]).split(A.shape[0], axis=1)
@@ -117,10 +123,9 @@ class ResidualUnit(nn.Layer):
 
     def forward(self, x, *graph):
         y = self.body(x, *graph)
-        if self.identity:
-            y = y + x
-        elif self.residual is not None:
-            y = y + self.residual(x)
+        residual = x if self.identity else None if self.residual is None else self.residual(x)
+        if residual is not None:
+            y = add(y, residual)
         return nn.functional.relu(y)
 
 

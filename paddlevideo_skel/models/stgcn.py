@@ -4,6 +4,7 @@ from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
 from ..skeleton import adjacency, get_layout
+from .formulation import conv_norm
 from .layers import BACKBONES, Conv2D, JointsBackbone, ResidualUnit, conv1x1, persons_to_batch, send_along
 
 # (channels, stride over time) of the ten units
@@ -39,7 +40,8 @@ class Unit(ResidualUnit):
         return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2D(out_channels))
 
     def body(self, x, A):
-        return self.tcn(self.gcn(x, A))
+        norm, relu, conv, last, drop = self.tcn
+        return drop(conv_norm(relu(norm(self.gcn(x, A))), conv, last))
 
 
 @BACKBONES.register

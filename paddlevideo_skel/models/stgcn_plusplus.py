@@ -8,6 +8,7 @@ from paddle import nn
 from paddle.nn.initializer import Assign
 
 from ..skeleton import adjacency, get_layout
+from .formulation import add, batch_norm, conv_norm, join_branches, products
 from .layers import BACKBONES, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch, send_along
 
 BRANCHES = ((3, 1), (3, 2), (3, 3), (3, 4), ("max", 3), "1x1")
@@ -52,7 +53,7 @@ class GraphConv(nn.Layer):
     def forward(self, x):
         y = self.bn(send_along(self.conv(x), self.graph()))
         if self.with_res:
-            y = y + (x if self.down is None else self.down(x))
+            y = add(y, x if self.down is None else conv_norm(x, *self.down))
         return nn.functional.relu(y)
 
 
@@ -78,8 +79,13 @@ class MultiScaleTemporalConv(nn.Layer):
         self.drop = nn.Dropout(dropout) if dropout else None
 
     def forward(self, x):
-        x = paddle.concat([branch(x) for branch in self.branches], axis=1)
-        x = self.bn(self.transform(x))
+        norm, relu, conv = self.transform
+        if products(x):
+            x, bias = join_branches(x, self.branches)
+            x = batch_norm(x, [norm], bias)
+        else:
+            x = norm(paddle.concat([branch(x) for branch in self.branches], axis=1))
+        x = conv_norm(relu(x), conv, self.bn)
         return x if self.drop is None else self.drop(x)
 
 

@@ -11,7 +11,9 @@ SORTED = {"total": profiler.SortedKeys.CPUTotal, "ave": profiler.SortedKeys.CPUA
 
 
 class StepProfiler:
-    """Profiles the training steps of ``batch_range`` and prints paddle's table of operators.
+    """Profiles the training steps of ``batch_range`` and prints paddle's table of operators, the costliest first.
+
+    What a gradient of this package computes (``GradNodePyLayer_…``) is listed under its own operators too.
 
     Args:
         options: PaddleVideo's text ``key=value;key=value``. ``batch_range`` and ``sorted_key`` (total, ave, max, min)
@@ -52,5 +54,5 @@ class StepProfiler:
         """Stop and print, if something was recorded."""
         if self.profiler:
             self.profiler.stop()
-            self.profiler.summary(sorted_by=self.sorted_by, op_detail=True)
+            self.profiler.summary(sorted_by=self.sorted_by, op_detail=False, views=profiler.SummaryView.OperatorView)
             self.profiler = None

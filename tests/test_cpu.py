@@ -1,0 +1,113 @@
+"""What is set for a CPU, from the text of its /proc/cpuinfo."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paddlevideo_skel import cpu
+
+ROOT = Path(__file__).resolve().parents[1]
+AVX512 = "fpu sse2 avx fma avx2 avx512f avx512dq avx512cd avx512bw avx512vl avx512_vnni"
+
+
+def cpuinfo(vendor, flags, cpus=4, per_core=2):
+    """Logical CPUs as Linux writes them; ``per_core`` neighbours share a core."""
+    return "".join(f"processor\t: {i}\nvendor_id\t: {vendor}\nmodel name\t: Some 7 CPU: fast\nphysical id\t: 0\n"
+                   f"core id\t\t: {i // per_core}\nflags\t\t: {flags}\npower management:\n\n" for i in range(cpus))
+
+
+@pytest.mark.parametrize(("vendor", "flags", "path"), [
+    ("AuthenticAMD", AVX512, "7"), ("AuthenticAMD", "fpu sse2 avx fma avx2", "5"),
+    ("AuthenticAMD", "fpu sse2 avx fma avx2 avx512f", "5"), ("AuthenticAMD", "fpu sse2 avx", None),
+    ("GenuineIntel", AVX512, None), ("GenuineIntel", "fpu sse2 avx fma avx2", None), ("HygonGenuine", AVX512, None)])
+def test_mkl_is_told_its_path_on_amd_only(vendor, flags, path):
+    assert cpu.environment(cpuinfo(vendor, flags), {0, 1, 2, 3}).get("MKL_DEBUG_CPU_TYPE") == path
+
+
+@pytest.mark.parametrize(("usable", "processes", "threads"), [
+    ({0, 1, 2, 3}, 1, 2), ({0, 1, 2, 3}, 2, 1), ({0, 2}, 1, 2), ({0, 1}, 1, 1), ({3}, 1, 1), ({0, 1, 2, 3}, 5, 1)])
+def test_a_thread_for_each_core_that_may_be_used(usable, processes, threads):
+    assert cpu.environment(cpuinfo("GenuineIntel", AVX512), usable, processes)["OMP_NUM_THREADS"] == str(threads)
+
+
+@pytest.mark.parametrize("text", ["", "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd sve\n\n"])
+def test_a_host_that_tells_no_cores(text):
+    assert cpu.environment(text, {0, 1, 2}) == {"OMP_NUM_THREADS": "3"}
+
+
+def test_cores_of_two_sockets_are_two():
+    text = "".join(f"processor: {i}\nphysical id: {i}\ncore id: 0\n\n" for i in range(2))
+    assert cpu.environment(text, {0, 1}) == {"OMP_NUM_THREADS": "2"}
+
+
+@pytest.mark.parametrize(("variables", "processes"), [
+    ({}, 1), ({"PADDLE_TRAINERS_NUM": "4"}, 4), ({"PADDLE_LOCAL_SIZE": "2", "PADDLE_TRAINERS_NUM": "4"}, 2),
+    ({"PADDLE_TRAINERS_NUM": "four"}, 1)])
+def test_processes_of_the_launcher(monkeypatch, variables, processes):
+    for name in ("PADDLE_TRAINERS_NUM", "PADDLE_LOCAL_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cpu.local_processes() == processes
+
+
+@pytest.fixture
+def amd(monkeypatch, tmp_path):
+    """A host with AMD's CPU and a clean environment; what is set is undone."""
+    path = tmp_path / "cpuinfo"
+    path.write_text(cpuinfo("AuthenticAMD", AVX512, os.cpu_count() or 1, 1))
+    monkeypatch.setattr(cpu, "CPUINFO", path)
+    for name in ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", cpu.SWITCH, "PADDLE_TRAINERS_NUM", "PADDLE_LOCAL_SIZE"):
+        monkeypatch.setenv(name, "")  # remembered, so that what the test sets is undone
+        monkeypatch.delenv(name)
+
+
+def test_what_is_not_set_is_set(amd):
+    cpu.prepare()
+    assert os.environ["MKL_DEBUG_CPU_TYPE"] == "7"
+    assert int(os.environ["OMP_NUM_THREADS"]) >= 1
+
+
+def test_what_the_user_has_set_stays(amd, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.setenv("MKL_DEBUG_CPU_TYPE", "4")
+    cpu.prepare()
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["MKL_DEBUG_CPU_TYPE"]) == ("5", "4")
+
+
+def test_one_variable_switches_it_off(amd, monkeypatch):
+    monkeypatch.setenv(cpu.SWITCH, "0")
+    cpu.prepare()
+    assert not {"OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE"} & set(os.environ)
+
+
+FAULTS = """
+import ctypes, resource, sys
+sys.path.insert(0, {root!r})
+from paddlevideo_skel import cpu
+cpu.keep_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+def use():
+    block = ctypes.c_void_p(libc.malloc(40_000_000))
+    ctypes.memset(block, 1, 40_000_000)
+    libc.free(block)
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or os.confstr("CS_GNU_LIBC_VERSION") is None,
+                    reason="glibc's allocator")
+def test_freed_memory_is_kept():
+    """40 MB taken and freed twenty times: pages are mapped anew only where memory went back to the system."""
+    def faults(switch):
+        run = subprocess.run([sys.executable, "-c", FAULTS.format(root=str(ROOT))], capture_output=True, text=True,
+                             env={**os.environ, cpu.SWITCH: switch}, check=True)
+        return int(run.stdout)
+    assert 10 * faults("1") < faults("0")
