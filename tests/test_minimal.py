@@ -88,7 +88,8 @@ def test_a_layer_stays_the_same_function(name, signs):
     if signs:
         mixed_signs(layer)
     x = network_input((2, channels, 12, 5))
-    assert relative(dynamic(minimal(layer), x), dynamic(layer, x)) < 1e-5
+    slim = dynamic(minimal(layer), x.swapaxes(2, 3))
+    assert relative(slim.swapaxes(2, 3), dynamic(layer, x)) < 1e-5
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -1,10 +1,17 @@
 """Paddle Inference."""
+import logging
+from dataclasses import replace
+
 import paddle
 from paddle import inference
 
+from .. import cpu
 from ..devices import find_device
-from ..errors import UnavailableError
+from ..errors import SelfCheckError, UnavailableError
+from .benchmark import alternately
 from .runtimes import Runtime
+
+logger = logging.getLogger(__name__)
 
 HALF = {"fp16": inference.PrecisionType.Half, "bf16": inference.PrecisionType.Bfloat16}
 
@@ -13,6 +20,16 @@ class PaddleRuntime(Runtime):
     """An export in Paddle Inference, on CPU, GPU or NPU."""
 
     kind, version = "paddle", paddle.__version__
+
+    def __init__(self, export, options):
+        try:
+            super().__init__(export, options)
+        except SelfCheckError as error:
+            if not self.onednn or options.enable_mkldnn:
+                raise
+            # It was right on the host that made the export; what oneDNN does depends on the CPU.
+            logger.warning("Without oneDNN, which %s recommends: %s", export.stem, error.problem)
+            super().__init__(export, replace(options, enable_mkldnn=False))
 
     def load(self):
         options, device = self.options, self.choose_device()
@@ -51,6 +68,8 @@ class PaddleRuntime(Runtime):
     def set_up_cpu(self, config):
         """Threads, oneDNN and precision."""
         options = self.options
+        self.onednn = self.choose_onednn()
+        cpu.keep_memory()
         config.disable_gpu()
         config.set_cpu_math_library_num_threads(options.threads)
         if options.precision == "fp16":
@@ -58,12 +77,18 @@ class PaddleRuntime(Runtime):
         if options.precision == "bf16" and not options.enable_mkldnn:
             raise UnavailableError("--precision bf16", "on a CPU bf16 comes with oneDNN only",
                                    "Add --enable_mkldnn=True, or use --precision fp32")
-        if not options.enable_mkldnn:
+        if not self.onednn:
             config.disable_mkldnn()
             return
         config.enable_mkldnn()
         if options.precision == "bf16":
             config.enable_mkldnn_bfloat16()
+
+    def choose_onednn(self):
+        """What the options say, or else whether oneDNN was right and the faster when the export was made."""
+        if self.options.enable_mkldnn is not None:
+            return self.options.enable_mkldnn
+        return bool((self.export.contract.get("verified", {}).get("onednn") or {}).get("faster"))
 
     @property
     def files(self):
@@ -74,3 +99,21 @@ class PaddleRuntime(Runtime):
         self.input.copy_from_cpu(array)
         self.predictor.run()
         return self.output.copy_to_cpu()
+
+
+def try_onednn(plain):
+    """What oneDNN makes of an export, for its contract: whether it answers rightly, and faster than without.
+
+    Args:
+        plain: an open ``PaddleRuntime`` of the export without oneDNN.
+    """
+    export = plain.export
+    try:
+        runtime = PaddleRuntime(export, replace(plain.options, enable_mkldnn=True))
+        runtime.check(export.other_batch)
+    except SelfCheckError as error:
+        return {"right": False, "faster": False, "problem": error.problem}
+    array, _ = plain.selfcheck.repeated(export.batch or 1)
+    without, with_onednn = alternately([plain, runtime], array, repeats=5)
+    return {"right": True, "faster": with_onednn < without,
+            "relative_error": {f"batch {n}": e for n, e in runtime.errors.items()}}

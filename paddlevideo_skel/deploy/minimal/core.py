@@ -75,57 +75,84 @@ class Fixed(nn.Layer):
             setattr(self, name, parameter)
 
 
+def swapped(arguments):
+    """A convolution's stride, padding or dilation ``(T, V)`` as ``(V, T)``; one number is for both."""
+    return arguments if isinstance(arguments, int) else list(arguments)[::-1]
+
+
 class Conv(Fixed):
-    """Convolution; its bias is added as ``(C, 1, 1)``, which a graph holds without reshaping it."""
+    """Convolution. Its bias is a part of it: oneDNN adds that on the way, and a ReLU behind it too."""
 
     def __init__(self, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-        super().__init__(weight=weight, bias=None if bias is None else bias.reshape(-1, 1, 1))
+        super().__init__(weight=weight, bias=bias)
         self.arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
 
     @classmethod
     def of(cls, conv, after=None):
-        """The minimal form of an ``nn.Conv2D`` and of the scale and shift after it."""
-        return cls(*folded(conv, after), conv._stride, conv._padding, conv._dilation, conv._groups)
+        """The minimal form, for frames last, of an ``nn.Conv2D`` and of the scale and shift after it."""
+        weight, bias = folded(conv, after)
+        return cls(weight.swapaxes(2, 3), bias, *map(swapped, (conv._stride, conv._padding, conv._dilation)),
+                   conv._groups)
 
     def forward(self, x):
-        y = nn.functional.conv2d(x, self.weight, **self.arguments)
-        return y if self.bias is None else y + self.bias
+        return nn.functional.conv2d(x, self.weight, self.bias, **self.arguments)
 
 
-class FixedGraph(nn.Layer):
-    """A fixed graph's convolution: the products with the adjacency first, then one convolution of them all."""
-
-    def __init__(self, adjacency, conv, shift, residual):
-        super().__init__()
-        self.adjacency, self.conv, self.residual = nn.LayerList([Fixed(A=A) for A in adjacency]), conv, residual
-        self.last = Fixed(shift=shift)
-
-    def forward(self, x):
-        channels, frames, joints = x.shape[1:]
-        # Reshaped for oneDNN too: in Paddle 3.3 its matrix product misreads the blocked layout of a convolution's
-        # result, and a reshape brings that back to the plain one.
-        flat = x.reshape([-1, channels * frames, joints])
-        parts = [paddle.matmul(flat, subset.A) for subset in self.adjacency]
-        parts = paddle.concat([*parts, flat] if self.residual == "conv" else parts, axis=1)
-        y = self.conv(parts.reshape([-1, self.conv.weight.shape[1], frames, joints])) + self.last.shift
-        return nn.functional.relu(y + x if self.residual == "identity" else y)
+def with_residual(y, x, residual):
+    """``relu(y + residual(x))``; ``residual`` is a layer, ``"identity"`` or None."""
+    if residual is not None:
+        # The sum is laid out as its first part is; under oneDNN that should be the layout that convolutions take.
+        y = (x if residual == "identity" else residual(x)) + y
+    return nn.functional.relu(y)
 
 
-def fixed_graph(A, conv, bn, residual=None, down=None):
-    """``FixedGraph`` of a convolution, its products with ``A (K, V, V)`` and the BatchNorm after their sum.
+class GraphConv(Fixed):
+    """Products with the graphs, and the sum over them, as one product: ``(N, C, V, T) → (N, C', V, T)``.
+
+    Frames are last, so that of each channel the K results of ``values``, a convolution that gives ``(N, C'·K, V, T)``,
+    are the rows of one matrix ``(K·V, T)``, and nothing has to be moved.
 
     Args:
-        residual: None, ``identity``, or ``conv`` with ``down``, that convolution's weight and bias.
+        shift: ``(C', 1, 1)``; None where the residual has it.
     """
+
+    def __init__(self, values, shift, residual, **arrays):
+        super().__init__(shift=shift, **arrays)
+        self.values, self.residual = values, residual
+
+    def topology(self, x):
+        """``(K·V, V)``, or one for each sample and channel, ``(N, C', K·V, V)``: from joint, to joint."""
+        raise NotImplementedError
+
+    def forward(self, x):
+        topology, (joints, frames) = self.topology(x), x.shape[2:]
+        rows = topology.shape[-2]
+        width = self.values.weight.shape[0] * joints // rows
+        y = paddle.matmul(topology, self.values(x).reshape([-1, width, rows, frames]), transpose_x=True)
+        # The reshape keeps Paddle from adding the residual inside of oneDNN's product, which has no fast way for that
+        # where the two are laid out differently: a second for each product of CTR-GCN.
+        y = y.reshape([-1, width, joints, frames])
+        return with_residual(y if self.shift is None else y + self.shift, x, self.residual)
+
+
+def by_channel(weight, subsets):
+    """A convolution's weight or bias ``(K·C, …)`` as ``(C·K, …)``."""
+    return weight.reshape(subsets, -1, *weight.shape[1:]).swapaxes(0, 1).reshape(weight.shape)
+
+
+class FixedGraph(GraphConv):
+    """``GraphConv`` of graphs ``A (K·V, V)`` that do not depend on the sample."""
+
+    def topology(self, x):
+        return self.A
+
+
+def fixed_graph(A, conv, bn, residual=None):
+    """``FixedGraph`` of a convolution, its products with ``A (K, V, V)`` and the BatchNorm after their sum."""
     scale, shift = scale_and_shift(bn)
     weight, bias = folded(conv, (np.tile(scale, len(A)), np.zeros(len(A) * len(scale))))
-    weights = np.split(weight, len(A))
-    # A convolution's bias reaches joint v once for every joint that sends to it.
-    constant = shift[:, None] + sum(np.outer(b, a.sum(axis=0)) for b, a in zip(np.split(bias, len(A)), A))
-    if residual == "conv":
-        weights.append(down[0])
-        constant = constant + down[1][:, None]
-    return FixedGraph(A, Conv(np.concatenate(weights, axis=1)), constant[:, None], residual)
+    values = Conv(by_channel(weight, len(A)), by_channel(bias, len(A)))
+    return FixedGraph(values, shift.reshape(-1, 1, 1), residual, A=A.reshape(-1, A.shape[2]))
 
 
 class Block(nn.Layer):
@@ -136,20 +163,15 @@ class Block(nn.Layer):
         self.graph, self.time, self.residual = graph, time, residual
 
     def forward(self, x):
-        y = self.time(self.graph(x))
-        if self.residual == "identity":
-            y = y + x
-        elif self.residual is not None:
-            y = y + self.residual(x)
-        return nn.functional.relu(y)
+        return with_residual(self.time(self.graph(x)), x, self.residual)
 
 
 class Backbone(Fixed):
     """``data_bn`` as a scale and a shift, every person in the batch, then the blocks.
 
     Args:
-        order: the axes of the input as (N, persons or clips and persons, C, T, V).
-        scale, shift: ``(M or 1, C, 1, V)``; None where there is no ``data_bn``.
+        order: the axes of the input as (N, persons or clips and persons, C, V, T).
+        scale, shift: ``(M·C·V or C·V, 1, 1)``; None where there is no ``data_bn``.
     """
 
     def __init__(self, order, scale, shift, blocks):
@@ -158,9 +180,11 @@ class Backbone(Fixed):
 
     def forward(self, x):
         x = x.transpose(self.order)
+        sizes = x.shape[-3:]
         if self.scale is not None:
-            x = x * self.scale + self.shift
-        return self.blocks(x.reshape([-1, *x.shape[-3:]]))
+            # As channels of four axes: anything else takes the CPU kernels a general broadcast.
+            x = x.reshape([-1, self.scale.shape[0], sizes[2], 1]) * self.scale + self.shift
+        return self.blocks(x.reshape([-1, *sizes]))
 
 
 def block(unit, graph, time):
@@ -173,8 +197,8 @@ def block(unit, graph, time):
 
 
 def data_scale(layer):
-    """``data_bn`` over (M·)V·C channels as a scale and a shift ``(M or 1, C, 1, V)``, or twice None."""
+    """``data_bn`` over (M·)V·C channels as a scale and a shift ``(M·C·V or C·V, 1, 1)``, or twice None."""
     if layer.data_bn is None:
         return None, None
     shape = (-1, layer.layout.num_joints, layer.in_channels)
-    return tuple(a.reshape(shape).transpose(0, 2, 1)[:, :, None] for a in scale_and_shift(layer.data_bn))
+    return tuple(a.reshape(shape).transpose(0, 2, 1).reshape(-1, 1, 1) for a in scale_and_shift(layer.data_bn))

@@ -4,35 +4,48 @@ import paddle
 from paddle import nn
 
 from ...models import ctrgcn
-from .core import Backbone, Conv, Fixed, block, data_scale, folded, join, minimal, numbers, rewrites, scale_and_shift
+from .core import (
+    Backbone,
+    Conv,
+    GraphConv,
+    block,
+    by_channel,
+    data_scale,
+    folded,
+    join,
+    minimal,
+    numbers,
+    rewrites,
+    scale_and_shift,
+)
 from .temporal import temporal_branches
 
+ALWAYS_ONE = 20.0  # tanh of it is 1 in float32, and in half precision
 
-class RefinedGraph(Fixed):
-    """CTR-GCN's three refined graph convolutions and the residual: ``(N, C, T, V) → (N, C', T, V)``.
 
-    ``values`` makes the three inputs of the products and, where the residual is a convolution, that too;
-    ``features`` the three queries and the three keys.
+class RefinedGraph(GraphConv):
+    """CTR-GCN's three refined graph convolutions and the residual: ``(N, C, V, T) → (N, C', V, T)``.
+
+    ``query`` and ``key`` make of the mean over time ``(N, K·(R + 1), V, 1)``: R relations for each graph, and one that
+    is 1 after the tanh, for the bias. ``refine (K, C', R + 1)`` weighs them; the shared graph is ``A (K, V·V)``.
     """
 
-    def __init__(self, values, features, refine, A, shift, residual):
-        super().__init__(A=A, shift=shift)
-        self.values, self.features, self.refine, self.residual = values, features, refine, residual
+    def __init__(self, values, shift, residual, query, key, **arrays):
+        super().__init__(values, shift, residual, **arrays)
+        self.query, self.key = query, key
 
-    def forward(self, x):
-        query, key = self.features(x.mean(axis=2, keepdim=True)).split(2, axis=1)
-        topology = self.refine(paddle.tanh(query - key.transpose([0, 1, 3, 2])))
-        subsets, frames, joints = self.A.shape[0], x.shape[2], x.shape[3]
-        width = topology.shape[1] // subsets
-        values, residual = self.values(x), x
-        if self.residual:
-            values, residual = values.split([subsets * width, width], axis=1)
-        # The sum over subsets is part of one matrix product, (T, K·V) by (K·V, V).
-        topology = (topology.reshape([-1, subsets, width, joints, joints]) + self.A).transpose([0, 2, 1, 3, 4])
-        values = values.reshape([-1, subsets, width, frames, joints]).transpose([0, 2, 3, 1, 4])
-        y = paddle.matmul(values.reshape([-1, width, frames, subsets * joints]),
-                          topology.reshape([-1, width, subsets * joints, joints])) + residual
-        return nn.functional.relu(y if self.shift is None else y + self.shift)
+    def topology(self, x):
+        # Not mean(), for which oneDNN has no fast way in the layout of convolutions.
+        mean = nn.functional.avg_pool2d(x, (1, x.shape[3]))
+        query, key = self.query(mean).transpose([0, 1, 3, 2]), self.key(mean)
+        rows, joints = key.shape[1:3]
+        subsets, width, relations = self.refine.shape
+        # Both as large as the result: a difference that broadcasts both sides takes oneDNN's slowest way.
+        sizes = [-1, rows, joints, joints]
+        relation = paddle.tanh(query.expand(sizes) - key.expand(sizes))
+        relation = relation.reshape([-1, subsets, relations, joints ** 2])
+        topology = paddle.matmul(self.refine, relation).transpose([0, 2, 1, 3]) + self.A
+        return topology.reshape([-1, width, subsets * joints, joints])
 
 
 @rewrites(ctrgcn.MultiScaleTemporalConv)
@@ -50,19 +63,25 @@ def ctrgcn_graph(layer):
     A = numbers(layer.PA if layer.adaptive else layer.A)
     alpha = float(numbers(layer.alpha)[0])
     scale, shift = scale_and_shift(layer.bn)
-    no_shift = np.zeros_like(shift)
-    values = [folded(conv.conv3, (scale, no_shift)) for conv in layer.convs]
+    values, bias = join(*(folded(conv.conv3, (scale, np.zeros_like(shift))) for conv in layer.convs))
+    residual, shift = "identity", shift.reshape(-1, 1, 1)
     if layer.down is not None:
-        weight, bias = folded(layer.down[0], scale_and_shift(layer.down[1]))
-        values.append((weight, bias + shift))
-    queries, keys = ([folded(getattr(conv, name)) for conv in layer.convs] for name in ("conv1", "conv2"))
+        weight, constant = folded(layer.down[0], scale_and_shift(layer.down[1]))
+        residual, shift = Conv(weight, constant + shift.ravel()), None
+    queries, keys = (relations([folded(getattr(conv, name)) for conv in layer.convs], one)
+                     for name, one in (("conv1", ALWAYS_ONE), ("conv2", 0.0)))
     # Only the difference of query and key is used: the query's bias can hold both.
-    queries = [(weight, bias - other) for (weight, bias), (_, other) in zip(queries, keys)]
-    keys = [(weight, np.zeros_like(bias)) for weight, bias in keys]
-    refine = join(*((weight * alpha, bias * alpha) for weight, bias in (folded(conv.conv4) for conv in layer.convs)))
-    return RefinedGraph(Conv(*join(*values)), Conv(*join(*queries, *keys)), Conv(*refine, groups=len(A)),
-                        A.transpose(0, 2, 1)[:, None], shift.reshape(-1, 1, 1) if layer.down is None else None,
-                        layer.down is not None)
+    query, key = Conv(queries[0], queries[1] - keys[1]), Conv(keys[0])
+    refine = [folded(conv.conv4) for conv in layer.convs]
+    refine = [np.column_stack([alpha * weight[:, :, 0, 0], alpha * bias]) for weight, bias in refine]
+    return RefinedGraph(Conv(by_channel(values, len(A)), by_channel(bias, len(A))), shift, residual, query, key,
+                        refine=np.stack(refine), A=A.transpose(0, 2, 1).reshape(len(A), -1))
+
+
+def relations(pairs, one):
+    """Weight and bias of several convolutions as one's, each with one more row that is ``one`` for every input."""
+    return join(*((np.concatenate([weight, np.zeros_like(weight[:1])]), np.append(bias, one))
+                  for weight, bias in pairs))
 
 
 @rewrites(ctrgcn.Unit)
@@ -73,4 +92,4 @@ def ctrgcn_unit(unit):
 @rewrites(ctrgcn.CTRGCN)
 def ctrgcn_backbone(layer):
     units = [getattr(layer, f"l{unit}") for unit in range(1, layer.num_units + 1)]
-    return Backbone((0, 4, 1, 2, 3), *data_scale(layer), [minimal(unit) for unit in units])
+    return Backbone((0, 4, 1, 3, 2), *data_scale(layer), [minimal(unit) for unit in units])

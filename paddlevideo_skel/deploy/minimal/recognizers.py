@@ -18,8 +18,9 @@ class Recognizer(Fixed):
 
     def forward(self, x):
         sequences = math.prod(x.shape[axis] for axis in self.sequence_axes)
-        y = self.backbone(x).mean(axis=[2, 3])
-        return paddle.matmul(y.reshape([-1, sequences, y.shape[1]]).mean(axis=1), self.weight) + self.bias
+        y = self.backbone(x)
+        y = y.reshape([-1, sequences, y.shape[1], y.shape[2] * y.shape[3]]).mean(axis=3)
+        return paddle.matmul(y.mean(axis=1), self.weight) + self.bias
 
 
 @rewrites(RecognizerGCN)

@@ -6,7 +6,7 @@ from .core import Backbone, Conv, block, data_scale, fixed_graph, numbers, rewri
 @rewrites(stgcn.STGCN)
 def stgcn_backbone(layer):
     units = [stgcn_unit(unit, numbers(A)) for unit, A in zip(layer.st_gcn_networks, layer.graphs())]
-    return Backbone((0, 4, 1, 2, 3), *data_scale(layer), units)
+    return Backbone((0, 4, 1, 3, 2), *data_scale(layer), units)
 
 
 def stgcn_unit(unit, A):

@@ -3,7 +3,7 @@ import numpy as np
 from paddle import nn
 
 from ...models import stgcn_plusplus
-from .core import Backbone, Conv, block, data_scale, fixed_graph, folded, minimal, numbers, rewrites, scale_and_shift
+from .core import Backbone, Conv, block, data_scale, fixed_graph, minimal, numbers, rewrites, scale_and_shift
 from .temporal import temporal_branches
 
 
@@ -37,12 +37,10 @@ def stgcn_plusplus_single_time(layer):
 
 @rewrites(stgcn_plusplus.GraphConv)
 def stgcn_plusplus_graph(layer):
-    residual, down = None, None
+    residual = None
     if layer.with_res:
-        residual = "identity" if layer.down is None else "conv"
-    if residual == "conv":
-        down = folded(layer.down[0], scale_and_shift(layer.down[1]))
-    return fixed_graph(numbers(layer.graph()), layer.conv, layer.bn, residual, down)
+        residual = "identity" if layer.down is None else Conv.of(layer.down[0], scale_and_shift(layer.down[1]))
+    return fixed_graph(numbers(layer.graph()), layer.conv, layer.bn, residual)
 
 
 @rewrites(stgcn_plusplus.Block)
@@ -52,4 +50,4 @@ def stgcn_plusplus_block(unit):
 
 @rewrites(stgcn_plusplus.STGCNPlusPlus)
 def stgcn_plusplus_backbone(layer):
-    return Backbone((0, 1, 2, 5, 3, 4), *data_scale(layer), [minimal(unit) for unit in layer.gcn])
+    return Backbone((0, 1, 2, 5, 4, 3), *data_scale(layer), [minimal(unit) for unit in layer.gcn])

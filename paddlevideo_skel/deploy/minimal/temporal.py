@@ -3,7 +3,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from .core import Conv, Fixed, folded, join, scale_and_shift
+from .core import Conv, Fixed, folded, join, scale_and_shift, swapped
 
 
 class Pool(Fixed):
@@ -16,7 +16,8 @@ class Pool(Fixed):
         signs = np.where(scale < 0, -1.0, 1.0).reshape(-1, 1, 1)
         super().__init__(signs=None if (signs > 0).all() else signs,
                          shift=None if not shift.any() else shift.reshape(-1, 1, 1))
-        self.arguments = {"kernel_size": pool.ksize, "stride": pool.stride, "padding": pool.padding}
+        self.arguments = {"kernel_size": swapped(pool.ksize), "stride": swapped(pool.stride),
+                          "padding": swapped(pool.padding)}
 
     def forward(self, x):
         x = nn.functional.max_pool2d(x, **self.arguments)
