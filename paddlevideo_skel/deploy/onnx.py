@@ -76,6 +76,7 @@ def convert_in_place(folder, opset=OPSET):
     path = folder.file(ONNX)
     run_paddle2onnx(folder.graph, folder.params, path, opset)
     check_model(path, opset)
+    rewrites = rewrite_file(folder, path, opset)
     try:
         runtime = open_runtime(folder, "onnxruntime", Options(use_gpu=False, use_npu=False))
         runtime.check(folder.other_batch)
@@ -83,11 +84,30 @@ def convert_in_place(folder, opset=OPSET):
         raise ExportError(path.name, f"paddle2onnx converted the model wrongly at opset {opset}: {error.problem}",
                           "Nothing was kept. Try another --opset") from error
     folder.contract["onnx"] = {"file": path.name, "opset": opset, "paddle2onnx": version("paddle2onnx"),
-                               "onnxruntime": runtime.version,
+                               "onnxruntime": runtime.version, "rewrites": rewrites,
                                "relative_error": {f"batch {n}": e for n, e in runtime.errors.items()}}
     write_contract(folder.contract, folder.file(CONTRACT))
     logger.info("Converted to ONNX, opset %d: ONNX Runtime agrees with the dynamic graph, relative error %.1g",
                 opset, max(runtime.errors.values()))
+
+
+def rewrite_file(folder, path, opset):
+    """Rewrite the ONNX model of a minimal export for ONNX Runtime; that of an ordinary one stays as it was converted.
+
+    Returns:
+        how often each rewrite was applied.
+    """
+    import onnx
+
+    from .onnx_rewrites import rewrite
+
+    if folder.contract.get("kind") != "minimal":
+        return {}
+    model = onnx.load(path)
+    done = rewrite(model)
+    onnx.save(model, path)
+    check_model(path, opset)
+    return done
 
 
 def need_packages():

@@ -50,7 +50,7 @@ class OnnxRuntime(Runtime):
         wanted = [("--use_tensorrt", options.use_tensorrt, "gpu", "TensorrtExecutionProvider"),
                   ("--use_gpu", options.use_gpu, "gpu", "CUDAExecutionProvider"),
                   ("--use_npu", options.use_npu, "npu", CANN),
-                  ("--enable_mkldnn", options.enable_mkldnn, "cpu", "DnnlExecutionProvider")]
+                  ("--enable_mkldnn", bool(options.enable_mkldnn), "cpu", "DnnlExecutionProvider")]
         for flag, asked, _, provider in wanted:
             if asked and provider not in there:
                 get = ", or pip install onnxruntime-cann" if provider == CANN else ""
