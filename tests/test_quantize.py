@@ -1,0 +1,292 @@
+"""Eight bits: how far they may be from float32, what is recorded, and what is refused."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tiny_export import CLASSES, SAMPLE, logits, matrix, samples, write_export
+
+from paddlevideo_skel.cli import run_command
+from paddlevideo_skel.config import load_config
+from paddlevideo_skel.deploy import qdq, quantize
+from paddlevideo_skel.deploy.folder import CONTRACT, ONNX, find_export, relative_error
+from paddlevideo_skel.deploy.runtimes import Options, open_runtime
+from paddlevideo_skel.errors import ConfigError, DataError, ExportError, OutputError, SelfCheckError
+
+CONFIG = Path(__file__).parents[1] / "configs/recognition/ctrgcn/ctrgcn_lite_utkinect.yaml"
+PIPELINE = {"sample": [{"AutoPadding": {"window_size": SAMPLE[1]}}], "transform": []}
+CPU = Options(use_gpu=False, use_npu=False)
+
+
+def write_data(folder, train, test, labels):
+    """Two sets as .npy with labels; returns the overrides of a config that reads them."""
+    overrides = []
+    for split, array, label in (("train", train, np.zeros(len(train), int)), ("test", test, labels)):
+        np.save(folder / f"{split}.npy", array)
+        where = f"DATASET.{split}"
+        overrides += [f"{where}.format=SkeletonDataset", f"{where}.file_path={folder / split}.npy",
+                      f"{where}.test_mode=True", f"-{where}.split"]
+        if label is not None:
+            np.save(folder / f"{split}_label.npy", label)
+            overrides.append(f"{where}.label_path={folder / split}_label.npy")
+    return overrides
+
+
+def read_config(folder, train=None, test=None, labels="right"):
+    """A config whose test set a float32 model classifies rightly, unless other ``labels`` are given."""
+    train, test = samples(20, 3) if train is None else train, samples(50, 4) if test is None else test
+    labels = logits(test).argmax(axis=1) if isinstance(labels, str) else labels
+    overrides = [word for word in write_data(folder, train, test, labels) if not word.startswith("-")]
+    config = load_config(CONFIG, overrides)
+    for split in ("train", "test"):
+        config["DATASET"][split].pop("split")
+    return config
+
+
+@pytest.fixture
+def export(tmp_path):
+    return write_export(tmp_path / "export", pipeline=PIPELINE)
+
+
+def test_eight_bits_are_as_near_as_their_steps(export, tmp_path):
+    config = read_config(tmp_path)
+    made = quantize.quantize(config, export, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "tiny_int8.contract.json", "tiny_int8.onnx", "tiny_int8.selfcheck.npz"]
+    # A product of rounded numbers: half a step of the input for each weight, half a step of each weight for the input.
+    train, array = samples(20, 3), samples(1, 3)
+    x_step, w_step = np.ptp(train) / 255, np.abs(matrix()).max(axis=0) / 127
+    y_step = np.ptp(logits(train)) / 255
+    x = np.clip(array, train.min(), train.max()).reshape(1, -1)
+    bound = (x_step / 2 * np.abs(matrix()).sum(axis=0) + w_step / 2 * (np.abs(x).sum() + x_step / 2 * x.size)
+             + 2 * y_step)
+    with open_runtime(made, "onnxruntime", CPU) as runtime:
+        found = runtime.run(array)
+    assert (np.abs(found - logits(x)) < bound).all()
+    assert relative_error(found, logits(x)) > 1e-4  # it was rounded at all
+    operators = {node.op_type for node in onnx.load(made.file(ONNX)).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= operators
+
+
+def test_the_contract_says_what_rounding_cost(export, tmp_path):
+    test = samples(50, 4)
+    labels = logits(test).argmax(axis=1)
+    labels[:10] = (labels[:10] + 1) % CLASSES  # float32 has 40 of 50
+    config = read_config(tmp_path, labels=labels)
+    made = quantize.quantize(config, export, tmp_path / "out", "mine", samples=5, method="percentile", max_drop=20)
+    own = json.loads(made.file(CONTRACT).read_text())["quantization"]
+    assert (own["precision"], own["method"], own["samples"], own["of"]) == ("int8", "percentile", 5, "tiny")
+    assert own["calibration"]["file_path"].endswith("train.npy") and len(own["calibration"]["digest"]) == 16
+    with open_runtime(made, "onnxruntime", CPU) as runtime:
+        found = runtime.run(test).argmax(axis=1)
+    report = own["test"]
+    assert report["top1"] == {"fp32": 80.0, "int8": pytest.approx(100 * (found == labels).mean())}
+    assert report["drop_points"] == pytest.approx(report["top1"]["fp32"] - report["top1"]["int8"])
+    assert report["agreement"] == pytest.approx(100 * (found == logits(test).argmax(axis=1)).mean())
+    assert 0 < made.contract["selfcheck"]["tolerance"] <= 5e-2
+    assert own["difference"] <= own["tolerance"]
+
+
+def test_another_model_is_refused_by_the_selfcheck(export, tmp_path):
+    config = read_config(tmp_path)
+    made = quantize.quantize(config, export, tmp_path / "out")
+    other = quantize.quantize(config, write_export(tmp_path / "other", seed=1, pipeline=PIPELINE), tmp_path / "out2",
+                              max_drop=100)
+    made.file(ONNX).write_bytes(other.file(ONNX).read_bytes())
+    with pytest.raises(SelfCheckError, match="answers its self-check wrongly"):
+        open_runtime(made, "onnxruntime", CPU)
+
+
+def test_a_wide_tolerance_is_only_for_eight_bits(export, tmp_path):
+    contract = json.loads(export.file(CONTRACT).read_text())
+    contract["selfcheck"]["tolerance"] = 1e-2
+    export.file(CONTRACT).write_text(json.dumps(contract))
+    with pytest.raises(ExportError, match="no valid contract"):
+        find_export(export.stem)
+
+
+def with_an_outlier(array):
+    """One coordinate that is much larger than all others; its weights are zero, so that only 8 bits suffer from it."""
+    array = array.copy()
+    array.reshape(len(array), -1)[:, 0] = 3000 * np.linspace(-1, 1, len(array))
+    return array
+
+
+def write_blind(folder):
+    """An export that does not look at the first coordinate."""
+    export = write_export(folder, pipeline=PIPELINE)
+    model = onnx.load(export.file(ONNX))
+    weight = matrix()
+    weight[0] = 0
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(weight, "w"))
+    onnx.save(model, export.file(ONNX))
+    selfcheck = export.selfcheck()
+    selfcheck.logits = (selfcheck.array.reshape(2, -1) @ weight).astype("float32")
+    selfcheck.save(export.stem.with_name("tiny.selfcheck.npz"))
+    return export, weight
+
+
+def test_nothing_is_kept_when_top_1_drops(tmp_path):
+    export, weight = write_blind(tmp_path / "blind")
+    test = with_an_outlier(samples(50, 4))
+    config = read_config(tmp_path, with_an_outlier(samples(20, 3)), test,
+                         (test.reshape(50, -1) @ weight).argmax(axis=1))
+    with pytest.raises(ExportError, match=r"top-1 drops from 100.00 to .* % of 50 samples at best, 1 points"):
+        quantize.quantize(config, export, tmp_path / "out", tolerance=100)
+    with pytest.raises(ExportError, match="the logits still differ by"):
+        quantize.quantize(config, export, tmp_path / "out", tolerance=1e-3)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("changes, error", [({"samples": 0}, "--samples"), ({"method": "max"}, "Did you mean|Known"),
+                                            ({"max_drop": -1.0}, "--max_drop"), ({"tolerance": 0}, "--tolerance"),
+                                            ({"name": "a/b"}, "no plain file name")])
+def test_wrong_arguments(export, tmp_path, changes, error):
+    with pytest.raises(ConfigError, match=error):
+        quantize.quantize(read_config(tmp_path), export, tmp_path / "out", **changes)
+
+
+def test_exports_that_cannot_be_quantised(export, tmp_path):
+    config = read_config(tmp_path)
+    with pytest.raises(ExportError, match="at once and no other number"):
+        quantize.quantize(config, write_export(tmp_path / "b", batch=4, pipeline=PIPELINE), tmp_path / "out")
+    made = quantize.quantize(config, export, tmp_path / "out")
+    with pytest.raises(ExportError, match="rounded already"):
+        quantize.quantize(config, made, tmp_path / "out", "again")
+    (tmp_path / "out" / "taken.json").touch()
+    with pytest.raises(OutputError, match="Paddle export"):
+        quantize.quantize(config, export, tmp_path / "out", "taken")
+    model = onnx.load(export.file(ONNX))
+    model.opset_import[0].version = 11
+    onnx.save(model, export.file(ONNX))
+    with pytest.raises(ExportError, match="of opset 11, 8 bits need 13"):
+        quantize.quantize(config, export, tmp_path / "out", "old")
+    export.file(ONNX).unlink()
+    with pytest.raises(ExportError, match="no ONNX model yet"):
+        quantize.quantize(config, export, tmp_path / "out", "none")
+
+
+def test_data_that_does_not_fit(export, tmp_path):
+    with pytest.raises(DataError, match="has no labels"):
+        quantize.quantize(read_config(tmp_path, labels=None), export, tmp_path / "out")
+    wide = np.ones((3, 3, 4, 7, 1), "float32")
+    with pytest.raises(DataError, match=r"becomes \(3, 4, 7, 1\), but the model takes \(3, 4, 5, 1\)"):
+        quantize.quantize(read_config(tmp_path, train=wide), export, tmp_path / "out")
+
+
+def test_one_sample_may_be_lost_where_it_is_more_than_a_point():
+    assert quantize.allowed(1.0, 99) == pytest.approx(100 / 99)
+    assert quantize.allowed(1.0, 1000) == pytest.approx(1.0)
+    assert quantize.allowed(0.0, 99) == 0
+
+
+def network():
+    """x (n, 6, 8) → two pointwise products, the first written as MatMul with the weight on the left."""
+    rng = np.random.default_rng(5)
+    w, v = (rng.normal(0, 1, size).astype("float32") for size in ((4, 6), (6, 4)))
+    nodes = [helper.make_node("MatMul", ["weight", "x"], ["a"]), helper.make_node("Relu", ["a"], ["b"]),
+             helper.make_node("MatMul", ["other", "b"], ["c"]), helper.make_node("Add", ["c", "one"], ["d"]),
+             helper.make_node("Add", ["d", "another one"], ["y"])]
+    ones = np.ones(8, "float32")
+    constants = [numpy_helper.from_array(array, name) for array, name in
+                 ((w, "weight"), (v, "other"), (ones, "one"), (ones, "another one"))]
+    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 6, 8])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 6, 8])], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), w, v
+
+
+def answer(model, array):
+    return qdq.open_session(model).run(None, {"x": array})[0]
+
+
+def test_products_become_convolutions():
+    model, w, v = network()
+    array = np.random.default_rng(0).normal(size=(3, 6, 8)).astype("float32")
+    right = v @ np.maximum(w @ array, 0) + 2
+    qdq.products_as_convolutions(model)
+    assert [node.op_type for node in model.graph.node] == ["Conv", "Relu", "Conv", "Add", "Add"]
+    assert relative_error(answer(model, array), right) < 1e-6
+
+
+def test_compact_changes_no_number():
+    model, *_ = network()
+    array = np.random.default_rng(0).normal(size=(3, 6, 8)).astype("float32")
+    right, before = answer(model, array), len(model.graph.initializer)
+    qdq.compact(model)
+    onnx.checker.check_model(model)
+    assert np.array_equal(answer(model, array), right)
+    assert len(model.graph.initializer) == before - 1  # the two ones are one
+    assert (model.graph.input[0].name, model.graph.output[0].name) == ("x", "y")
+
+
+def command(*arguments):
+    return run_command("quantize", [str(word) for word in arguments])
+
+
+def overrides_of(config):
+    return [word for split in ("train", "test") for key, value in config["DATASET"][split].items()
+            for word in ("--override", f"DATASET.{split}.{key}={value}")]
+
+
+def test_the_command_fails_in_one_line(tmp_path, capsys):
+    assert command("-c", CONFIG) == 2
+    assert command("-c", CONFIG, "--model_dir", tmp_path) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and lines[0].startswith("error: --model_dir: is missing") and "holds no export" in lines[1]
+
+
+BLOCKED = """
+import sys
+sys.modules["paddle"] = None
+from paddlevideo_skel.cli import run_command
+sys.exit(run_command("quantize", sys.argv[1:]))
+"""
+
+
+def test_without_paddle(tmp_path):
+    export = write_export(tmp_path / "export", pipeline=PIPELINE)
+    config = read_config(tmp_path)
+    config["DATASET"]["train"]["split"] = config["DATASET"]["test"]["split"] = None
+    text = CONFIG.read_text()
+    for split in ("train", "val"):
+        text = text.replace(f'    split: "xsub_{split}"\n', "")
+    (tmp_path / "config.yaml").write_text(text)
+    words = [word for word in overrides_of(config) if not word.endswith("split=None")]
+    words = [word for i, word in enumerate(words) if word != "--override" or words[i + 1:i + 2] != ["--override"]]
+    words = words[:-1] if words[-1] == "--override" else words
+    done = subprocess.run([sys.executable, "-c", BLOCKED, "-c", tmp_path / "config.yaml", "--model_file",
+                           export.file(ONNX), "-o", tmp_path / "out", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "tiny_int8.onnx").is_file()
+    assert "top-1" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["ctrgcn", *(pytest.param(other, marks=pytest.mark.slow) for other in
+                                              ("stgcn_plusplus", "stgcn", "posec3d"))])
+def test_every_family_in_eight_bits(tmp_path, name):
+    pytest.importorskip("paddle2onnx")
+    from deploy_cases import filled, small_config
+
+    from paddlevideo_skel.deploy.export import export_model
+
+    config = small_config(name)
+    made = export_model(config, filled(config), tmp_path, "m", "minimal", to_onnx=True)
+    rng = np.random.default_rng(0)
+    drawn = [rng.normal(0, 0.5, (1, *made.sample_shape)).astype("float32") for _ in range(4)]
+    quantizer = qdq.Quantizer(made.file(ONNX), tmp_path, drawn, "minmax")
+    assert np.allclose(quantizer.logits, qdq.logits_of(str(made.file(ONNX)), drawn), rtol=1e-4, atol=1e-4)
+    model, error = quantizer.corrected()
+    assert 0 < error < 0.2
+    # The mean error over the samples was added to the logits.
+    assert np.abs((quantizer.logits - qdq.logits_of(model, drawn)).mean(axis=0)).max() < 1e-2 * np.abs(
+        quantizer.logits).max()
+    size = made.file(ONNX).stat().st_size
+    qdq.compact(model)
+    onnx.save(model, tmp_path / "small.onnx")
+    assert (tmp_path / "small.onnx").stat().st_size < 0.7 * size
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("QuantizeLinear") > kinds.count("Conv") > 0
