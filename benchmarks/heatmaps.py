@@ -22,6 +22,7 @@ from paddlevideo_skel.skeleton import get_layout
 
 SIGMA, CLIPS = 0.6, 10
 LEFT, RIGHT = map(list, (get_layout("coco").left, get_layout("coco").right))
+JOINTS = tuple((joint, joint) for joint in range(17))
 CASES = {"joints, 56×56": (56, False), "joints, 112×112": (112, False), "limbs, 56×56": (56, True)}
 
 
@@ -71,11 +72,10 @@ def draw(heatmap, start, end, score):
         np.maximum(place, patch(x, y, start, end) * score, out=place)
 
 
-def reference(keypoint, score, side, limbs):
-    """``(2·clips, 17, 48, side, side)`` from keypoints ``(M, clips·48, 17, 2)`` in the cropped picture."""
-    channels = COCO_LIMBS if limbs else tuple((joint, joint) for joint in range(17))
+def drawn(keypoint, score, size, channels):
+    """Maps ``(T, C, H, W)`` of joints and limbs ``channels``, from keypoints ``(M, T, 17, 2)``, one after the other."""
     frames = keypoint.shape[1]
-    heatmaps = np.zeros((frames, len(channels), side, side), np.float32)
+    heatmaps = np.zeros((frames, len(channels), *size), np.float32)
     for t in range(frames):
         for c, (a, b) in enumerate(channels):
             for m in range(len(keypoint)):
@@ -83,6 +83,13 @@ def reference(keypoint, score, side, limbs):
                 if np.square(end - start).sum() < 1:
                     end, height = start, score[m, t, a] if height >= 1e-4 else 0
                 draw(heatmaps[t, c], start, end, height)
+    return heatmaps
+
+
+def reference(keypoint, score, side, limbs):
+    """``(2·clips, 17, 48, side, side)`` from keypoints ``(M, clips·48, 17, 2)`` in the cropped picture."""
+    channels = COCO_LIMBS if limbs else JOINTS
+    heatmaps = drawn(keypoint, score, (side, side), channels)
     mirror = np.arange(17)
     mirror[LEFT + RIGHT] = RIGHT + LEFT
     order = [next(i for i, limb in enumerate(channels) if set(limb) == {mirror[a], mirror[b]}) for a, b in channels]

@@ -152,7 +152,7 @@ def test_autolog_is_used_where_it_is_installed(folder, tmp_path, monkeypatch):
     module = types.ModuleType("auto_log")
     module.AutoLogger, module.__spec__ = AutoLogger, types.SimpleNamespace(name="auto_log")
     monkeypatch.setitem(sys.modules, "auto_log", module)
-    assert call(folder, write_npy(tmp_path / "a.npy"), "--enable_benchmark") == 0
+    assert call(folder, write_npy(tmp_path / "a.npy"), "--enable_benchmark", "--runtime=paddle") == 0
     assert calls[0]["model_precision"] == "fp32" and calls[0]["inference_config"].ir_optim()
     assert calls[1] == 13
 

@@ -11,7 +11,7 @@ from paddlevideo_skel.deploy import runtimes as runtimes_module
 from paddlevideo_skel.deploy.export import export_model
 from paddlevideo_skel.deploy.folder import find_export, relative_error
 from paddlevideo_skel.deploy.paddle_runtime import PaddleRuntime
-from paddlevideo_skel.deploy.runtimes import Options, Runtime, default_kind, open_runtime
+from paddlevideo_skel.deploy.runtimes import Options, Runtime, open_runtime
 from paddlevideo_skel.errors import ConfigError, DataError, ExportError, SelfCheckError, UnavailableError
 
 KINDS = ["paddle", "onnxruntime"]
@@ -201,12 +201,6 @@ def test_options_that_cannot_be(exported):
             Options(**wrong)
     with pytest.raises(ConfigError, match="paddle"):
         open_runtime(exported, "padle")
-
-
-def test_the_default_runtime_is_one_that_can_open_the_export(folder):
-    assert default_kind(folder) == "paddle"
-    folder.graph.unlink()
-    assert default_kind(folder) == "onnxruntime"
 
 
 def test_wrong_answers_of_onednn_are_refused(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 
+from .. import cpu
 from ..errors import OutputError, SkelError
 from ..logs import setup_logging
 
@@ -22,16 +23,25 @@ COMMANDS = {
     "export": "export a checkpoint for inference, ordinary or minimal",
     "convert": "convert an export to ONNX",
     "export-onnx": "convert an export to ONNX for a device: fixed batches, simplified",
+    "quantize": "round an ONNX model to 8 bits, or its weights to 16",
     "atc": "compile ONNX models for the Ascend NPU",
     "convert-weights": "convert a checkpoint of another project, with a config to match",
     "infer-bin": "answer a folder of .bin files with a model, on an NPU or here",
     "predict": "classify skeleton sequences with an export",
+    "stream": "classify a live skeleton sequence, an answer every few frames",
     "doctor": "tell what this host has, and what each missing thing would give",
     "preprocess-bin": "write a data set as .bin files for a device",
     "postprocess-bin": "accuracy of a folder of results",
     "compare-outputs": "compare two folders of results",
     "ray-shards": "run the shards of preprocess-bin or infer-bin on a Ray cluster",
     "deploy-ascend": "from a checkpoint to .om models, their accuracy and speed",
+    "import-ntu": "make data sets of NTU RGB+D's .skeleton files",
+    "import-kinetics": "make data sets of Kinetics-skeleton's OpenPose files",
+    "import-keypoints": "make a data set of anybody's keypoints, with a config to train on it",
+    "import-hrnet": "join Kinetics' HRNet kpfiles to one annotation pickle",
+    "inspect-data": "tell what is in a data set and what looks wrong in it, and draw a sample",
+    "split-data": "part a data set: class by class, by subject, or at random",
+    "convert-data": "convert between annotation pickles and .npy arrays, without loss",
     "samples": "generate the sample data set",
     "demo": "train, test, export and predict on generated samples, and print one table",
 }
@@ -56,7 +66,7 @@ def main(argv=None):
 
 def run_command(name, argv=None, prog=None):
     """Run one command; ``tools/*.py`` call this. Returns the exit status: 0, or 2 or 3 with one line of error."""
-    use_all_cores()
+    cpu.prepare()
     module, parser = load_command(name, prog)
     argv = sys.argv[1:] if argv is None else list(argv)
     # What follows "--" is for the program that a command starts, where it starts one.
@@ -115,6 +125,7 @@ def load_paddle():
     """Import paddle without its advice on variables that this package sets and tools that it does not need."""
     # Warnings of its C++ side, such as one at every export that Paddle's own mean cannot take an output tensor.
     os.environ.setdefault("GLOG_minloglevel", "2")
+    cpu.keep_memory()
     heard = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stderr(heard):
         warnings.filterwarnings("ignore", message="No ccache found")
@@ -123,12 +134,3 @@ def load_paddle():
     for line in heard.getvalue().splitlines():
         if "OMP_NUM_THREADS" not in line:
             print(line, file=sys.stderr)
-
-
-def use_all_cores():
-    """Let paddle's CPU kernels use every core, unless the user said otherwise.
-
-    Paddle sets ``OMP_NUM_THREADS=1`` when nothing is set; training then uses one core.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    os.environ.setdefault("OMP_NUM_THREADS", str(cores or 1))

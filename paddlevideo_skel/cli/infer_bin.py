@@ -2,7 +2,8 @@
 from pathlib import Path
 
 from ..errors import ConfigError
-from . import add_switch, load_paddle
+from . import add_switch
+from .predict import prepare
 
 PROVIDERS = {"cpu": {"use_gpu": False, "use_npu": False}, "cuda": {"use_gpu": True}, "cann": {"use_npu": True}}
 BY_ENDING = {".om": "om", ".onnx": "onnxruntime"}
@@ -15,7 +16,7 @@ def add_arguments(parser):
                         ".bin files of the right size")
     parser.add_argument("--output", metavar="FOLDER", help="result folder to make, or to continue")
     parser.add_argument("--runtime", choices=("om", "onnxruntime", "paddle"),
-                        help="default: by the model's file; of a folder, paddle where it is installed")
+                        help="default: by the model's file; of a folder, the fastest known that answers rightly")
     parser.add_argument("-b", "--batch_size", "--batchsize", type=int, metavar="N",
                         help="samples at once; default: as many as the model takes, or 1 if it takes any")
     parser.add_argument("--shard", metavar="I/N", help="answer only every N-th sample, from the I-th on")
@@ -34,19 +35,18 @@ def add_arguments(parser):
 def run(args):
     from ..deploy.bin_inference import infer_bins, measure_speed
     from ..deploy.bins import parse_shard
+    from ..deploy.choice import open_named
     from ..deploy.folder import find_export
-    from ..deploy.runtimes import Options, default_kind, open_runtime
+    from ..deploy.runtimes import Options
 
     if args.loop is None and not (args.input and args.output):
         raise ConfigError("--input, --output", "are both needed", "Give them, or --loop N for the speed alone")
     share = parse_shard(args.shard)
     export = find_export(args.model)
-    kind = args.runtime or BY_ENDING.get(Path(args.model).suffix) or default_kind(export)
+    kind = args.runtime or BY_ENDING.get(Path(args.model).suffix) or "auto"
     options = Options(**devices(args, kind), device_id=args.device_id, precision=args.precision,
                       cpu_threads=args.cpu_threads)
-    if kind == "paddle":
-        load_paddle()
-    with open_runtime(export, kind, options) as runtime:
+    with open_named(export, kind, options, prepare=prepare) as runtime:
         if args.loop is not None:
             measure_speed(runtime, args.loop, args.batch_size)
         else:

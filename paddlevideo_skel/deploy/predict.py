@@ -5,13 +5,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ..data.loader import SAMPLE, random_numbers
 from ..data.pipeline import Pipeline
 from ..data.readers import read_sample
 from ..errors import ConfigError, DataError
 from ..files import output_folder, replacing
+from ..logs import write_line
+from ..results import softmax
 from .benchmark import WARMUP, open_log
 
 logger = logging.getLogger(__name__)
@@ -55,19 +56,19 @@ class Predictor:
                             "Export a model that was trained on such samples")
         return array
 
-    def answer(self, logits):
-        """The best classes of one row of logits: ``(classes, scores)``, both ``(top_k,)``, by softmax."""
-        scores = np.exp(logits - logits.max())
-        scores = scores / scores.sum()
-        best = np.argsort(-scores, kind="stable")[:self.top_k]
-        return best, scores[best]
+    def best(self, scores):
+        """The best classes of ``scores (classes,)`` and their scores, both ``(top_k,)``."""
+        classes = np.argsort(-scores, kind="stable")[:self.top_k]
+        return classes, scores[classes]
+
+    def named(self, classes, scores):
+        """The same for a report: a dict each."""
+        return [{"class": int(c), "name": self.names[c] if self.names else None, "score": float(s)}
+                for c, s in zip(classes, scores, strict=True)]
 
     def result(self, path, annotation, logits):
         """One entry of the results."""
-        classes, scores = self.answer(logits)
-        return {"file": str(path), "sample": annotation.name,
-                "top_k": [{"class": int(c), "name": self.names[c] if self.names else None, "score": float(s)}
-                          for c, s in zip(classes, scores, strict=True)]}
+        return {"file": str(path), "sample": annotation.name, "top_k": self.named(*self.best(softmax(logits)))}
 
 
 def list_files(path):
@@ -116,23 +117,21 @@ def predict(predictor, source, batch_size=None, out=None, benchmark=False, timed
     if out:
         output_folder(Path(out).parent)
     start, results, waiting = time.perf_counter(), [], []
-    with tqdm(total=len(files), unit="file", leave=False, disable=None if len(files) >= LONG else True) as bar:
-        for path in files:
-            samples = read_sample(path)
-            for number, annotation in enumerate(samples):
-                waiting.append((path, annotation, len(samples) > 1, predictor.array(annotation, path, number)))
-                if len(waiting) == batch_size:
-                    results += finish(predictor, waiting)
-                    waiting = []
-            bar.update()
-        if waiting:
-            results += finish(predictor, waiting)
+    for path in progress(files):
+        samples = read_sample(path)
+        for number, annotation in enumerate(samples):
+            waiting.append((path, annotation, len(samples) > 1, predictor.array(annotation, path, number)))
+            if len(waiting) == batch_size:
+                results += finish(predictor, waiting)
+                waiting = []
+    if waiting:
+        results += finish(predictor, waiting)
     seconds = time.perf_counter() - start
     report = {"model": predictor.runtime.export.contract["model_name"], "runtime": predictor.runtime.describe(),
               "samples": results}
     if timed:
         report["seconds_per_file"] = seconds / len(files)
-        tqdm.write(f"Average time of a file: {seconds / len(files) * 1000:.2f} ms ({len(files)} files)")
+        write_line(f"Average time of a file: {seconds / len(files) * 1000:.2f} ms ({len(files)} files)")
     if benchmark:
         report["benchmark"] = measure(predictor, files[0], batch_size)
     if out:
@@ -142,25 +141,36 @@ def predict(predictor, source, batch_size=None, out=None, benchmark=False, timed
     return report
 
 
+def progress(files):
+    """The files one by one, with a bar where they are many."""
+    if len(files) < LONG:
+        return files
+    from tqdm import tqdm  # only where it is shown: it takes as long to import as an answer
+
+    return tqdm(files, unit="file", leave=False, disable=None)
+
+
 def finish(predictor, waiting):
     """Answer a batch of ``(path, annotation, one of several, array)`` and print it."""
     logits = predictor.runtime.run(np.stack([array for *_, array in waiting]))
     entries = []
     for (path, annotation, several, _), row in zip(waiting, logits, strict=True):
-        classes, scores = predictor.answer(row)
-        tqdm.write(f"Current video file: {path}")
+        classes, scores = predictor.best(softmax(row))
+        write_line(f"Current video file: {path}")
         if several:
-            tqdm.write(f"\tsample: {annotation.name}")
-        tqdm.write(f"\ttop-{predictor.top_k} class: {classes}")
-        tqdm.write(f"\ttop-{predictor.top_k} score: {scores}")
+            write_line(f"\tsample: {annotation.name}")
+        write_line(f"\ttop-{predictor.top_k} class: {classes}")
+        write_line(f"\ttop-{predictor.top_k} score: {scores}")
         if predictor.names:
-            tqdm.write(f"\ttop-{predictor.top_k} name: {', '.join(predictor.names[c] for c in classes)}")
+            write_line(f"\ttop-{predictor.top_k} name: {', '.join(predictor.names[c] for c in classes)}")
         entries.append(predictor.result(path, annotation, row))
     return entries
 
 
 def measure(predictor, path, batch_size):
     """Time whole batches of the samples of one file, and report AutoLog's fields."""
+    from tqdm import tqdm
+
     samples = read_sample(path)
     batch = [samples[i % len(samples)] for i in range(batch_size)]
     log = open_log(predictor.runtime, predictor.runtime.export.contract["model_name"], batch_size,
@@ -172,6 +182,6 @@ def measure(predictor, path, batch_size):
         logits = predictor.runtime.run(array)
         log.times.stamp()
         for row in logits:
-            predictor.answer(row)
+            predictor.best(softmax(row))
         log.times.end(stamp=True)
     return log.report()

@@ -5,7 +5,6 @@ mixed up; none of them says so. Therefore every runtime answers the self-check w
 batch size it meets. The check cannot be switched off.
 """
 import importlib
-import importlib.util
 import logging
 import os
 import time
@@ -38,11 +37,12 @@ class Options:
 
     Attributes:
         cpu_threads: threads for one answer; None: all cores of this process. gpu_mem: MB reserved on a GPU.
+        enable_mkldnn: oneDNN; None: as the runtime finds best for this export.
         precision: ``fp32``, ``fp16`` or ``bf16``. device_id: which of several GPUs or NPUs.
     """
     use_gpu: bool = None
     use_npu: bool = None
-    enable_mkldnn: bool = False
+    enable_mkldnn: bool = None
     cpu_threads: int = None
     precision: str = "fp32"
     use_tensorrt: bool = False
@@ -79,6 +79,7 @@ class Runtime:
     Attributes:
         kind: its name on the command line.
         device: where it computes, e.g. ``"cpu"``.
+        onednn: whether with oneDNN; ``load`` decides where the options leave it open.
         errors: batch size → measured relative error of the self-check.
         seconds: how long ``compute`` took for the last answer of ``run``.
     """
@@ -86,7 +87,7 @@ class Runtime:
     kind = version = None
 
     def __init__(self, export, options):
-        self.export, self.options = export, options
+        self.export, self.options, self.onednn = export, options, bool(options.enable_mkldnn)
         self.selfcheck = export.selfcheck()
         self.tolerance = ROUNDING.get(options.precision, self.selfcheck.tolerance)
         self.errors, self.seconds = {}, 0.0
@@ -197,13 +198,13 @@ class Runtime:
         """What is in use, for reports."""
         return {"runtime": self.kind, "version": self.version, "device": self.device,
                 "model": str(self.export.stem), "precision": self.options.precision,
-                "ir_optim": self.options.ir_optim, "mkldnn": self.options.enable_mkldnn,
+                "ir_optim": self.options.ir_optim, "mkldnn": self.onednn,
                 "tensorrt": self.options.use_tensorrt, "cpu_threads": self.options.threads,
                 "selfcheck_error": max(self.errors.values()), "selfcheck_tolerance": self.tolerance}
 
     def advice(self):
         """Which option is known to answer rightly."""
-        options = [f"{flag}" for asked, flag in ((self.options.enable_mkldnn, "--enable_mkldnn=False"),
+        options = [f"{flag}" for asked, flag in ((self.onednn, "--enable_mkldnn=False"),
                                                  (self.options.precision != "fp32", "--precision=fp32"),
                                                  (self.options.use_tensorrt, "--use_tensorrt=False"),
                                                  (self.options.use_gpu, "--use_gpu=False")) if asked]
@@ -221,14 +222,6 @@ def first_line(error):
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "Error" in line or line.startswith("(")]
     return (telling or lines or [type(error).__name__])[0][:300]
-
-
-def default_kind(export):
-    """``paddle`` where it is installed and the export has its graph, else ``onnxruntime``."""
-    for kind, package, usable in (("paddle", "paddle", export.has_graph()), ("onnxruntime", "onnxruntime", True)):
-        if usable and importlib.util.find_spec(package):
-            return kind
-    raise UnavailableError("--runtime", "neither paddle nor onnxruntime is installed", "pip install onnxruntime")
 
 
 def open_runtime(path, kind, options=None):

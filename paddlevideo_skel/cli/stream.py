@@ -1,0 +1,38 @@
+"""``paddlevideo-skel stream`` and ``tools/stream.py``. Imports no paddle unless the runtime is Paddle's."""
+from .predict import add_runtime, prepare, runtime_options
+
+
+def add_arguments(parser):
+    parser.add_argument("-i", "--input_file", required=True, metavar="PATH",
+                        help="a .npy array or an annotation pickle whose frames are taken one by one, or - for "
+                        "standard input: a frame a line as JSON, (persons, joints, coordinates) or {keypoint, "
+                        "keypoint_score}")
+    parser.add_argument("--model", required=True, metavar="EXPORT", help="the export: its folder or a file of it")
+    parser.add_argument("--window", type=int, default=64, metavar="N", help="frames an answer is about, default 64")
+    parser.add_argument("--every", type=int, default=4, metavar="N", help="frames between two answers, default 4")
+    parser.add_argument("--smooth", type=float, default=0.0, metavar="S",
+                        help="scores become S · the last ones + (1 - S) · the window's; default 0")
+    parser.add_argument("--mean", type=int, metavar="N", help="or: mean scores of the last N windows")
+    parser.add_argument("--early", action="store_true", help="answer before the first window is full")
+    parser.add_argument("--persons", type=int, metavar="N", help="most persons in a frame; default: as the model")
+    parser.add_argument("--fps", type=float, metavar="F", help="frames a second of the live sequence: tell the part of "
+                        "real time that is used")
+    parser.add_argument("--top_k", type=int, metavar="K", help="classes to tell; default: as the config said")
+    parser.add_argument("--out", metavar="FILE", help="write the answers too, a line of JSON each")
+    parser.add_argument("--plot", metavar="PNG", help="draw the scores over time; needs matplotlib")
+    add_runtime(parser)
+
+
+def run(args):
+    from ..deploy.choice import open_named
+    from ..deploy.folder import find_export
+    from ..deploy.live import stream
+    from ..deploy.streaming import StreamingPredictor
+    from ..errors import ConfigError
+
+    if args.fps is not None and not 0 < args.fps < float("inf"):
+        raise ConfigError("--fps", f"found {args.fps}, expected a number over 0")
+    with open_named(find_export(args.model), args.runtime, runtime_options(args), prepare=prepare) as runtime:
+        predictor = StreamingPredictor(runtime, args.window, args.every, args.smooth, args.mean, args.early,
+                                       args.persons, top_k=args.top_k)
+        stream(predictor, args.input_file, args.fps, args.out, args.plot)
