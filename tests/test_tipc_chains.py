@@ -89,16 +89,49 @@ def test_no_npu_runtime(tmp_path):
     assert lines[-1].endswith("neither ais_bench nor pyACL is installed")
 
 
+PTQ = ["===ptq_params===", "model_name:Toy", "python:python3", "--use_gpu:null", "--config:toy.yaml",
+       "--model_dir:./test_tipc/output/Toy/ptq_infer/export", "--output_dir:./test_tipc/output/Toy/ptq_infer/model",
+       "--save_name:inference", "--override A.b:1 --override A.c=2", "--samples:8", "--max_drop:1", "##",
+       "trainer:ptq_train", "ptq_train:tools/quantize.py", "##", "===infer_params===", "inference:tools/predict.py",
+       "--use_gpu:True|False", "--config:toy.yaml", "--batch_size:1|2",
+       "--model_file:./test_tipc/output/Toy/ptq_infer/model/inference.pdmodel",
+       "--params_file:./test_tipc/output/Toy/ptq_infer/model/inference.pdiparams", "--input_file:./x.npy",
+       "--enable_benchmark:True", "export:tools/export_model.py -c toy.yaml --save_name inference", "-p:w.pdparams"]
+
+
 def test_quantisation(checkout):
-    params = checkout.root / "test_tipc/configs/STGCN/train_ptq_infer_python.txt"
+    (checkout.root / "w.pdparams").touch()
+    params = checkout.params(PTQ)
     done = checkout.bash("test_ptq_inference_python.sh", params)
-    assert done.returncode == 3
-    assert done.stdout.count("tools/quantize.py is not in this version") == 6
-    (checkout.root / "tools/quantize.py").write_text("print('quantised')\n")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = checkout.results("ptq_infer")
+    assert statuses(lines) == ["successfully"] * 2 + ["Skipped"] * 2 + ["successfully"] * 2
+    assert "-p=w.pdparams -o ./test_tipc/output/Toy/ptq_infer/export" in lines[0]
+    assert ("tools/quantize.py --config=toy.yaml --model_dir=./test_tipc/output/Toy/ptq_infer/export "
+            "--output_dir=./test_tipc/output/Toy/ptq_infer/model --save_name=inference --override A.b=1 "
+            "--override A.c=2 --samples=8 --max_drop=1 - ") in lines[1]
+    assert "--use_gpu=False --config=toy.yaml --batch_size=2" in lines[5]
+    # The model of that run must not answer for one that lost too much, or whose self-check is wrong.
+    done = checkout.bash("test_ptq_inference_python.sh", params, FAIL="quantize")
+    assert done.returncode == 1 and statuses(checkout.results("ptq_infer")) == ["successfully", "failed"]
+    assert not (checkout.root / "test_tipc/output/Toy/ptq_infer/model").exists()
+    done = checkout.bash("test_ptq_inference_python.sh", params, FAIL="infer")
+    assert done.returncode == 1 and statuses(checkout.results("ptq_infer"))[-2:] == ["failed"] * 2
+
+
+def test_quantisation_of_an_export_that_is_there(checkout):
+    params = checkout.params(PTQ[:24])
     done = checkout.bash("test_ptq_inference_python.sh", params)
-    lines = checkout.results("ptq_infer", "STGCN")
-    assert statuses(lines) == ["successfully", "Skipped", "failed"] and done.returncode == 1
-    assert "no such export" in done.stdout
+    assert done.returncode == 1 and "no such folder" in done.stdout
+    (checkout.root / "test_tipc/output/Toy/ptq_infer/export").mkdir(parents=True)
+    assert checkout.bash("test_ptq_inference_python.sh", params).returncode == 0
+
+
+def test_quantisation_without_its_package(tmp_path):
+    checkout = Checkout(tmp_path, packages=["paddle2onnx"])
+    (checkout.root / "w.pdparams").touch()
+    assert checkout.bash("test_ptq_inference_python.sh", checkout.params(PTQ)).returncode == 0
+    assert statuses(checkout.results("ptq_infer")) == ["successfully"] + ["Skipped"] * 5
 
 
 def test_benchmark(checkout):

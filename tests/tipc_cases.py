@@ -48,9 +48,16 @@ elif step in ("eval", "export_model", "minimal_export_model"):
         (folder / (value("--save_name") + ".json")).touch()
 elif step == "paddle2onnx":
     Path(value("--save_file")).touch()
+elif step == "quantize":
+    if not Path(value("--model_dir")).is_dir():
+        print("error: " + value("--model_dir") + ": no such folder")
+        sys.exit(2)
+    folder = Path(value("--output_dir"))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / (value("--save_name") + ".onnx")).touch()
 elif step == "infer":
     model = Path(value("--model_file"))
-    if not (model.is_file() or model.with_suffix(".json").is_file()):
+    if not any(model.with_suffix(ending).is_file() for ending in (".pdmodel", ".json", ".onnx")):
         print("error: " + str(model) + ": no such export")
         sys.exit(2)
     print("Current video file: x.npy")
@@ -135,7 +142,7 @@ class Checkout:
         (self.root / "tools").mkdir()
         for name in ("main", *(f"tools/{tool}" for tool in (
                 "export_model", "minimal_export_model", "predict", "paddle2onnx", "export_onnx", "atc",
-                "preprocess_bin", "infer_bin", "postprocess_bin"))):
+                "preprocess_bin", "infer_bin", "postprocess_bin", "quantize"))):
             (self.root / f"{name}.py").write_text(TOOL)
         self.elsewhere = folder / "elsewhere"
         self.elsewhere.mkdir()

@@ -31,10 +31,10 @@ class Need:
 
 def run(path, mode):
     """Prepare a params file's data for a mode."""
-    if mode in ("paddle2onnx_infer", "ascend_infer"):
-        from . import ascend, to_onnx  # which read this module
+    if mode in ("paddle2onnx_infer", "ascend_infer", "ptq_infer"):
+        from . import ascend, ptq, to_onnx  # which read this module
 
-        return (to_onnx if mode == "paddle2onnx_infer" else ascend).prepare(path)
+        return {"paddle2onnx_infer": to_onnx, "ascend_infer": ascend, "ptq_infer": ptq}[mode].prepare(path)
     params = Params(path, HEADERS) if mode == "benchmark_train" else read(path, mode)
     provide(train_infer_needs(params, mode))
     return 0

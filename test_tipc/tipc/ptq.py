@@ -1,38 +1,65 @@
-"""Quantise after training → inference in INT8: ``test_ptq_inference_python.sh``.
+"""Export → quantise after training → inference in INT8: ``test_ptq_inference_python.sh``.
 
 Lines, as PaddleVideo has them: 4 to 11 the quantiser's arguments, 14 the quantiser, 17 inference, 18 to 24 its
-arguments.
+arguments; and 25 an export to make before, 26 its weights (of a file that ends with 24 the export must be there).
+
+The quantiser compares its model with the float32 one, and fails where top-1 drops or the self-check is wrong. An older
+model is removed first, so that it cannot answer in its place.
 """
 import itertools
+import shutil
 
 from . import FOLDER, ROOT
-from .chain import Chain
+from .chain import PASSED, Chain
 from .host import Host, interpreter
 from .params import Params
+from .prepare import data_needs, example_need, provide, weights_need
 
 HEADERS = {1: "ptq_params", 16: "infer_params"}
+MODE = "ptq_infer"
+
+
+def exports(params):
+    """Whether the file has an export of its own."""
+    return len(params.lines) > 25 and params.key(25) == "export"
+
+
+def quantise(params):
+    """The quantiser's command."""
+    return [*params.command(14), *(word for line in range(4, 12) for word in params.arguments(line))]
+
+
+def prepare(path):
+    """What the chain reads: weights, samples to calibrate with and to test, and one for inference."""
+    params = Params(path, HEADERS)
+    command = [word.replace("--override", "-o") for word in quantise(params)]
+    needs = [weights_need(params.value(26), params.command(25))] if exports(params) else []
+    provide([*needs, *data_needs(command, ["train", "test"], own=False), example_need(params.value(23), command)])
+    return 0
 
 
 def run(path):
     """The whole chain; returns the exit status."""
     params = Params(path, HEADERS)
     python = interpreter(params.python)
-    chain = Chain(params.model, FOLDER / "output" / params.model / "ptq_infer", "results_python.log")
-    script = params.command(14)
-    quantise = [python, *script, *(word for line in range(4, 12) for word in params.arguments(line))]
-    reason = None if (ROOT / script[0]).is_file() else f"{script[0]} is not in this version"
-    host = None if reason else Host(python)
-    if reason:
-        chain.skip(quantise, reason)
-    else:
-        chain.run(quantise, "quantise")
+    host = Host(python)
+    chain = Chain(params.model, FOLDER / "output" / params.model / MODE, "results_python.log")
+    made = (ROOT / params.value(7)).resolve()
+    if made.is_relative_to(FOLDER / "output"):
+        shutil.rmtree(made, ignore_errors=True)
+    rows = []
+    if exports(params):
+        rows.append(("export", params.command(25) + params.arguments(26) + ["-o", params.value(6)], None))
+    rows.append(("quantise", quantise(params), host.lacks_package("onnxruntime")))
     for use, batch in itertools.product(params.options(18), params.options(20)):
         device = "gpu" if use == "True" else "cpu"
-        command = [python, *params.command(17), *params.arguments(18, use), *params.arguments(19),
-                   *params.arguments(20, batch), *(word for line in range(21, 25) for word in params.arguments(line))]
-        why = reason or (host.lacks("gpu") if use == "True" else None)
-        if why:
-            chain.skip(command, why)
-        else:
-            chain.run(command, f"python_infer_{device}_batchsize_{batch}")
+        words = [*params.command(17), *params.arguments(18, use), *params.arguments(19), *params.arguments(20, batch),
+                 *(word for line in range(21, 25) for word in params.arguments(line))]
+        reason = host.lacks("gpu") if use == "True" else host.lacks_package("onnxruntime")
+        rows.append((f"python_infer_{device}_batchsize_{batch}", words, reason))
+    for log, command, reason in rows:
+        if reason:
+            chain.skip([python, *command], reason)
+        elif chain.run([python, *command], log).status != PASSED and log in ("export", "quantise"):
+            break  # there is no model that the rest could ask
     return chain.finish()

@@ -19,6 +19,7 @@ CHAINS = {
     "npu": ("test_train_inference_python_npu.sh", "train_infer_python", "lite_train_lite_infer", 3),
     "onnx": ("test_paddle2onnx.sh", "paddle2onnx_infer_python", "paddle2onnx_infer", 0),
     "ascend": ("test_ascend.sh", "ascend_infer_python", "ascend_infer", 0),
+    "int8": ("test_ptq_inference_python.sh", "train_ptq_infer_python", "ptq_infer", 0),
     "benchmark": ("benchmark_train.sh", "train_infer_python", "benchmark_train", 0),
 }
 
@@ -44,11 +45,11 @@ def test_chain(checkout, model, chain):
     params = f"test_tipc/configs/{model}/{name}.txt"
     if not (ROOT / params).is_file():
         pytest.skip(f"{model} has no {name}.txt")
-    if chain == "onnx":
+    if chain in ("onnx", "int8"):
         pytest.importorskip("paddle2onnx")
     prepared = bash(checkout, "prepare.sh", params, mode)
     assert prepared.returncode == 0, prepared.stderr
-    done = bash(checkout, script, params, *([] if chain in ("onnx", "ascend") else [mode]))
+    done = bash(checkout, script, params, *([] if chain in ("onnx", "ascend", "int8") else [mode]))
     assert done.returncode == status, done.stdout[-5000:] + done.stderr
     if chain == "whole_infer":
         compared = subprocess.run(
