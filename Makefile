@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS ?= 2
 
-.PHONY: demo test test-torch test-tipc lint clean
+.PHONY: demo test test-torch test-tipc bench lint clean
 
 demo: $(READY)
 	$(BIN)/python -m paddlevideo_skel demo
@@ -22,6 +22,10 @@ test-torch: $(READY)
 # The chains of test_tipc/ for every model: a job of its own, as it takes long.
 test-tipc: $(READY)
 	TIPC_JOB=1 $(BIN)/python -m pytest tests/tipc_job
+
+# What users wait for, side by side, in under ten minutes; best with nothing else running.
+bench: $(READY)
+	$(BIN)/python benchmarks/bench.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 Each runs the command line as ``main.py`` does, with its output in a file.
 """
+import contextlib
 import json
 import os
 import re
@@ -65,6 +66,7 @@ class Hatchery:
         environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(ROOT)}
         self.server = subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, text=True,
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.last = None
         return self
 
     def __exit__(self, *exception):
@@ -81,12 +83,16 @@ class Hatchery:
             death: (name, count, when): the process kills itself before or after its count-th call of ``os.<name>``.
             prelude: Python that runs in the process first.
         """
+        if self.last and not self.last.ended:  # a test failed before it was
+            self.last.signal(signal.SIGKILL)
+            self.last.end()
         words = ["-c", config, "--seed", "5", *arguments]
         for override in (f"output_dir={folder}", *overrides):
             words += ["-o", override]
         output = Path(folder).with_name(f"{Path(folder).name}.output")
         print(json.dumps([list(map(str, words)), str(output), death, prelude]), file=self.server.stdin, flush=True)
-        return Chick(self, int(self.server.stdout.readline()), output)
+        self.last = Chick(self, int(self.server.stdout.readline()), output)
+        return self.last
 
     def run(self, *arguments, **keywords):
         """Train to the end; returns ``(exit status, output)``."""
@@ -97,7 +103,7 @@ class Chick:
     """One training process; ``pid``."""
 
     def __init__(self, hatchery, pid, output):
-        self.hatchery, self.pid, self.output = hatchery, pid, output
+        self.hatchery, self.pid, self.output, self.ended = hatchery, pid, output, False
         self.before = len(self.text())
 
     def text(self):
@@ -112,14 +118,17 @@ class Chick:
             time.sleep(0.01)
 
     def signal(self, number):
-        os.kill(self.pid, number)
+        """Send it a signal, unless it has ended by itself: its status tells."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def end(self):
         """``(exit status, output)``, waiting for it; the status is negative after a deadly signal."""
         if not select.select([self.hatchery.server.stdout], [], [], PATIENCE)[0]:
             self.signal(signal.SIGKILL)
-            self.hatchery.server.stdout.readline()
+            self.ended = bool(self.hatchery.server.stdout.readline())
             raise AssertionError(f"it did not end: {self.text()}")
+        self.ended = True
         return int(self.hatchery.server.stdout.readline()), self.text()[self.before:]
 
 

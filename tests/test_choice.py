@@ -58,7 +58,9 @@ def export(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(runtimes, "KINDS", kinds)
     monkeypatch.setitem(sys.modules, f"{runtimes.__package__}.stand", sys.modules[__name__])
     monkeypatch.setattr(choice, "for_a_device", lambda: False)
-    monkeypatch.setattr(logging.getLogger("paddlevideo_skel"), "propagate", True)
+    logger = logging.getLogger("paddlevideo_skel")
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "handlers", [])  # another test's screen would stand in the table
     caplog.set_level(logging.INFO)
     for stand in (OnnxRuntime, PaddleRuntime):
         for name in ("opened", "closed"):

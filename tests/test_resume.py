@@ -31,17 +31,27 @@ def test_killed_while_saving(hatchery, shared_config, unbroken, tmp_path, death)
 
 
 def test_killed_ten_times_at_random_moments(hatchery, shared_config, unbroken, tmp_path):
-    folder, rng, killed, resumed = tmp_path / "out", np.random.default_rng(), 0, []
-    for _ in range(10):
+    folder, killed, resumed, begun = None, 0, [], time.monotonic()
+    assert hatchery.run(shared_config, tmp_path / "timed", "--validate", overrides=HARD)[0] == 0
+    seconds, rng = time.monotonic() - begun, np.random.default_rng()
+    for attempt in range(100):
+        folder = folder or tmp_path / f"out{attempt}"
         run = hatchery.start(shared_config, folder, "--validate", "--resume", overrides=HARD)
-        time.sleep(rng.uniform(0, 2))
+        time.sleep(rng.uniform(0, seconds))
         run.signal(signal.SIGKILL)
         status, output = run.end()
-        killed += status == -signal.SIGKILL
         resumed += re.findall(r"Resumed at epoch \d after step \d", output)
+        if status == 0:  # it was the faster: from the beginning, in another folder
+            assert_same_end(folder, unbroken)
+            folder = None
+            continue
+        assert status == -signal.SIGKILL, output
+        killed += 1
+        if killed == 10:
+            break
     status, output = hatchery.run(shared_config, folder, "--validate", "--resume", overrides=HARD)
     assert status == 0, output
-    assert killed >= 3 and resumed
+    assert killed == 10 and resumed
     assert_same_end(folder, unbroken)
 
 

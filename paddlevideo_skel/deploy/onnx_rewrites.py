@@ -199,13 +199,13 @@ def pooled_in_blocks(graph):
 
 
 def without_expansion(graph):
-    """``Expand`` of what a ``Sub`` would expand by itself: not done."""
+    """``Expand`` or ``Tile`` of what a ``Sub`` would expand by itself: not done."""
     makers, done = graph.makers(), 0
     for node in graph.nodes:
         sources = [makers.get(name) for name in node.input] if node.op_type == "Sub" else []
-        if not sources or any(source is None or source.op_type != "Expand" for source in sources):
+        if not sources or any(source is None or source.op_type not in ("Expand", "Tile") for source in sources):
             continue
-        # ``Expand`` of both sides to one shape, of which each side has one axis already.
+        # Both sides are made as large as the result, of which each side has one axis already.
         shapes = [graph.shape(source.input[0]) for source in sources]
         if None in shapes or graph.shape(node.output[0]) != list(np.broadcast_shapes(*shapes)):
             continue

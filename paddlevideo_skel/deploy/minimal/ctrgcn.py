@@ -38,11 +38,11 @@ class RefinedGraph(GraphConv):
         # Not mean(), for which oneDNN has no fast way in the layout of convolutions.
         mean = nn.functional.avg_pool2d(x, (1, x.shape[3]))
         query, key = self.query(mean).transpose([0, 1, 3, 2]), self.key(mean)
-        rows, joints = key.shape[1:3]
+        joints = key.shape[2]
         subsets, width, relations = self.refine.shape
-        # Both as large as the result: a difference that broadcasts both sides takes oneDNN's slowest way.
-        sizes = [-1, rows, joints, joints]
-        relation = paddle.tanh(query.expand(sizes) - key.expand(sizes))
+        # Both as large as the result: a difference that broadcasts both sides takes oneDNN's slowest way. Not by
+        # expand(), which paddle2onnx writes at opset 11 in a way that leaves all shapes unknown.
+        relation = paddle.tanh(query.tile([1, 1, joints, 1]) - key.tile([1, 1, 1, joints]))
         relation = relation.reshape([-1, subsets, relations, joints ** 2])
         topology = paddle.matmul(self.refine, relation).transpose([0, 2, 1, 3]) + self.A
         return topology.reshape([-1, width, subsets * joints, joints])
