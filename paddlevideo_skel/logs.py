@@ -32,6 +32,10 @@ class FileHandler(logging.FileHandler):
 
     def handleError(self, record):
         error = sys.exc_info()[1]
+        # Taken off first: whatever is logged on the way out must not fail here again.
+        logging.getLogger(ROOT).removeHandler(self)
+        with contextlib.suppress(OSError):
+            self.close()
         raise OutputError(self.baseFilename, f"the log cannot be written ({error})", FULL) from error
 
 

@@ -1,4 +1,5 @@
 """One run at a time in a folder, none lost by mistake, and what goes wrong there is told."""
+import logging
 import os
 import re
 import shutil
@@ -321,6 +322,7 @@ def test_a_log_that_cannot_be_written(shared_config, tmp_path):
     (tmp_path / "out" / "train.log").symlink_to("/dev/full")
     with pytest.raises(OutputError, match=r"the log cannot be written \(.*No space left"):
         run(shared_config, tmp_path / "out")
+    logging.getLogger("paddlevideo_skel").info("what follows is not met by the same error")
 
 
 def test_a_torn_record_of_the_curves_is_cut_off(tmp_path):

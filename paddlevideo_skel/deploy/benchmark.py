@@ -25,20 +25,26 @@ def alternately(runtimes, array, repeats=20):
 
     A runtime whose warm-up shows that it needs seconds an answer is asked less often.
     """
+    wanted = []
     for runtime in runtimes:
         for _ in range(WARMUP):
-            runtime.run(array)
-            if runtime.seconds > SLOW:
+            seconds = taken(runtime, array)
+            if seconds > SLOW:
                 break
-    repeats = [repeats if runtime.seconds < SLOW else 1 for runtime in runtimes]
+        wanted.append(repeats if seconds < SLOW else 1)
     times = [[] for _ in runtimes]
-    for turn in range(max(repeats)):
-        for runtime, wanted, measured in zip(runtimes, repeats, times, strict=True):
-            if turn < wanted:
-                start = time.perf_counter()
-                runtime.run(array)
-                measured.append(time.perf_counter() - start)
+    for turn in range(max(wanted)):
+        for runtime, count, measured in zip(runtimes, wanted, times, strict=True):
+            if turn < count:
+                measured.append(taken(runtime, array))
     return [float(np.median(measured) * 1000) for measured in times]
+
+
+def taken(runtime, array):
+    """Seconds of one answer."""
+    start = time.perf_counter()
+    runtime.run(array)
+    return time.perf_counter() - start
 
 
 class StepTimes:
