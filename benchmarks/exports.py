@@ -18,15 +18,20 @@ MODELS = {
 }
 
 
-def export(name, folder, kinds=("ordinary", "minimal")):
-    """Kind → ``ExportFolder`` of a model with deterministic weights: speed does not depend on them."""
+def build(path, overrides=()):
+    """A config under configs/recognition, and its model with deterministic weights: costs do not depend on them."""
     from golden_fill import fill
 
     from paddlevideo_skel.config import load_config
-    from paddlevideo_skel.deploy.export import export_model
     from paddlevideo_skel.recipe import build_recognizer, main_model
 
-    path, overrides = MODELS[name]
     config = load_config(ROOT / "configs" / "recognition" / path, list(overrides))
-    model = fill(main_model(build_recognizer(config)))
+    return config, fill(main_model(build_recognizer(config)))
+
+
+def export(name, folder, kinds=("ordinary", "minimal")):
+    """Kind → ``ExportFolder`` of one of ``MODELS``."""
+    from paddlevideo_skel.deploy.export import export_model
+
+    config, model = build(*MODELS[name])
     return {kind: export_model(config, model, Path(folder) / kind, "model", kind, to_onnx=True) for kind in kinds}

@@ -4,15 +4,13 @@ Each config's model is built, exported ordinary and minimal, and converted to ON
 and costs do not depend on them. Every export and conversion is compared with the dynamic graph on the way.
 """
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from exports import build
 
-from paddlevideo_skel import cpu  # noqa: E402
-from paddlevideo_skel.cli import load_paddle  # noqa: E402
+from paddlevideo_skel import cpu
+from paddlevideo_skel.cli import load_paddle
 
 # Config under configs/recognition (of streams that differ in features only, the joints'), published top-1 (top-5),
 # and where that was published.
@@ -34,15 +32,10 @@ MB = 1e6
 
 def measure(path, folder):
     """The measured columns of one config."""
-    from golden_fill import fill
-
-    from paddlevideo_skel.config import load_config
     from paddlevideo_skel.deploy.cost import multiplications
     from paddlevideo_skel.deploy.export import export_model
-    from paddlevideo_skel.recipe import build_recognizer, main_model
 
-    config = load_config(ROOT / "configs" / "recognition" / path)
-    model = fill(main_model(build_recognizer(config)))
+    config, model = build(path)
     sizes, errors = [], []
     for kind in ("ordinary", "minimal"):
         export = export_model(config, model, folder / kind, "model", kind, to_onnx=kind == "ordinary")

@@ -26,7 +26,7 @@ MODELS = {  # name: backbone, head, shape of a batch
     "stgcn": ({"name": "STGCN", "in_channels": 3, "layout": "ntu-rgb+d"}, "STGCNHead", (8, 3, 150, 25, 2)),
     "posec3d": ({"name": "ResNet3dSlowOnly", "base_channels": 32}, "I3DHead", (2, 17, 16, 56, 56)),
 }
-FIRST = ("ctrgcn_lite", "stgcn_plusplus")  # those that torch_models.py has too
+FIRST = ("ctrgcn_lite", "stgcn_plusplus")  # those that are compared with PyTorch
 OFF = {"PADDLEVIDEO_SKEL_CPU_ENV": "0"}
 SIDES = {  # name: what it is, its environment
     "paddlevideo": ("PaddleVideo's formulation", OFF),
@@ -178,21 +178,51 @@ def compare(model, folder, answer_to, state, take):
         raise RuntimeError(f"{model}: the logits differ by {error:.1e} from the first side's: not the same network")
 
 
-def torch_side(model, folder):
+def torch_network(model):
+    """The network of ``tests/torch_job/reference.py``, and a function that gives it Paddle's weights."""
+    import reference
     import torch
-    import torch_models
 
-    network = {"ctrgcn_lite": torch_models.CTRGCNLite, "stgcn_plusplus": torch_models.STGCNPlusPlus}[model]()
+    joints = 25 if model == "ctrgcn_lite" else 17
+    A = np.zeros((3, joints, joints), "float32")  # learned, and so among the weights
+    if model == "ctrgcn_lite":
+        network, renamed = reference.CTRGCN(A, 60, units=9), {"backbone.": "", "head.": ""}
+    else:
+        network, renamed = reference.PysklSTGCN(A, 60, adaptive="init", with_res=True, multi_scale=True), {
+            "backbone.": "backbone.", "head.": "cls_head."}
+    renamed |= {"._mean": ".running_mean", "._variance": ".running_var"}
+
+    def take(state):
+        made = {}
+        for name, value in state.items():
+            value = value.T if name.startswith("head.") else value
+            for old, new in renamed.items():
+                name = name.replace(old, new)
+            made[name] = torch.tensor(value)
+        counted = [name for name in network.state_dict() if name.endswith("num_batches_tracked")]
+        network.load_state_dict(made | {name: torch.tensor(0) for name in counted})
+    return network, take
+
+
+def torch_side(model, folder):
+    sys.path.insert(0, str(ROOT / "tests" / "torch_job"))
+    import torch
+
+    # The reference has no axis for clips.
+    def answer(x):
+        return network(torch.tensor(x).squeeze(1) if model == "stgcn_plusplus" else torch.tensor(x))
+
+    network, take = torch_network(model)
     network.eval()
     with torch.no_grad():
-        compare(model, folder, lambda x: network(torch.tensor(x)).numpy(), network.state_dict,
-                lambda state: torch_models.fit(network, state))
+        compare(model, folder, lambda x: answer(x).numpy(), network.state_dict, take)
     network.train()
     optimizer = torch.optim.SGD(network.parameters(), 0.01, 0.9, nesterov=True, weight_decay=1e-4)
-    x, label = torch.randn(MODELS[model][2]), torch.randint(0, 60, MODELS[model][2][:1])
+    shape = MODELS[model][2]
+    x, label = np.random.default_rng(1).normal(size=shape).astype("float32"), torch.randint(0, 60, shape[:1])
 
     def one_step():
-        loss = torch.nn.functional.cross_entropy(network(x), label)
+        loss = torch.nn.functional.cross_entropy(answer(x), label)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -1,5 +1,9 @@
 """Raw files of the real formats, for the importers' tests and benchmark."""
 import json
+import os
+import signal
+import subprocess
+import time
 
 import numpy as np
 
@@ -90,3 +94,13 @@ def body(frames, joints=None, seed=0, height=1.7):
     if joints is None:
         joints = rng.uniform((-0.2, 0, 2.9), (0.2, height, 3.1), (len(frames), 25, 3))
     return Body(frames, np.asarray(joints, np.float32))
+
+
+def kill_an_import(command, journal):
+    """Start an import, and end it by ``SIGKILL`` when its journal holds some entries but not all."""
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while started.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") > 1):
+        time.sleep(0.001)
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    assert journal.read_bytes().count(b"\n") > 1

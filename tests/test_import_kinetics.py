@@ -3,16 +3,14 @@ import json
 import os
 import random
 import shlex
-import signal
 import subprocess
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from raw_files import clip, write_kinetics
+from raw_files import clip, kill_an_import, write_kinetics
 
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.config import load_config
@@ -290,12 +288,8 @@ def test_an_import_that_was_killed_goes_on(raw, whole, tmp_path):
     output = tmp_path / "out"
     command = [sys.executable, str(ROOT / "tools/data/kinetics.py"), str(raw[0]), "-o", str(output), "--workers", "2"]
     journal = output / ".import-train" / "journal.jsonl"
-    started = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while started.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") > 1):
-        time.sleep(0.001)
-    os.kill(started.pid, signal.SIGKILL)
-    started.wait()
-    assert journal.read_bytes().count(b"\n") > 1 and not (output / "train_data.npy").exists()
+    kill_an_import(command, journal)
+    assert not (output / "train_data.npy").exists()
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "of 68 clips were read before; going on" in done.stdout

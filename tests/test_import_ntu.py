@@ -4,14 +4,22 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from raw_files import HAND_WRITTEN, body, name_of, recording, skeleton_file, skeleton_text, write_ntu
+from raw_files import (
+    HAND_WRITTEN,
+    body,
+    kill_an_import,
+    name_of,
+    recording,
+    skeleton_file,
+    skeleton_text,
+    write_ntu,
+)
 
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.config import load_config, num_classes
@@ -266,12 +274,7 @@ def test_an_import_that_was_killed_goes_on(raw, whole, tmp_path):
     command = [sys.executable, str(ROOT / "tools/data/ntu.py"), str(raw[0]), "-o", str(output), "--form", "both",
                "--workers", "2"]
     journal = output / ".import-ntu60" / "journal.jsonl"
-    started = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while started.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") > 1):
-        time.sleep(0.001)
-    os.kill(started.pid, signal.SIGKILL)
-    started.wait()
-    assert journal.read_bytes().count(b"\n") > 1
+    kill_an_import(command, journal)
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "of 80 files were read before; going on" in done.stdout

@@ -14,8 +14,8 @@ from .runtimes import open_runtime
 
 logger = logging.getLogger(__name__)
 
-# On a CPU, the faster first, for all five models: docs/performance.md. Measured once: to measure at every start would
-# take longer than most answers.
+# On a CPU, the faster first, as measured for CTR-GCN-Lite: docs/performance.md. To measure at every start would take
+# longer than most answers; ``fastest`` does.
 ORDER = ("onnxruntime", "paddle")
 
 

@@ -22,6 +22,8 @@ from . import distributed
 logger = logging.getLogger(__name__)
 
 FORMAT = "training state 1 of paddlevideo_skel"
+# Of the environment, what decides how numbers are rounded.
+ROUNDING = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "PADDLEVIDEO_SKEL_FORMULATION")
 # What may be another when a run goes on. Of the data, what is in the files counts, not where they are.
 FREE = {"output_dir", "log_level", "log_interval", "save_interval", "keep", "save_every", "METRIC", "INFERENCE",
         "class_names", "seed", "device", "use_gpu", "use_npu"}
@@ -50,7 +52,7 @@ def identify(config, splits, **run):
 def surroundings():
     """What numbers may depend on in their last bits."""
     return {"paddle": paddle.__version__, "numpy": np.__version__, "paddlevideo_skel": __version__,
-            **{name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "PADDLEVIDEO_SKEL_FORMULATION")}}
+            **{name: os.environ.get(name) for name in ROUNDING}}
 
 
 def differences(old, new, path=""):
