@@ -1,37 +1,50 @@
-"""PaddleVideo's formulation of CTR-GCN and ST-GCN++, as forward passes over this package's layers.
+"""PaddleVideo's formulation of CTR-GCN, ST-GCN and ST-GCN++, as forward passes over this package's layers.
 
-Three graph convolutions apart, each with its two convolutions before the mean over time; biases inside Paddle's own
-convolution layer; the branches of a temporal block one after the other.
+CTR-GCN: three graph convolutions apart, each with its two convolutions before the mean over time, and a product with the
+transposed topology. ST-GCN: one product after the features were transposed. ST-GCN++: an einsum. In all of them biases
+are added inside Paddle's own convolution layer, and the branches of a temporal block come one after the other. PoseC3D has
+no other formulation.
 """
 import paddle
 from paddle import nn
 
-from paddlevideo_skel.models import ctrgcn, layers, stgcn_plusplus
+from paddlevideo_skel.models import ctrgcn, layers, stgcn, stgcn_plusplus
 from paddlevideo_skel.models.formulation import formulation
 
 
 def refined(self, x, A, alpha):
     query, key = self.conv1(x).mean(-2), self.conv2(x).mean(-2)
     topology = self.conv4(paddle.tanh(query.unsqueeze(-1) - key.unsqueeze(-2))) * alpha + A
-    return paddle.einsum("ncuv,nctv->nctu", topology, self.conv3(x))
+    return paddle.matmul(self.conv3(x), topology.transpose([0, 1, 3, 2]))
 
 
 def refined_graph(self, x):
     y = None
     for conv, A in zip(self.convs, self.PA):
         z = refined(conv, x, A, self.alpha)
-        y = z if y is None else y + z
+        y = z if y is None else z + y
     y = self.bn(y) + (x if self.down is None else self.down(x))
     return nn.functional.relu(y)
 
 
+def by_subset(y, subsets):
+    """``(N, K·C, T, V)`` as ``(N, K, C, T, V)``."""
+    return y.reshape([-1, subsets, y.shape[1] // subsets, *y.shape[2:]])
+
+
+def weighted_graph(self, x, A):
+    subsets, joints, _ = A.shape
+    y = by_subset(self.conv(x), subsets).transpose([0, 2, 3, 1, 4])
+    return paddle.matmul(y.reshape([-1, *y.shape[1:3], subsets * joints]), A.reshape([subsets * joints, joints]))
+
+
 def learned_graph(self, x):
-    y = self.conv(x)
-    y = paddle.einsum("nkctv,kvw->nctw", y.reshape([len(y), len(self.A), -1, *y.shape[2:]]), self.A)
+    y = paddle.einsum("nkctv,kvw->nctw", by_subset(self.conv(x), len(self.A)), self.A)
     return nn.functional.relu(self.bn(y) + (x if self.down is None else self.down(x)))
 
 
-FORWARDS = {layers.Conv2D: nn.Conv2D.forward, ctrgcn.GraphConv: refined_graph, stgcn_plusplus.GraphConv: learned_graph}
+FORWARDS = {layers.Conv2D: nn.Conv2D.forward, ctrgcn.GraphConv: refined_graph, stgcn.GraphConv: weighted_graph,
+            stgcn_plusplus.GraphConv: learned_graph}
 
 
 def use():

@@ -114,25 +114,62 @@ def test_what_is_no_bias_stays_an_addition(bias):
     assert done == {} and kinds(made) == ["Conv", "Add"]
 
 
-def difference(first, second):
-    """``y = expand(x) - expand(x transposed)`` of ``(n, 4, 5, 1)``, to the given shapes."""
-    return graph_of([
-        ("ReduceMean", ["x"], ["a"], {"axes": [3], "keepdims": 1}), ("Transpose", ["a"], ["b"], {"perm": [0, 1, 3, 2]}),
-        ("Expand", ["a", "first"], ["u"]), ("Expand", ["b", "second"], ["v"]), ("Sub", ["u", "v"], ["y"])],
-        {"first": np.array(first), "second": np.array(second)})
+def product(weight=WEIGHT[:, :, 0, 0], flat=(0, 4, 15), back=(0, -1, 5, 3), bias=None):
+    """``x`` made flat, the product of a constant with it, maybe a sum, and ``back`` to four axes."""
+    last = "p" if bias is None else "s"
+    return graph_of([("Reshape", ["x", "flat"], ["f"]), ("MatMul", ["w", "f"], ["p"]),
+                     *([] if bias is None else [("Add", ["p", "b"], ["s"])]), ("Reshape", [last, "back"], ["y"])],
+                    {"w": weight, "flat": np.array(flat), "back": np.array(back),
+                     **({} if bias is None else {"b": bias})})
 
 
-def test_a_difference_expands_by_itself():
-    made, done = rewritten(difference([1, 4, 5, 5], [1, 4, 5, 5]))
-    assert done == {"without_expansion": 1} and kinds(made) == ["ReduceMean", "Transpose", "Sub"]
+@pytest.mark.parametrize("bias", [None, BIAS[:, :, 0], BIAS.reshape(1, 6, 1)])
+def test_a_product_of_features_becomes_a_convolution(bias):
+    made, done = rewritten(product(bias=bias))
+    assert done == {"as_convolution": 1} and kinds(made) == ["Conv", "Reshape"]
 
 
-def test_expansion_of_an_axis_that_neither_side_has_stays():
-    model = graph_of([("ReduceMean", ["x"], ["a"], {"axes": [2, 3], "keepdims": 1}), ("Tanh", ["a"], ["b"]),
-                      ("Expand", ["a", "size"], ["u"]), ("Expand", ["b", "size"], ["v"]), ("Sub", ["u", "v"], ["y"])],
-                     {"size": np.array([1, 4, 5, 5])})
-    made, done = rewritten(model)
-    assert done == {} and kinds(made).count("Expand") == 2
+@pytest.mark.parametrize("change", [
+    {"flat": (0, 12, 5), "weight": RNG.normal(size=(6, 12)).astype("float32"), "back": (0, -1, 5, 1)},
+    {"weight": RNG.normal(size=(1, 6, 4)).astype("float32")}, {"bias": np.ones((6, 15), "float32")}])
+def test_another_product_stays(change):
+    made, done = rewritten(product(**change))
+    assert done == {} and "MatMul" in kinds(made)
+
+
+def residual(shift=None, factors=("k", "x"), taken=("x", "p"), ends=()):
+    """``relu(x - k·x + shift)``."""
+    last = "d" if shift is None else "s"
+    nodes = [("MatMul", list(factors), ["p"]), ("Sub", list(taken), ["d"]),
+             *([] if shift is None else [("Add", ["d", "c"], ["s"])]), ("Relu", [last], ["y"]), *ends]
+    return graph_of(nodes, {"k": RNG.normal(size=(5, 5)).astype("float32"),
+                            **({} if shift is None else {"c": shift})}, ["y", *(end[2][0] for end in ends)])
+
+
+@pytest.mark.parametrize("shift", [None, RNG.normal(size=(4, 1, 1)).astype("float32"),
+                                   RNG.normal(size=(1, 4, 1, 1)).astype("float32")])
+def test_what_a_product_is_taken_from_stays_in_blocks(shift):
+    made, done = rewritten(residual(shift))
+    assert done == {"residual_in_blocks": 1} and kinds(made) == ["MatMul", "Conv", "Add", "Relu"]
+
+
+def test_a_shift_that_is_not_one_of_channels_is_added_after():
+    made, done = rewritten(residual(RNG.normal(size=(5, 1)).astype("float32")))
+    assert done == {"residual_in_blocks": 1} and kinds(made) == ["MatMul", "Conv", "Add", "Add", "Relu"]
+
+
+@pytest.mark.parametrize("change", [{"taken": ("p", "x")}, {"ends": [("Neg", ["p"], ["z"])]}])
+def test_another_difference_stays(change):
+    made, done = rewritten(residual(**change))
+    assert done == {} and "Sub" in kinds(made)
+
+
+def test_equal_constants_are_stored_once():
+    weights = {"w": WEIGHT, "v": WEIGHT.copy(), "u": WEIGHT + 1}
+    made, done = rewritten(graph_of(
+        [("Conv", ["x", "w"], ["a"]), ("Conv", ["x", "v"], ["b"]), ("Conv", ["x", "u"], ["c"]),
+         ("Sum", ["a", "b", "c"], ["y"])], weights))
+    assert done == {"stored_once": 1} and len(made.graph.initializer) == 2
 
 
 def test_an_identity_that_makes_the_answer_stays():

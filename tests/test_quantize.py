@@ -19,6 +19,7 @@ from paddlevideo_skel.errors import ConfigError, DataError, ExportError, OutputE
 
 CONFIG = Path(__file__).parents[1] / "configs/recognition/ctrgcn/ctrgcn_lite_utkinect.yaml"
 PIPELINE = {"sample": [{"AutoPadding": {"window_size": SAMPLE[1]}}], "transform": []}
+RNG = np.random.default_rng(11)
 CPU = Options(use_gpu=False, use_npu=False)
 
 
@@ -221,6 +222,65 @@ def test_compact_changes_no_number():
     assert np.array_equal(answer(model, array), right)
     assert len(model.graph.initializer) == before - 1  # the two ones are one
     assert (model.graph.input[0].name, model.graph.output[0].name) == ("x", "y")
+
+
+@pytest.mark.parametrize("array, room", [
+    ((RNG.normal(size=(64, 3, 1, 10)) * np.eye(3)[:, :, None]).reshape(192, 30), 0.45),
+    (np.where(np.arange(30)[:, None] % 10 == 9, RNG.normal(size=(30, 625)), 0), 0.15),
+    (np.kron(np.eye(25), np.ones((1, 25))), 0.1), (RNG.normal(size=(64, 64)), None), (np.zeros((3, 4)), None)])
+def test_rows_that_are_there_again(array, room):
+    rows, index = qdq.fewest_rows(array.astype("float32"))
+    if room is None:
+        assert rows is None and index is None
+        return
+    assert rows.nbytes + 4 * index.size < room * 4 * array.size
+    assert np.array_equal(rows[index].reshape(array.shape), array.astype("float32"))
+
+
+def test_a_file_holds_equal_rows_once():
+    weight = np.zeros((8, 16, 16), "float32")
+    weight[:, 3] = RNG.normal(size=(8, 16))
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "weight"], ["y"])], "net",
+                              [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8, 2, 16])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 8, 2, 16])],
+                              [numpy_helper.from_array(weight, "weight")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    array = RNG.normal(size=(2, 8, 2, 16)).astype("float32")
+    right, size = answer(model, array), model.ByteSize()
+    qdq.compact(model)
+    onnx.checker.check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node] == ["Gather", "Reshape", "MatMul"]
+    assert model.ByteSize() < size / 4 and np.array_equal(answer(model, array), right)
+
+
+def residual_network():
+    """``x - k·conv(x) + shift``, as ``onnx_rewrites`` leaves it for ONNX Runtime's blocks."""
+    from paddlevideo_skel.deploy.onnx_rewrites import rewrite
+
+    arrays = {"w": RNG.normal(size=(4, 4, 1, 1)), "b": RNG.normal(size=4), "k": RNG.normal(size=(5, 5)),
+              "shift": RNG.normal(size=(4, 1, 1))}
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"]), helper.make_node("Reshape", ["c", "size"], ["r"]),
+             helper.make_node("MatMul", ["k", "r"], ["p"]), helper.make_node("Sub", ["x", "p"], ["d"]),
+             helper.make_node("Add", ["d", "shift"], ["y"])]
+    constants = [numpy_helper.from_array(array.astype("float32"), name) for name, array in arrays.items()]
+    constants.append(numpy_helper.from_array(np.array([0, 4, 5, 3]), "size"))
+    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4, 5, 3])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 5, 3])], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    assert rewrite(model)["residual_in_blocks"] == 1
+    return model
+
+
+def test_residuals_are_sums_in_eight_bits():
+    model = residual_network()
+    array = RNG.normal(size=(2, 4, 5, 3)).astype("float32")
+    right = answer(model, array)
+    qdq.residuals_as_sums(model)
+    onnx.checker.check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node] == ["Conv", "Reshape", "MatMul", "Add", "Add"]
+    assert relative_error(answer(model, array), right) < 1e-6
+    used = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= used
 
 
 def command(*arguments):

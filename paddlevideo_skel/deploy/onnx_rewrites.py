@@ -136,6 +136,36 @@ def with_bias(graph):
     return done
 
 
+def as_convolution(graph):
+    """``Reshape`` to ``(N, C, V·T)``, product with a constant from the left, maybe ``Add``, ``Reshape``: a convolution.
+
+    The last ``Reshape`` stays: the convolution gives the same numbers in the same order.
+    """
+    readers, makers, done = graph.readers(), graph.makers(), 0
+    for product in [node for node in graph.nodes if node.op_type == "MatMul"]:
+        weight, flat = graph.array(product.input[0]), makers.get(product.input[1])
+        if weight is None or weight.ndim != 2 or flat is None or flat.op_type != "Reshape":
+            continue
+        shape, steps, names = graph.shape(flat.input[0]), [product], []
+        if shape is None or len(shape) != 3 or graph.shape(flat.output[0]) != [shape[0], shape[1] * shape[2]]:
+            continue
+        after = graph.alone(product.output[0], readers)
+        if after is not None and after.op_type == "Add":
+            bias = graph.array(next((name for name in after.input if name != product.output[0]), None))
+            if bias is None or bias.shape not in ((len(weight), 1), (1, len(weight), 1)):
+                continue
+            steps, names = [product, after], [graph.constant(bias.reshape(-1))]
+            after = graph.alone(after.output[0], readers)
+        if after is None or after.op_type != "Reshape":
+            continue
+        names.insert(0, graph.constant(weight[:, :, None, None]))
+        result = f"{steps[-1].output[0]}.conv"
+        graph.replace(steps, [helper.make_node("Conv", [flat.input[0], *names], [result], kernel_shape=[1, 1])])
+        after.input[0] = result
+        done += 1
+    return done
+
+
 def per_channel(graph, node, other):
     """The constant ``(C, 1, 1)`` or ``(1, C, 1, 1)`` beside the value ``other``, as ``(C,)``; None: there is none."""
     names = [name for name in node.input if name != other]
@@ -198,20 +228,51 @@ def pooled_in_blocks(graph):
     return done
 
 
-def without_expansion(graph):
-    """``Expand`` or ``Tile`` of what a ``Sub`` would expand by itself: not done."""
-    makers, done = graph.makers(), 0
-    for node in graph.nodes:
-        sources = [makers.get(name) for name in node.input] if node.op_type == "Sub" else []
-        if not sources or any(source is None or source.op_type not in ("Expand", "Tile") for source in sources):
+def residual_in_blocks(graph):
+    """A product taken from something, maybe a constant ``(C, 1, 1)`` added: a convolution of each channel, and a sum.
+
+    The sum is then a part of the convolution, and so is a ReLU after it; and what the product is taken from need not
+    leave the blocks.
+    """
+    readers, makers, done = graph.readers(), graph.makers(), 0
+    for sub in [node for node in graph.nodes if node.op_type == "Sub"]:
+        whole, value = sub.input
+        product = makers.get(value)
+        if (product is None or product.op_type != "MatMul" or graph.alone(value, readers) is None
+                or graph.shape(value) is None or len(graph.shape(value)) != 3
+                or graph.shape(value) != graph.shape(whole)):
             continue
-        # Both sides are made as large as the result, of which each side has one axis already.
-        shapes = [graph.shape(source.input[0]) for source in sources]
-        if None in shapes or graph.shape(node.output[0]) != list(np.broadcast_shapes(*shapes)):
-            continue
-        node.input[:] = [source.input[0] for source in sources]
+        steps, shift, channels = [sub], 0, graph.shape(value)[0]
+        add = graph.alone(sub.output[0], readers)
+        if add is not None and add.op_type == "Add":
+            number = per_channel(graph, add, sub.output[0])
+            if number is not None:
+                steps, shift = [sub, add], number
+        weight, bias = (np.broadcast_to(np.float32(number), channels) for number in (-1, shift))
+        names = [graph.constant(weight.reshape(-1, 1, 1, 1)), graph.constant(bias)]
+        result = steps[-1].output[0]
+        graph.replace(steps, [
+            helper.make_node("Conv", [value, *names], [f"{result}.conv"], group=channels, kernel_shape=[1, 1]),
+            helper.make_node("Add", [f"{result}.conv", whole], [result])])
         done += 1
     return done
+
+
+def stored_once(graph):
+    """Constants that are the same become one."""
+    renamed = first_equals(graph.constants.values())
+    for node in graph.nodes:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    return sum(old != new for old, new in renamed.items())
+
+
+def first_equals(tensors):
+    """The name of each tensor → that of the first of them that is the same."""
+    first, same = {}, {}
+    for tensor in tensors:
+        content = (tensor.data_type, tuple(tensor.dims), numpy_helper.to_array(tensor).tobytes())
+        same[tensor.name] = first.setdefault(content, tensor.name)
+    return same
 
 
 def part_sizes(graph, split):
@@ -222,4 +283,5 @@ def part_sizes(graph, split):
     return None if sizes is None else np.asarray(sizes)
 
 
-REWRITES = (without_identities, with_bias, split_apart, pooled_in_blocks, without_expansion)
+REWRITES = (without_identities, as_convolution, with_bias, split_apart, pooled_in_blocks, residual_in_blocks,
+            stored_once)

@@ -2,6 +2,7 @@
 import numpy as np
 import paddle
 from paddle import nn
+from paddle.nn.initializer import Constant
 
 from ...errors import ExportError
 
@@ -61,7 +62,7 @@ def join(*pairs):
 
 
 class Fixed(nn.Layer):
-    """A layer of constants; ``None`` stays ``None``."""
+    """A layer of constants, float32 but for those of uint8; ``None`` stays ``None``."""
 
     def __init__(self, **arrays):
         super().__init__()
@@ -69,8 +70,9 @@ class Fixed(nn.Layer):
             if array is None:
                 setattr(self, name, None)
                 continue
-            parameter = self.create_parameter(list(array.shape), dtype="float32")
-            parameter.set_value(np.ascontiguousarray(array, "float32"))
+            dtype = "uint8" if array.dtype == np.uint8 else "float32"
+            parameter = self.create_parameter(list(array.shape), dtype=dtype, default_initializer=Constant(0))
+            parameter.set_value(np.ascontiguousarray(array, dtype))
             parameter.stop_gradient = True
             setattr(self, name, parameter)
 
@@ -81,10 +83,10 @@ def swapped(arguments):
 
 
 class Conv(Fixed):
-    """Convolution. Its bias is a part of it: oneDNN adds that on the way, and a ReLU behind it too."""
+    """Convolution. In its form, ``(1, C, 1, 1)``, oneDNN adds the bias on the way, and a ReLU behind it too."""
 
     def __init__(self, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-        super().__init__(weight=weight, bias=bias)
+        super().__init__(weight=weight, bias=None if bias is None else np.reshape(bias, (1, -1, 1, 1)))
         self.arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
 
     @classmethod
@@ -95,25 +97,32 @@ class Conv(Fixed):
                    conv._groups)
 
     def forward(self, x):
-        return nn.functional.conv2d(x, self.weight, self.bias, **self.arguments)
+        y = nn.functional.conv2d(x, self.weight, None, **self.arguments)
+        return y if self.bias is None else y + self.bias
 
 
-def with_residual(y, x, residual):
-    """``relu(y + residual(x))``; ``residual`` is a layer, ``"identity"`` or None."""
-    if residual is not None:
-        # The sum is laid out as its first part is; under oneDNN that should be the layout that convolutions take.
-        y = (x if residual == "identity" else residual(x)) + y
-    return nn.functional.relu(y)
+class Pointwise(Fixed):
+    """Pointwise convolution ``(N, C, V, T) → (N, C', V·T)`` as a product.
+
+    Convolutions put the channels last under oneDNN; behind this one is a product, for which all results of a
+    convolution would have to be moved. So what is moved is the features, a third of that.
+    """
+
+    def __init__(self, weight, bias):
+        super().__init__(weight=weight.reshape(weight.shape[:2]), bias=bias.reshape(-1, 1))
+
+    def forward(self, x):
+        return paddle.matmul(self.weight, x.reshape([-1, x.shape[1], x.shape[2] * x.shape[3]])) + self.bias
 
 
 class GraphConv(Fixed):
     """Products with the graphs, and the sum over them, as one product: ``(N, C, V, T) → (N, C', V, T)``.
 
-    Frames are last, so that of each channel the K results of ``values``, a convolution that gives ``(N, C'·K, V, T)``,
-    are the rows of one matrix ``(K·V, T)``, and nothing has to be moved.
+    Frames are last, so that of each channel the K results of ``values``, which are ``(N, C'·K, V·T)``, are the rows of
+    one matrix ``(K·V, T)``, and nothing has to be moved.
 
     Args:
-        shift: ``(C', 1, 1)``; None where the residual has it.
+        shift: ``(1, C', 1, 1)``; None where the residual has it.
     """
 
     def __init__(self, values, shift, residual, **arrays):
@@ -121,7 +130,10 @@ class GraphConv(Fixed):
         self.values, self.residual = values, residual
 
     def topology(self, x):
-        """``(K·V, V)``, or one for each sample and channel, ``(N, C', K·V, V)``: from joint, to joint."""
+        """``(K·V, V)``, or one for each sample and channel, ``(N, C', K·V, V)``: from joint, to joint.
+
+        The negative one where there is a residual.
+        """
         raise NotImplementedError
 
     def forward(self, x):
@@ -129,10 +141,11 @@ class GraphConv(Fixed):
         rows = topology.shape[-2]
         width = self.values.weight.shape[0] * joints // rows
         y = paddle.matmul(topology, self.values(x).reshape([-1, width, rows, frames]), transpose_x=True)
-        # The reshape keeps Paddle from adding the residual inside of oneDNN's product, which has no fast way for that
-        # where the two are laid out differently: a second for each product of CTR-GCN.
-        y = y.reshape([-1, width, joints, frames])
-        return with_residual(y if self.shift is None else y + self.shift, x, self.residual)
+        if self.residual is not None:
+            # A sum Paddle would do inside of oneDNN's product, which has no fast way for it where the two are laid out
+            # differently: a second for each product of CTR-GCN.
+            y = (x if self.residual == "identity" else self.residual(x)) - y
+        return nn.functional.relu(y if self.shift is None else y + self.shift)
 
 
 def by_channel(weight, subsets):
@@ -149,10 +162,11 @@ class FixedGraph(GraphConv):
 
 def fixed_graph(A, conv, bn, residual=None):
     """``FixedGraph`` of a convolution, its products with ``A (K, V, V)`` and the BatchNorm after their sum."""
+    A = A if residual is None else -A
     scale, shift = scale_and_shift(bn)
     weight, bias = folded(conv, (np.tile(scale, len(A)), np.zeros(len(A) * len(scale))))
-    values = Conv(by_channel(weight, len(A)), by_channel(bias, len(A)))
-    return FixedGraph(values, shift.reshape(-1, 1, 1), residual, A=A.reshape(-1, A.shape[2]))
+    values = Pointwise(by_channel(weight, len(A)), by_channel(bias, len(A)))
+    return FixedGraph(values, shift.reshape(1, -1, 1, 1), residual, A=A.reshape(-1, A.shape[2]))
 
 
 class Block(nn.Layer):
@@ -163,7 +177,11 @@ class Block(nn.Layer):
         self.graph, self.time, self.residual = graph, time, residual
 
     def forward(self, x):
-        return with_residual(self.time(self.graph(x)), x, self.residual)
+        y = self.time(self.graph(x))
+        if self.residual is not None:
+            # The sum is laid out as its first part is; under oneDNN that should be the layout that convolutions take.
+            y = (x if self.residual == "identity" else self.residual(x)) + y
+        return nn.functional.relu(y)
 
 
 class Backbone(Fixed):
@@ -171,7 +189,7 @@ class Backbone(Fixed):
 
     Args:
         order: the axes of the input as (N, persons or clips and persons, C, V, T).
-        scale, shift: ``(M·C·V or C·V, 1, 1)``; None where there is no ``data_bn``.
+        scale, shift: ``(1, M·C·V or C·V, 1, 1)``; None where there is no ``data_bn``.
     """
 
     def __init__(self, order, scale, shift, blocks):
@@ -183,7 +201,7 @@ class Backbone(Fixed):
         sizes = x.shape[-3:]
         if self.scale is not None:
             # As channels of four axes: anything else takes the CPU kernels a general broadcast.
-            x = x.reshape([-1, self.scale.shape[0], sizes[2], 1]) * self.scale + self.shift
+            x = x.reshape([-1, self.scale.shape[1], sizes[2], 1]) * self.scale + self.shift
         return self.blocks(x.reshape([-1, *sizes]))
 
 
@@ -197,8 +215,8 @@ def block(unit, graph, time):
 
 
 def data_scale(layer):
-    """``data_bn`` over (M·)V·C channels as a scale and a shift ``(M·C·V or C·V, 1, 1)``, or twice None."""
+    """``data_bn`` over (M·)V·C channels as a scale and a shift ``(1, M·C·V or C·V, 1, 1)``, or twice None."""
     if layer.data_bn is None:
         return None, None
     shape = (-1, layer.layout.num_joints, layer.in_channels)
-    return tuple(a.reshape(shape).transpose(0, 2, 1).reshape(-1, 1, 1) for a in scale_and_shift(layer.data_bn))
+    return tuple(a.reshape(shape).transpose(0, 2, 1).reshape(1, -1, 1, 1) for a in scale_and_shift(layer.data_bn))

@@ -8,6 +8,7 @@ from .core import (
     Backbone,
     Conv,
     GraphConv,
+    Pointwise,
     block,
     by_channel,
     data_scale,
@@ -26,26 +27,40 @@ ALWAYS_ONE = 20.0  # tanh of it is 1 in float32, and in half precision
 class RefinedGraph(GraphConv):
     """CTR-GCN's three refined graph convolutions and the residual: ``(N, C, V, T) → (N, C', V, T)``.
 
-    ``query`` and ``key`` make of the mean over time ``(N, K·(R + 1), V, 1)``: R relations for each graph, and one that
-    is 1 after the tanh, for the bias. ``refine (K, C', R + 1)`` weighs them; the shared graph is ``A (K, V·V)``.
+    ``pair`` makes of the mean over time ``(N, K·R·2, V, 1)``: query and negative key of R relations for each of the K
+    graphs.
+    The last relation but one is 1, for the bias; the last is ``A (K, 1, V·V)``, a multiple of the shared graph.
+    ``refine (C', K, 1, R)`` weighs them.
     """
 
-    def __init__(self, values, shift, residual, query, key, **arrays):
-        super().__init__(values, shift, residual, **arrays)
-        self.query, self.key = query, key
+    def __init__(self, values, shift, residual, pair, refine, A):
+        width, subsets, _, relations = refine.shape
+        joints = round(A.shape[-1] ** 0.5)
+        super().__init__(values, shift, residual, refine=refine, A=A, last=np.eye(relations)[-1:].T,
+                         blocks=np.eye(subsets)[:, :, None], sums=all_sums(joints))
+        self.pair = pair
+        self.sizes = width, subsets, subsets * relations, joints
 
     def topology(self, x):
+        width, subsets, rows, joints = self.sizes
         # Not mean(), for which oneDNN has no fast way in the layout of convolutions.
         mean = nn.functional.avg_pool2d(x, (1, x.shape[3]))
-        query, key = self.query(mean).transpose([0, 1, 3, 2]), self.key(mean)
-        joints = key.shape[2]
-        subsets, width, relations = self.refine.shape
-        # Both as large as the result: a difference that broadcasts both sides takes oneDNN's slowest way. Not by
-        # expand(), which paddle2onnx writes at opset 11 in a way that leaves all shapes unknown.
-        relation = paddle.tanh(query.tile([1, 1, joints, 1]) - key.tile([1, 1, 1, joints]))
-        relation = relation.reshape([-1, subsets, relations, joints ** 2])
-        topology = paddle.matmul(self.refine, relation).transpose([0, 2, 1, 3]) + self.A
-        return topology.reshape([-1, width, subsets * joints, joints])
+        # Not a difference that broadcasts both sides: oneDNN's slowest way, and one core of ONNX Runtime's.
+        pairs = self.pair(mean).reshape([-1, rows, 2 * joints])
+        relations = paddle.tanh(paddle.matmul(pairs, self.sums.cast("float32")))
+        # The graph is added to the relations, and not to the topology, which is much larger. What is made of constants
+        # runtimes compute when they open the model.
+        relations = relations + (self.A * self.last).reshape([rows, -1])
+        # One product with a matrix of blocks: the results of one for each graph would have to be transposed, which
+        # takes longer than to multiply with zeros.
+        refine = (self.refine * self.blocks).reshape([width * subsets, rows])
+        return paddle.matmul(refine, relations).reshape([-1, width, subsets * joints, joints])
+
+
+def all_sums(joints):
+    """``(2V, V·V)``: of V numbers and V others it makes the sums of every one and every other."""
+    eye, ones = np.eye(joints, dtype="uint8"), np.ones((1, joints), "uint8")
+    return np.concatenate([np.kron(ones, eye), np.kron(eye, ones)])
 
 
 @rewrites(ctrgcn.MultiScaleTemporalConv)
@@ -64,23 +79,26 @@ def ctrgcn_graph(layer):
     alpha = float(numbers(layer.alpha)[0])
     scale, shift = scale_and_shift(layer.bn)
     values, bias = join(*(folded(conv.conv3, (scale, np.zeros_like(shift))) for conv in layer.convs))
-    residual, shift = "identity", shift.reshape(-1, 1, 1)
+    residual, shift = "identity", shift.reshape(1, -1, 1, 1)
     if layer.down is not None:
         weight, constant = folded(layer.down[0], scale_and_shift(layer.down[1]))
         residual, shift = Conv(weight, constant + shift.ravel()), None
     queries, keys = (relations([folded(getattr(conv, name)) for conv in layer.convs], one)
                      for name, one in (("conv1", ALWAYS_ONE), ("conv2", 0.0)))
-    # Only the difference of query and key is used: the query's bias can hold both.
-    query, key = Conv(queries[0], queries[1] - keys[1]), Conv(keys[0])
+    pair = Conv(*(by_channel(np.concatenate([query, -key]), 2) for query, key in zip(queries, keys)))
     refine = [folded(conv.conv4) for conv in layer.convs]
-    refine = [np.column_stack([alpha * weight[:, :, 0, 0], alpha * bias]) for weight, bias in refine]
-    return RefinedGraph(Conv(by_channel(values, len(A)), by_channel(bias, len(A))), shift, residual, query, key,
-                        refine=np.stack(refine), A=A.transpose(0, 2, 1).reshape(len(A), -1))
+    refine = [alpha * np.column_stack([weight[:, :, 0, 0], bias]) for weight, bias in refine]
+    # What the graph is weighed with lies between its own size and that of the others, so that 8 bits hold all of them;
+    # as a power of two it changes no float32.
+    weigh = 2.0 ** np.round(np.log2(max(np.abs(refine).max(), 2.0 ** -8)) / 2)
+    refine = [np.pad(weights, ((0, 0), (0, 1)), constant_values=weigh) for weights in refine]
+    return RefinedGraph(Pointwise(by_channel(values, len(A)), by_channel(bias, len(A))), shift, residual, pair,
+                        -np.stack(refine, axis=1)[:, :, None], A.transpose(0, 2, 1).reshape(len(A), 1, -1) / weigh)
 
 
 def relations(pairs, one):
-    """Weight and bias of several convolutions as one's, each with one more row that is ``one`` for every input."""
-    return join(*((np.concatenate([weight, np.zeros_like(weight[:1])]), np.append(bias, one))
+    """Weight and bias of several convolutions as one's, each with two more rows, ``one`` and 0 for every input."""
+    return join(*((np.concatenate([weight, np.zeros_like(weight[:2])]), np.append(bias, [one, 0.0]))
                   for weight, bias in pairs))
 
 
@@ -91,5 +109,7 @@ def ctrgcn_unit(unit):
 
 @rewrites(ctrgcn.CTRGCN)
 def ctrgcn_backbone(layer):
-    units = [getattr(layer, f"l{unit}") for unit in range(1, layer.num_units + 1)]
-    return Backbone((0, 4, 1, 3, 2), *data_scale(layer), [minimal(unit) for unit in units])
+    units = [minimal(getattr(layer, f"l{unit}")) for unit in range(1, layer.num_units + 1)]
+    for unit in units:  # the same constant, which a file need not have more than once
+        unit.graph.sums = units[0].graph.sums
+    return Backbone((0, 4, 1, 3, 2), *data_scale(layer), units)

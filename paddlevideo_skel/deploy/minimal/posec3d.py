@@ -34,7 +34,7 @@ class FrameConv(Frames):
         conv = layer._conv
         weight, bias = folded(conv, scale_and_shift(layer._batch_norm))
         super().__init__(weight.shape[2], conv._stride[0], conv._padding[0],
-                         weight=np.concatenate(np.moveaxis(weight, 2, 0)), bias=bias.reshape(-1, 1, 1))
+                         weight=np.concatenate(np.moveaxis(weight, 2, 0)), bias=bias.reshape(1, -1, 1, 1))
         self.arguments = {"stride": conv._stride[1:], "padding": conv._padding[1:], "dilation": conv._dilation[1:]}
         self.relu = layer.relu
 
@@ -51,13 +51,13 @@ class FrameConv(Frames):
     def over_time(self, x, frames):
         """The sum of the k parts ``(N·T, k·O, H, W) → (N·T', O, H, W)``, each shifted by its place in the kernel."""
         height, width = x.shape[2:]
-        parts = x.reshape([-1, frames, self.kernel, self.bias.shape[0], height * width])
+        parts = x.reshape([-1, frames, self.kernel, self.bias.shape[1], height * width])
         # A place that meets only the padding adds nothing. The middle comes first: it is never one of these.
         places = sorted((place - self.padding for place in range(self.kernel) if abs(place - self.padding) < frames),
                         key=abs)
         first, *others = (shifted(parts[:, :, place + self.padding], frames, place) for place in places)
         x = sum(others, start=first)
-        return (x[:, ::self.stride] if self.stride > 1 else x).reshape([-1, self.bias.shape[0], height, width])
+        return (x[:, ::self.stride] if self.stride > 1 else x).reshape([-1, self.bias.shape[1], height, width])
 
 
 def shifted(x, frames, place):
