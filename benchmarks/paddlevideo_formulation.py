@@ -1,9 +1,9 @@
 """PaddleVideo's formulation of CTR-GCN, ST-GCN and ST-GCN++, as forward passes over this package's layers.
 
-CTR-GCN: three graph convolutions apart, each with its two convolutions before the mean over time, and a product with the
-transposed topology. ST-GCN: one product after the features were transposed. ST-GCN++: an einsum. In all of them biases
-are added inside Paddle's own convolution layer, and the branches of a temporal block come one after the other. PoseC3D has
-no other formulation.
+CTR-GCN: three graph convolutions apart, each with its two convolutions before the mean over time, and a product with
+the transposed topology. ST-GCN: one product after the features were transposed. ST-GCN++: an einsum. In all of them
+biases are added inside Paddle's own convolution layer, and the branches of a temporal block come one after the other.
+PoseC3D has no other formulation.
 """
 import paddle
 from paddle import nn

@@ -28,7 +28,7 @@ def make(name, folder):
 
     from paddlevideo_skel.deploy import float16, qdq
 
-    made = export(name, folder, ("minimal",))["minimal"]
+    made = export(name, folder, "minimal")
     paths = {"float32": made.file(".onnx"), "float16 weights": folder / "half.onnx", "int8": folder / "int8.onnx"}
     float16.shrink(paths["float32"], paths["float16 weights"])
     rng = np.random.default_rng(0)

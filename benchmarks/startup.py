@@ -89,7 +89,7 @@ def rows(model=None, sample=None, repeats=5):
 
 def make_export(folder):
     """CTR-GCN-Lite's minimal export with an ONNX model, and a sample; made in a process of its own."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from exports import export; export(*sys.argv[2:], ['minimal'])"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from exports import export; export(*sys.argv[2:], 'minimal')"
     run("-c", code, Path(__file__).parent, "CTR-GCN-Lite", folder)
     sample = np.random.default_rng(0).normal(0, 0.4, (3, 100, 25, 2)).astype("float32")
     np.save(folder / "sample.npy", sample)
