@@ -11,12 +11,12 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 PARTS = {
-    "inference, batch 1": ["inference.py", "--batches", "1", "--seconds", "5"],
-    "inference, CTR-GCN-Lite and ST-GCN++, batch 8": ["inference.py", "CTR-GCN-Lite", "ST-GCN++", "--batches", "8",
-                                                      "--seconds", "15"],
+    "inference, CTR-GCN-Lite and ST-GCN++": ["inference.py", "CTR-GCN-Lite", "ST-GCN++", "--seconds", "15"],
+    "inference, the others": ["inference.py", "ST-GCN", "CTR-GCN", "PoseC3D", "--batches", "1", "--seconds", "12",
+                              "--exports", "paddlevideo", "minimal"],
     "8 bits and half precision": ["quantized.py", "CTR-GCN-Lite"],
-    "training": ["training.py", "--seconds", "120"],
-    "loaders": ["loaders.py", "--seconds", "40"],
+    "training": ["training.py", "--seconds", "80"],
+    "loaders": ["loaders.py", "--seconds", "30"],
     "start-up": ["startup.py"],
 }
 

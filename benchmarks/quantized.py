@@ -18,7 +18,7 @@ from exports import MODELS, export
 from paddlevideo_skel import cpu
 from paddlevideo_skel.cli import load_paddle
 
-SAMPLES, BATCH, ROUNDS = 8, 8, 5
+SAMPLES, BATCH, ROUNDS, TIMES, PAUSE = 8, 8, 5, 3, 0.25
 COLUMNS = ("model", "form", "MB", "batch", "ms", "ratio", "agreement")
 
 
@@ -46,12 +46,16 @@ def measure(name, paths, shape, batch):
     sessions = {form: open_session(str(path)) for form, path in paths.items()}
     array = np.random.default_rng(1).normal(0, 0.5, (batch, *shape)).astype("float32")
     times, answers = {form: [] for form in sessions}, {}
-    for _ in range(1 + ROUNDS):
+    for _ in range(ROUNDS):
         for form, session in sessions.items():
-            start = time.perf_counter()
-            answers[form] = session.run(None, {session.get_inputs()[0].name: array})[0]
-            times[form].append(time.perf_counter() - start)
-    median = {form: 1e3 * float(np.median(seconds[1:])) for form, seconds in times.items()}
+            taken = []
+            for _ in range(TIMES):
+                start = time.perf_counter()
+                answers[form] = session.run(None, {session.get_inputs()[0].name: array})[0]
+                taken.append(time.perf_counter() - start)
+            times[form].append(np.median(taken))
+            time.sleep(PAUSE)  # a session's threads wait by turning, which would be at the next one's cost
+    median = {form: 1e3 * float(np.median(seconds)) for form, seconds in times.items()}
     right = answers["float32"]
     return [{"model": name, "form": form, "MB": path.stat().st_size / 1e6, "batch": batch, "ms": median[form],
              "ratio": median["float32"] / median[form],

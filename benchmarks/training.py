@@ -27,6 +27,8 @@ MODELS = {  # name: backbone, head, shape of a batch
     "posec3d": ({"name": "ResNet3dSlowOnly", "base_channels": 32}, "I3DHead", (2, 17, 16, 56, 56)),
 }
 FIRST = ("ctrgcn_lite", "stgcn_plusplus")  # those that are compared with PyTorch
+# Multiplications of one sample's forward pass, 1e9 (docs/model_zoo.md); a step is counted as three of them.
+GMAC = {"ctrgcn_lite": 1.48, "stgcn_plusplus": 1.93}
 OFF = {"PADDLEVIDEO_SKEL_CPU_ENV": "0"}
 SIDES = {  # name: what it is, its environment
     "paddlevideo": ("PaddleVideo's formulation", OFF),
@@ -35,6 +37,12 @@ SIDES = {  # name: what it is, its environment
     "products": ("products", {}),
     "torch": ("PyTorch", {}),
 }
+# In a process of its own: whichever loads paddle first decides the environment.
+PEAK = """from paddlevideo_skel import cpu
+cpu.prepare()
+from inference import gemm_peak
+print(gemm_peak())
+"""
 USUAL = ("paddlevideo", "plain", "products", "torch")
 
 
@@ -48,9 +56,13 @@ def main():
     args = parser.parse_args()
     if args.worker:
         return work(*args.worker)
-    print(f"{'model':16}{'formulation':32}{'samples/s':>10}{'ratio':>8}")
+    peak = float(subprocess.run([sys.executable, "-c", PEAK], cwd=Path(__file__).parent, check=True, text=True,
+                                stdout=subprocess.PIPE).stdout.split()[-1])
+    print(f"A product of two 2048 x 2048 matrices: {peak:.0f} GFLOP/s")
+    print(f"{'model':16}{'formulation':32}{'samples/s':>10}{'ratio':>8}{'share':>8}")
     for row in rows(args.seconds, args.models, args.sides, args.torch):
-        print(f"{row['model']:16}{row['formulation']:32}{row['samples_per_s']:10.2f}{row['ratio']:8.2f}")
+        share = 6 * GMAC[row["model"]] * row["samples_per_s"] / peak if row["model"] in GMAC else float("nan")
+        print(f"{row['model']:16}{row['formulation']:32}{row['samples_per_s']:10.2f}{row['ratio']:8.2f}{share:8.0%}")
 
 
 def rows(seconds_budget=120, models=FIRST, sides=USUAL, torch_python=None):

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from .errors import ConfigError, near_miss
+from .files import is_file
 from .skeleton import get_layout
 
 logger = logging.getLogger(__name__)
@@ -37,13 +38,25 @@ POSITIVE = {"epochs", "keep", "log_interval", "save_interval", "val_interval", "
             "DATASET.valid_batch_size", "DATASET.test_batch_size", "INFERENCE.window_size", "INFERENCE.person_nums"}
 MISSPELT = {"fasle": False, "flase": False, "fales": False, "ture": True, "treu": True}
 LAYOUT_KEYS = ("layout", "graph", "dataset")
-MOST_VALUES = 100_000
+MOST_CHARACTERS, MOST_VALUES, MOST_BITS, DEEPEST = 64 << 10, 100_000, 1024, 50
 
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML that reads ``5e-4`` as a number and tells of a key given twice."""
 
     source = "config"
+
+    def fetch_flow_collection_start(self, token_class):
+        # PyYAML looks at all open brackets at each token: thousands of them would take for ever.
+        if self.flow_level >= DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, f"more than {DEEPEST} brackets are open", self.get_mark())
+        super().fetch_flow_collection_start(token_class)
+
+    def flatten_mapping(self, node):
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_VALUES:
+            raise yaml.constructor.ConstructorError(None, None, f"more than {MOST_VALUES} keys are merged into one",
+                                                    node.start_mark)
 
 
 _Loader.add_implicit_resolver(
@@ -68,6 +81,30 @@ def _mapping(loader, node):
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def parse_yaml(text, source):
+    """What a YAML text says, in plain mappings, lists and scalars; what was meant is put right, see ``_meant``.
+
+    Raises:
+        ConfigError: it is no YAML, too long, or holds tags, dates or numbers that no config has.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise ConfigError(source, f"has {len(text)} characters, expected at most {MOST_CHARACTERS}",
+                          "class_names may name a text file with one a line")
+    try:
+        loader = _Loader(text)
+        loader.source = source
+        content = loader.get_single_data()
+    except yaml.YAMLError as error:
+        raise ConfigError(source, "is not valid YAML: " + " ".join(str(error).split())) from error
+    except Exception as error:
+        # PyYAML makes numbers and dates of any text that a tag calls so, and stumbles over it in any way.
+        raise ConfigError(source, f"cannot be read as a config ({type(error).__name__}: {error})") from None
+    try:
+        return _meant(content, "", source, [MOST_VALUES])
+    except RecursionError:
+        raise ConfigError(source, "is nested too deeply, or holds itself by an alias") from None
 
 
 class Config(dict):
@@ -121,19 +158,12 @@ def load_config(path, overrides=()):
     """
     path = find_config(path)
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
-        loader.source = path
-        content = loader.get_single_data()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(path, f"cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(path, "is not valid YAML: " + " ".join(str(error).split())) from error
-    except (RecursionError, ValueError, OverflowError) as error:
-        raise ConfigError(path, f"cannot be read as a config ({type(error).__name__}: {error})") from None
+        raise ConfigError(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    content = parse_yaml(text, path)
     if not isinstance(content, dict):
         raise ConfigError(path, f"holds a {type(content).__name__}, expected key: value pairs")
-    budget = [MOST_VALUES]
-    content = _meant(content, "", path, budget)
     for override in overrides:
         apply_override(content, override, path)
     config = Config(content)
@@ -146,10 +176,12 @@ def class_names(config, num_classes):
     """Names from the config's ``class_names`` (a list, or the path of a text file with one a line), or None."""
     names = config.get("class_names")
     if isinstance(names, str):
-        path = Path(names)
-        beside = Path(config.source).parent / names
+        path = next((path for path in (Path(names), Path(config.source).parent / names) if is_file(path)), None)
+        if path is None:
+            raise ConfigError(config.where("class_names"), f"{names[:80]!r}: no such file", "Paths count from the "
+                              "working directory or from the config's folder; a list of names may stand there, too")
         try:
-            names = (path if path.is_file() else beside).read_text(encoding="utf-8").split("\n")
+            names = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(config.where("class_names"), f"{path} cannot be read ({error})") from error
         names = [name.strip() for name in names if name.strip()]
@@ -177,10 +209,7 @@ def apply_override(content, override, source="config"):
     key_path, equals, text = override.partition("=")
     if not equals or not key_path.strip():
         raise ConfigError(f"-o {override}", "is not of the form A.B.c=value")
-    try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"-o {override}", f"the value {text!r} cannot be read") from error
+    value = parse_yaml(text, f"-o {override}")
     node, keys = content, key_path.strip().split(".")
     for depth, key in enumerate(keys):
         where = f"{source}: {'.'.join(keys[:depth + 1])} (from -o {override})"
@@ -194,7 +223,7 @@ def apply_override(content, override, source="config"):
         elif key not in node and not last:
             raise ConfigError(where, f"no such key {key!r}", near_miss(key, node))
         if last:
-            node[key] = _meant(value, key_path, source, [MOST_VALUES])
+            node[key] = value
         else:
             node = node[key]
 
@@ -219,8 +248,13 @@ def _meant(value, key_path, source, budget):
         if re.fullmatch(r"\([-+\d.eE,\s]*\)", value):
             try:
                 return ast.literal_eval(value)
-            except (ValueError, SyntaxError):
-                raise ConfigError(f"{source}: {key_path}", f"{value!r} is no tuple of numbers") from None
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                raise ConfigError(f"{source}: {key_path}", f"{value[:80]!r} is no tuple of numbers") from None
+    elif isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise ConfigError(f"{source}: {key_path}", f"is a number of {value.bit_length()} bits")
+    elif not isinstance(value, (int, float, type(None))):
+        raise ConfigError(f"{source}: {key_path}", f"is a {type(value).__name__}, expected a number, a text, a list or "
+                          "a mapping", "Put quotes around a text that YAML takes for something else")
     return value
 
 

@@ -73,6 +73,7 @@ class ToolMissingError(UnavailableError):
 def near_miss(word, known):
     """``"did you mean 'x'? "`` for the closest of ``known``, and the list of all when it is short."""
     known = sorted(str(k) for k in known)
-    close = difflib.get_close_matches(str(word), known, n=2, cutoff=0.6)
+    # Names come from files, too: to compare a long one with thousands would take for ever.
+    close = difflib.get_close_matches(str(word)[:100], known[:1000], n=2, cutoff=0.6)
     text = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
     return text + (f"Known: {', '.join(known)}" if len(known) <= 40 else f"{len(known)} are known")

@@ -1,5 +1,7 @@
-"""Writing files: whole or not at all, and found out early when it cannot be done."""
+"""Writing files: whole or not at all, and found out early when it cannot be done; and what reading them shares."""
+import json
 import os
+import re
 import tempfile
 import uuid
 from contextlib import contextmanager
@@ -35,6 +37,32 @@ def replacing(path):
         # Gone after the move; and where the folder itself is missing there is nothing to remove.
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def remove_unfinished(path):
+    """Remove what a process that was killed while it wrote ``path`` left beside it: of a large file, a full disk."""
+    path = Path(path)
+    left = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")
+    if path.parent.is_dir():
+        for beside in path.parent.iterdir():
+            if left.fullmatch(beside.name):
+                beside.unlink(missing_ok=True)
+
+
+def parse_json(text):
+    """``json.loads``, whose every failure is a ``ValueError``."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+
+
+def is_file(path):
+    """Whether there is such a file; false, too, for a name that no file can have."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def sync_folder(path):

@@ -42,14 +42,16 @@ class Layout:
 
     def hops_to(self, joint):
         """Number of bones from every joint to ``joint``, ``(V,)`` integers; -1 where there is no way."""
-        hops = np.full(self.num_joints, -1)
-        hops[joint] = 0
-        frontier = [joint]
+        hops, neighbours = np.full(self.num_joints, -1), [[] for _ in self.joints]
+        for a, b in self.bones:
+            neighbours[a].append(b)
+            neighbours[b].append(a)
+        hops[joint], frontier, distance = 0, [joint], 0
         while frontier:
-            reached = [a + b - j for j in frontier for a, b in self.bones if j in (a, b)]
-            frontier = [j for j in dict.fromkeys(reached) if hops[j] < 0]
-            for j in frontier:
-                hops[j] = 1 + min(hops[a + b - j] for a, b in self.bones if j in (a, b) and hops[a + b - j] >= 0)
+            distance += 1
+            reached = dict.fromkeys(k for j in frontier for k in neighbours[j])
+            frontier = [k for k in reached if hops[k] < 0]
+            hops[frontier] = distance
         return hops
 
     def inward_bones(self):
@@ -130,6 +132,7 @@ _BUILT_IN = (
            left=(4, 5, 6, 7, 12, 13, 14, 15), right=(8, 9, 10, 11, 16, 17, 18, 19)),
 )
 LAYOUTS = {layout.name: layout for layout in _BUILT_IN}
+MOST_JOINTS = 1000  # a whole body with face and hands has 133
 STRATEGIES = ("spatial", "inward_outward", "uniform", "distance")
 ALIASES = {"ntu_rgb_d": "ntu-rgb+d", "nturgb+d": "ntu-rgb+d", "handmp": "hand"}
 
@@ -147,7 +150,7 @@ def get_layout(spec, where="layout"):
         return spec
     if isinstance(spec, dict):
         return _from_dict(spec, where)
-    name = ALIASES.get(spec, spec)
+    name = ALIASES.get(spec, spec) if isinstance(spec, str) else None
     if name not in LAYOUTS:
         raise ConfigError(where, f"unknown layout {spec!r}", near_miss(spec, [*LAYOUTS, *ALIASES]) +
                           ". Your own skeleton can be described in the config under LAYOUT")
@@ -163,10 +166,11 @@ def _from_dict(spec, where):
         if key not in spec:
             raise ConfigError(where, f"a layout needs {key!r}", f"Found only: {', '.join(map(str, spec)) or 'nothing'}")
     joints = spec["joints"]
-    if isinstance(joints, int) and not isinstance(joints, bool) and joints > 0:
+    if isinstance(joints, int) and not isinstance(joints, bool) and 0 < joints <= MOST_JOINTS:
         joints = [f"joint_{i}" for i in range(joints)]
-    if not isinstance(joints, (list, tuple)) or not joints:
-        raise ConfigError(f"{where}.joints", f"found {joints!r}, expected a list of names or a positive number")
+    if not isinstance(joints, (list, tuple)) or not 0 < len(joints) <= MOST_JOINTS:
+        raise ConfigError(f"{where}.joints", f"found {str(joints)[:80]}, expected a list of names or a number from 1 "
+                          f"to {MOST_JOINTS}")
     shift = 1 if spec.get("one_based") else 0
 
     def joint(value, key):
@@ -174,11 +178,17 @@ def _from_dict(spec, where):
             raise ConfigError(f"{where}.{key}", f"joint {value!r} is not among {shift}..{len(joints) - 1 + shift}")
         return value - shift
 
+    def listed(key):
+        values = spec.get(key) or ()
+        if not isinstance(values, (list, tuple)):
+            raise ConfigError(f"{where}.{key}", f"found {values!r}, expected a list")
+        return values
+
     def joint_list(key):
-        return tuple(joint(v, key) for v in spec.get(key) or ())
+        return tuple(joint(v, key) for v in listed(key))
 
     bones = []
-    for bone in spec["bones"]:
+    for bone in listed("bones"):
         if not isinstance(bone, (list, tuple)) or len(bone) != 2 or bone[0] == bone[1]:
             raise ConfigError(f"{where}.bones", f"found the bone {bone!r}, expected two different joints")
         bones.append((joint(bone[0], "bones"), joint(bone[1], "bones")))

@@ -122,23 +122,27 @@ class _Machine(PlainUnpickler):
                          "_rebuild_parameter_with_state": self._parameter}
         self.known["torch._utils"] = self.rebuilds
         self.known["torch._tensor"] = {"_rebuild_from_type_v2": self._subclass}
-        self.known["torch"] = {"Size": tuple}
+        self.known["torch"] = {"Size": self._size}
         for module in list(self.known):
             if module.split(".")[0] == "numpy":
                 self.known[module] = {name: self._or_foreign(step) for name, step in self.known[module].items()}
 
     def find_class(self, module, name):
         known = self.known.get(module, {})
-        return known[name] if name in known else Foreign(f"{module}.{name}")
+        if name in known:
+            return known[name]
+        self._spend(len(module) + len(name))
+        return Foreign(f"{module}.{name}")
 
     def persistent_load(self, pid):
         if not isinstance(pid, tuple) or not pid or pid[0] not in ("storage", "module"):
             raise self._refused("a reference to an object outside the file")
         if pid[0] == "module":
             return pid[1]
-        cls, key, numel = pid[1], str(pid[2]), pid[4]
-        if not isinstance(cls, Foreign) or not _whole(numel):
+        cls, key, numel = pid[1], pid[2], pid[4]
+        if not isinstance(cls, Foreign) or not isinstance(key, (str, int)) or not _whole(numel):
             raise self._refused("a storage without a type or a length")
+        key = str(key)
         module, _, name = cls.name.rpartition(".")
         kind = STORAGES.get(name.lstrip("_"), cls.name) if module.split(".")[0] == "torch" else cls.name
         root = self.storages.setdefault(key, _Storage(key, kind, numel))
@@ -153,7 +157,8 @@ class _Machine(PlainUnpickler):
 
     def _tensor(self, storage, offset, size, stride, *_):
         if not isinstance(storage, _Storage):
-            return Foreign(f"a tensor of {storage!r}")
+            of = storage.name if isinstance(storage, Foreign) else type(storage).__name__
+            return Foreign(f"a tensor of {of}"[:80])  # not longer with each tensor of a tensor
         return self._view(storage, storage.kind, offset, size, stride)
 
     def _tensor_v3(self, storage, offset, size, stride, requires_grad, hooks, dtype, *_):
@@ -162,10 +167,13 @@ class _Machine(PlainUnpickler):
         return self._view(storage, DTYPES.get(dtype.name, dtype.name), offset, size, stride)
 
     def _view(self, storage, kind, offset, size, stride):
-        numbers = (offset, *size, *stride)
-        if len(size) != len(stride) or len(size) > MOST_AXES or not all(_whole(number) for number in numbers):
-            raise self._refused(f"a tensor of the size {size!r} and the stride {stride!r}")
+        if len(size) != len(stride) or len(size) > MOST_AXES or not all(map(_whole, (offset, *size, *stride))):
+            raise self._refused("a tensor whose size and stride are not as many whole numbers")
         return Tensor(storage, kind, offset, tuple(size), tuple(stride))
+
+    def _size(self, sizes=()):
+        self._spend(8 * len(sizes))
+        return tuple(sizes)
 
     def _parameter(self, data, *_):
         return data
@@ -227,7 +235,7 @@ class _Machine(PlainUnpickler):
         elif callable(step):
             self.stack[-1] = step(*arguments)
         else:
-            raise self._refused(f"a call of {step!r}")
+            raise self._refused(f"a call of a {type(step).__name__}")
 
     def _into(self, target, kind):
         if not isinstance(target, Foreign):

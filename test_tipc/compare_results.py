@@ -8,6 +8,7 @@ with status 1 if a log differs, has no answer, or has no file of its precision; 
 """
 import argparse
 import glob
+import math
 import re
 import sys
 from pathlib import Path
@@ -25,8 +26,16 @@ def read_answers(path):
     for line in text.splitlines():
         found = LINE.fullmatch(line.strip())
         if found and found[1].startswith("top"):
-            answers.append((found[1], [float(number) for number in found[2].strip("[] ").split()]))
+            answers.append((found[1], [as_number(text) for text in found[2].strip("[] ").split()]))
     return answers
+
+
+def as_number(text):
+    """A number as it was printed; NaN, which is near to nothing, for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def precision_of(path):

@@ -96,9 +96,9 @@ def body(frames, joints=None, seed=0, height=1.7):
     return Body(frames, np.asarray(joints, np.float32))
 
 
-def kill_an_import(command, journal):
-    """Start an import, and end it by ``SIGKILL`` when its journal holds some entries but not all."""
-    started = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+def kill_an_import(command, journal, folder=None):
+    """Start an import, in ``folder``, and end it by ``SIGKILL`` when its journal holds some entries but not all."""
+    started = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
     while started.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") > 1):
         time.sleep(0.001)
     os.kill(started.pid, signal.SIGKILL)

@@ -324,6 +324,35 @@ def test_two_processes_killed_and_resumed_end_as_if_they_had_not_been(together, 
     assert one.keys() == two.keys() and not [name for name in one if not same(one[name], two[name])]
 
 
+# As mixed precision leaves them on a GPU: some in float16, so large that their sum would be infinite.
+MIXED = """
+import sys
+from types import SimpleNamespace
+import paddle
+from paddlevideo_skel.training import distributed
+
+distributed.join("cpu")
+rank = distributed.rank()
+model = paddle.nn.Linear(2, 2)
+model.weight.set_value(paddle.full([2, 2], float(rank)))
+distributed.share_weights(model)
+assert not model.weight.numpy().any()
+half, whole, none = (SimpleNamespace(grad=grad) for grad in (
+    paddle.full([3, 2], 60000.0, "float16"), paddle.full([5], float(rank)), None))
+distributed.average_gradients([half, none, whole])
+assert half.grad.dtype == paddle.float16 and half.grad.shape == [3, 2] and (half.grad.numpy() == 60000).all()
+assert whole.grad.dtype == paddle.float32 and (whole.grad.numpy() == 0.5).all() and none.grad is None
+print("Computing on: what it was given")
+"""
+
+
+def test_gradients_of_mixed_precision_are_averaged_in_float32(tmp_path):
+    script = tmp_path / "mixed.py"
+    script.write_text(MIXED)
+    status, logs = launch(tmp_path, script, tmp_path)
+    assert status == 0, logs
+
+
 # Gradients of one batch of 8: of two processes with a half each, BatchNorm in evaluation.
 GRADIENTS = """
 import sys
@@ -336,9 +365,9 @@ folder, config, *overrides = sys.argv[1:]
 trainer = Trainer(load_config(config, overrides), None, False, None, None, 5, None)
 trainer.recognizer.eval()
 batch = next(trainer.loaders["train"].batches(1))
-logits = trainer.network(paddle.to_tensor(batch.array))
+logits = trainer.recognizer(paddle.to_tensor(batch.array))
 trainer.compute_loss["Train"](logits, paddle.to_tensor(batch.label), None).backward()
-distributed.average_gradients(trainer.learning, "cpu")
+distributed.average_gradients(trainer.learning)
 np.savez(f"{folder}/gradients{distributed.rank()}.npz", **{
     name: p.grad.numpy() for name, p in trainer.recognizer.named_parameters() if p.grad is not None})
 trainer.close()
@@ -355,7 +384,7 @@ def test_gradients_of_two_processes_are_those_of_one_with_twice_the_batch(shared
                     None, None, 5, None)
     alone.recognizer.eval()
     batch = next(alone.loaders["train"].batches(1))
-    alone.compute_loss["Train"](alone.network(paddle.to_tensor(batch.array)), paddle.to_tensor(batch.label),
+    alone.compute_loss["Train"](alone.recognizer(paddle.to_tensor(batch.array)), paddle.to_tensor(batch.label),
                                 None).backward()
     expected = {name: p.grad.numpy() for name, p in alone.recognizer.named_parameters() if p.grad is not None}
     alone.close()
@@ -467,8 +496,10 @@ def test_a_process_alone_is_rank_0_and_changes_nothing():
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
     assert distributed.mean(0.1, 0.2) == (0.1, 0.2)
     assert distributed.gather([1]) == [[1]]
-    model = paddle.nn.Linear(1, 1)
-    assert distributed.parallel(model, "cpu") is model
+    parameter = paddle.nn.Linear(1, 1).weight
+    (3 * parameter).sum().backward()
+    distributed.average_gradients([parameter])
+    assert parameter.grad.item() == 3
 
 
 def test_the_launchers_device_is_taken(monkeypatch):

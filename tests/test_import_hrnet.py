@@ -83,8 +83,11 @@ def test_each_form_is_joined(form, videos, tmp_path, capsys):
     entries = form(videos, tmp_path)
     names = [entry.get("frame_dir", entry.get("filename")) for entry in entries]
     save(tmp_path / "k400.pkl", {"split": {"train": names[:4], "val": names[4:]}, "annotations": entries})
+    left = tmp_path / ".out.pkl.0a1b2c3d.tmp"  # by one that was killed while it wrote
+    left.touch()
     assert run_command("import-hrnet", [str(tmp_path / "k400.pkl"), "--kpfiles", str(tmp_path / "kp"), "--out",
                                         str(tmp_path / "out.pkl"), "--box-score", "0.4", "--max-person", "2"]) == 0
+    assert not left.exists()
     assert "6 annotations" in capsys.readouterr().out
     found = {a.name: a for a in read_annotations(tmp_path / "out.pkl")}
     assert set(found) == set(names)

@@ -5,26 +5,39 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw_files import kill_an_import
 
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.data.datasets import build_dataset
 from paddlevideo_skel.data.readers import read_annotations
 from paddlevideo_skel.errors import ConfigError, DataError
+from paddlevideo_skel.importers import keypoints
 from paddlevideo_skel.importers.keypoint_files import CHANNELS, read_keypoints
-from paddlevideo_skel.importers.keypoints import clean, find_samples, import_keypoints, picture_size, read_samples
+from paddlevideo_skel.importers.keypoints import (
+    clean,
+    find_channels,
+    find_samples,
+    import_keypoints,
+    picture_size,
+    read_sample,
+)
 from paddlevideo_skel.importers.labels import number_labels, read_class_names, read_label_list
 from paddlevideo_skel.importers.layout_file import read_layout
 from paddlevideo_skel.importers.ready_config import clip_length
+from paddlevideo_skel.importers.streaming import WITHOUT_STRICT
+from paddlevideo_skel.importers.work import Source
 from paddlevideo_skel.recipe import build_recognizer, check_recipe, input_shape
 from paddlevideo_skel.skeleton import get_layout
 
+ROOT = Path(__file__).parents[1]
 FIVE = {"joints": ["hip", "neck", "head", "left_hand", "right_hand"], "bones": [[0, 1], [1, 2], [1, 3], [1, 4]],
         "center": 0, "left": [3], "right": [4]}
 LAYOUT = get_layout({"name": "five", **FIVE})
@@ -59,7 +72,7 @@ def write_long(path, keypoint, names, first=0, numbered=False):
 
 
 @st.composite
-def keypoints(draw):
+def sequences(draw):
     """``(M, T, 5, C)`` with missing numbers, and what its channels are."""
     channels = draw(st.sampled_from(sorted(CHANNELS)))
     shape = draw(st.integers(1, 3)), draw(st.integers(1, 5)), 5, len(channels.replace("s", "S"))
@@ -70,7 +83,7 @@ def keypoints(draw):
 
 
 @settings(max_examples=60)
-@given(keypoints(), st.integers(-3, 100), st.permutations(range(5)), st.sampled_from(",;\t"))
+@given(sequences(), st.integers(-3, 100), st.permutations(range(5)), st.sampled_from(",;\t"))
 def test_every_form_gives_back_what_was_written(tmp_path_factory, given_, first, order, delimiter):
     keypoint, channels = given_
     folder = tmp_path_factory.mktemp("forms")
@@ -229,8 +242,8 @@ def test_layouts_by_name_and_in_files(tmp_path):
         assert read_layout(str(tmp_path / name)) == LAYOUT
     for content, words in (("LAYOUT: {a: {}, b: {}}", "expected one name"),
                            ("- 1", "expected joints, bones and center"), ("joints: 3", "needs 'bones'"),
-                           ("a: [", "neither YAML nor JSON"),
-                           ("!!python/object/apply:os.system [id]", "neither YAML nor JSON")):
+                           ("a: [", "is not valid YAML"),
+                           ("!!python/object/apply:os.system [id]", "is not valid YAML")):
         (tmp_path / "bad.yaml").write_text(content)
         with pytest.raises(ConfigError, match=words):
             read_layout(str(tmp_path / "bad.yaml"))
@@ -303,22 +316,26 @@ def test_wrong_sources(folder):
 
 
 def test_what_the_third_number_is_must_be_known(folder):
-    source = find_samples(folder / "raw", folder / "raw" / "labels.csv")
-    source.files = [file for file in source.files if file.suffix == ".npy"][:1]
+    file, named = folder / "raw" / "p0_1.npy", folder / "raw" / "p0_0.csv"
     with pytest.raises(ConfigError, match="x, y, z or x, y, score"):
-        read_samples(source, LAYOUT)
-    annotations, channels, missing = read_samples(source, LAYOUT, "xyz")
-    assert (channels, missing, annotations[0].keypoint.shape[3]) == ("xyz", 1, 3)
-    annotations, *_ = read_samples(source, LAYOUT, "xys")
-    assert annotations[0].keypoint.shape[3] == 2 and annotations[0].keypoint_score is not None
+        find_channels(file, LAYOUT)
+    assert find_channels(named, LAYOUT) == "xyz"
+
+    def read(channels, file=file):
+        return read_sample(Source.of("a", file), LAYOUT, channels, min_score=-9)
+
+    array, facts = read("xyz")
+    assert array.shape[3] == 3 and facts == {"missing": 1}
+    keypoint = read_keypoints(file, LAYOUT)[0]
+    keypoint[0, 3, 2] = 0
+    np.testing.assert_array_equal(read("xys")[0], keypoint.astype("float32"))
     with pytest.raises(DataError, match="3 numbers a joint"):
-        read_samples(source, LAYOUT, "xy")
-    np.save(source.files[0], np.full((3, 5, 3), np.nan))
-    with pytest.raises(DataError, match="every joint is missing"):
-        read_samples(source, LAYOUT, "xyz")
-    source.files = [folder / "raw" / "p0_0.csv"]  # its columns are named x, y, z
+        read("xy")
     with pytest.raises(DataError, match=r"\(xyz\), expected xys"):
-        read_samples(source, LAYOUT, "xys")
+        read("xys", named)
+    np.save(file, np.full((3, 5, 3), np.nan))
+    with pytest.raises(DataError, match="every joint is missing"):
+        read("xyz")
 
 
 def test_the_data_set_holds_what_the_files_held(folder):
@@ -341,15 +358,81 @@ def test_the_data_set_holds_what_the_files_held(folder):
 
 
 def test_processes_read_the_same(folder):
-    source = find_samples(folder / "raw", folder / "raw" / "labels.csv")
-    alone, *told = read_samples(source, LAYOUT, "xyz")
-    shared, *again = read_samples(source, LAYOUT, "xyz", workers=2)
-    assert told == again and [a.name for a in alone] == [a.name for a in shared]
-    for a, b in zip(alone, shared):
-        np.testing.assert_array_equal(a.keypoint, b.keypoint)
-    source.files[7] = folder / "gone.npy"
-    with pytest.raises(DataError, match=r"gone\.npy: no such file"):
-        read_samples(source, LAYOUT, "xyz", workers=2)
+    argv = folder / "raw", folder / "mine.pkl", LAYOUT, folder / "raw" / "labels.csv", None, "xyz"
+    told = import_keypoints(*argv)
+    alone = content(folder)
+    assert import_keypoints(*argv, workers=2) == told and content(folder) == alone
+    (folder / "raw" / "p3_1.npy").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"p3_1\.npy: "):
+        import_keypoints(*argv, workers=2)
+    with pytest.raises(DataError, match=r"gone\.npy: cannot be read \(No such file"):
+        Source.of("gone", folder / "gone.npy")
+
+
+# Interrupted
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """120 CSV files, a joint a row, which take a second or two to read; and the arguments of their import."""
+    folder, rng = tmp_path_factory.mktemp("many"), np.random.default_rng(0)
+    for i in range(120):
+        (folder / "raw" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        keypoint = rng.normal(0, 1, (1, 12 + i % 5, 5, 3))
+        keypoint[rng.random(keypoint.shape) < 0.02] = np.nan
+        write_long(folder / "raw" / "ab"[i % 2] / f"{i}.csv", keypoint, ("x", "y", "score"))
+    (folder / "five.yaml").write_text(yaml.safe_dump(FIVE))
+    return ["--input", str(folder / "raw"), "--layout", str(folder / "five.yaml"), "--workers", "2"]
+
+
+def content(folder):
+    """What stands in the files of a folder, by their names; also in hidden ones."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_an_import_that_was_killed_goes_on(many, tmp_path):
+    """Killed while it reads: the same bytes as without a break, nothing else left, and what was read not read again."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    command = [sys.executable, str(ROOT / "tools/data/keypoints.py"), *many, "--out", "mine.pkl"]
+    for folder in (whole, broken):
+        folder.mkdir()
+    first = subprocess.run(command, cwd=whole, capture_output=True, text=True, timeout=300)
+    assert first.returncode == 0, first.stderr
+    kill_an_import(command, broken / ".import-mine.pkl" / "journal.jsonl", broken)
+    assert not (broken / "mine.pkl").exists()
+    (broken / ".mine.pkl.0a1b2c3d.tmp").touch()  # as if an earlier one had been killed while it wrote
+    done = subprocess.run(command, cwd=broken, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "of 120 files were read before; going on" in done.stdout and done.stdout.endswith(first.stdout)
+    assert content(broken) == content(whole)
+    assert sorted(path.name for path in broken.iterdir()) == ["mine.pkl", "mine.yaml"]
+
+
+@pytest.mark.parametrize(("change", "known"), [
+    ([], 7), (["--seed", "3", "--img-shape", "9", "9"], 7), (["--min-score", "0.1"], 0), (["--channels", "xyz"], 0),
+    (["--layout", "six.yaml"], 0)])
+def test_what_was_read_otherwise_is_read_again(tmp_path, capsys, monkeypatch, change, known):
+    """Split and picture are not part of what is read; channels, scores and the skeleton are."""
+    rng, names = np.random.default_rng(0), [f"{'ab'[i > 4]}/{i}" for i in range(10)]
+    for name in names:
+        (tmp_path / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "raw" / f"{name}.npy", rng.normal(0, 1, (12, 5, 3)))
+    for name, layout in (("five", FIVE), ("six", {**FIVE, "left": [], "right": []})):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(layout))
+    bad = tmp_path / "raw" / f"{names[7]}.npy"
+    good = bad.read_bytes()
+    bad.write_bytes(good[:200])
+    monkeypatch.chdir(tmp_path)
+    argv = ["--input", "raw", "--out", "mine.pkl", "--layout", "five.yaml", "--channels", "xys", "--workers", "0"]
+    assert run_command("import-keypoints", argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: raw/{names[7]}.npy: ") and WITHOUT_STRICT not in error  # there is no such flag
+    bad.write_bytes(good)
+    read = []
+    monkeypatch.setattr(keypoints, "read_sample",
+                        lambda source, **how: read.append(source.name) or read_sample(source, **how))
+    assert run_command("import-keypoints", [*argv, *change]) == 0
+    assert read == names[known:]
 
 
 def test_pixels_get_a_picture_and_scores_stay_apart(tmp_path):

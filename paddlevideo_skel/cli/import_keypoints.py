@@ -41,5 +41,5 @@ def run(args):
     names = read_class_names(args.class_names) if args.class_names else None
     for line in import_keypoints(args.input, args.out, read_layout(args.layout), args.labels, names, args.channels,
                                  args.img_shape, args.min_score, (share, 1 - share), args.seed, args.split_by,
-                                 args.workers, progress=True):
+                                 args.workers):
         print(line)

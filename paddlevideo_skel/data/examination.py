@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import replacing
+from ..files import parse_json, replacing
 from .readers import check_usable, from_data
 
 BLOCK = 1 << 24  # bytes that are read at once
@@ -52,9 +52,10 @@ class Examination:
     def __init__(self, path, hidden=None):
         self.path, self.hidden = Path(path), hidden
         try:
-            self.known = json.loads(self.path.read_text(encoding="utf-8"))
+            known = parse_json(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            self.known = {}  # not there yet, or damaged: it only saves time
+            known = None  # not there yet, or damaged: it only saves time
+        self.known = {path: entry for path, entry in known.items() if _whole(entry)} if isinstance(known, dict) else {}
 
     def examine(self, dataset, num_classes, joints):
         """Look at every sample once: its joints, labels, numbers that are none, and whether anybody is there.
@@ -86,7 +87,7 @@ class Examination:
         path = os.path.abspath(path)
         stamp = [os.path.getsize(path), os.stat(path).st_mtime_ns]
         known = self.known.get(path)
-        if not (isinstance(known, dict) and known.get("stamp") == stamp):
+        if known is None or known["stamp"] != stamp:
             scanned = path == os.path.abspath(dataset.files[0]) and hasattr(dataset, "data")
             with tqdm(total=stamp[0], unit="B", unit_scale=True, desc=f"examining {os.path.basename(path)}",
                       leave=False, disable=self.hidden) as progress:
@@ -95,6 +96,14 @@ class Examination:
             with replacing(self.path) as temporary:
                 temporary.write_text(json.dumps(self.known), encoding="utf-8")
         return known["digest"], known["reasons"]
+
+
+def _whole(entry):
+    """Whether what was kept of a file is all there."""
+    return (isinstance(entry, dict) and isinstance(entry.get("stamp"), list) and isinstance(entry.get("digest"), str)
+            and isinstance(entry.get("reasons"), dict)
+            and all(number.isdecimal() and len(number) < 20 and isinstance(reason, str)
+                    for number, reason in entry["reasons"].items()))
 
 
 def _digest(path, progress):

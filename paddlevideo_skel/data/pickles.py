@@ -10,6 +10,7 @@ import re
 import struct
 from collections import OrderedDict
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,12 @@ from ..errors import DataError
 ARRAY_CODES = re.compile(r"[<>|=]?(b1|[iu][1248]|f(2|4|8|16)|[SU][1-9]\d{0,7})")
 NPY_KINDS = "biufSU"
 SCALARS = (str, bytes, int, float, bool, type(None), np.generic)
+# Longer whole numbers cannot be written out for a message.
+MOST_NUMBER_BYTES = 255
+# References let a few lines stand for billions: all of them written out, content is at most so many times its file.
+GROWTH, FREE = 16, 1 << 20
+DEEPEST = 100
+MOST_HEADER = 10_000  # bytes of an .npy file, which needs about 100
 # Stands for numpy.ndarray, which must not be callable: calling it would hand out uncleared memory of any size.
 NDARRAY = object()
 PLAIN_HINT = "A data set is a pickle of dicts, lists, numbers, texts and numeric arrays; save it anew as such"
@@ -70,14 +77,22 @@ def load_npy(path, mmap=True):
     path = Path(path)
     try:
         with open(path, "rb") as file:
-            magic = file.read(6)
-        if magic != b"\x93NUMPY":
-            raise DataError(path, "is empty" if not magic else f"begins with {magic!r}, which is not an .npy file",
+            head = file.read(12)
+        if head[:6] != b"\x93NUMPY":
+            raise DataError(path, f"begins with {head[:6]!r}, which is not an .npy file" if head else "is empty",
                             "Write it with numpy.save")
-        array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+        length = int.from_bytes(head[8:10] if head[6:7] == b"\x01" else head[8:12], "little")
+        if length > MOST_HEADER:
+            raise DataError(path, f"is damaged: its header would have {length} bytes", "Copy or download it again")
+        # Always by a map first: what the header announces is compared with the file before memory is asked for.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = array if mmap else np.array(array)
+    except DataError:
+        raise
     except OSError as error:
         raise _unreadable(path, error) from error
-    except (ValueError, EOFError, TypeError, SyntaxError, OverflowError, MemoryError, KeyError) as error:
+    except Exception as error:
+        # The header is a Python expression: any bytes may stand there, and the ways to stumble over them are many.
         objects = "Object arrays" in str(error) or "Python objects" in str(error)
         problem = "is an array of Python objects" if objects else f"is damaged or cut short ({error})"
         raise DataError(path, f"{problem}, expected an array of numbers",
@@ -114,7 +129,7 @@ class PlainUnpickler(pickle._Unpickler):
             return file.read(count)
 
         self.path, self.size = path, size
-        self.budget = 2 * size + (1 << 20)
+        self.budget = 2 * size + FREE
         bounded = type("Bounded", (), {"read": staticmethod(read), "readline": file.readline})
         super().__init__(bounded, encoding="latin1")
         builtin = {"set": self._set, "frozenset": self._frozenset, "bytearray": self._bytes, "bytes": self._bytes}
@@ -124,6 +139,39 @@ class PlainUnpickler(pickle._Unpickler):
                       "numpy": {"dtype": self._dtype, "ndarray": NDARRAY},
                       **{f"numpy.{core}.multiarray": array for core in ("core", "_core")},
                       **{f"numpy.{core}.numeric": {"_frombuffer": self._frombuffer} for core in ("core", "_core")}}
+
+    def load(self):
+        content = super().load()
+        self._measure(content)
+        return content
+
+    def _measure(self, content):
+        """Refuse what would take for ever to look at: nested deeply, within itself, or swollen by references."""
+        most, counts, within = GROWTH * self.size + FREE, {}, set()
+        path = [(None, iter((content,)))]
+        total = [0]
+        while path:
+            for value in path[-1][1]:
+                if not isinstance(value, (list, tuple, dict, set, frozenset)):
+                    total[-1] += 1 + (len(value) if isinstance(value, (str, bytes)) else 0)
+                elif id(value) in counts:
+                    total[-1] += counts[id(value)]
+                elif id(value) in within or len(path) > DEEPEST:
+                    raise DataError(self.path, "is nested too deeply for a data set", PLAIN_HINT)
+                else:
+                    within.add(id(value))
+                    inside = chain(value, value.values()) if isinstance(value, dict) else iter(value)
+                    path.append((value, inside))
+                    total.append(1)
+                    break
+            else:
+                value, _ = path.pop()
+                counts[id(value)] = total.pop()
+                within.discard(id(value))
+                if counts[id(value)] > most:
+                    self._refuse_growth()
+                if path:
+                    total[-1] += counts[id(value)]
 
     def find_class(self, module, name):
         if name not in self.known.get(module, ()):
@@ -140,20 +188,25 @@ class PlainUnpickler(pickle._Unpickler):
         # Steps can be repeated on what the file holds once; what they make may not outgrow the file by much.
         self.budget -= amount
         if self.budget < 0:
-            raise DataError(self.path, f"would grow to many times its {self.size} bytes in memory", PLAIN_HINT)
+            self._refuse_growth()
+
+    def _refuse_growth(self):
+        raise DataError(self.path, f"would grow to many times its {self.size} bytes in memory", PLAIN_HINT)
 
     def _keys(self, keys):
-        # Hashing a deeply nested tuple would end the process.
+        # Hashing a deeply nested tuple would end the process; long numbers can be chosen such that all hashes are one.
         for key in keys:
             parts = key if type(key) is tuple else (key,)
-            if not all(isinstance(part, self.hashable) for part in parts):
+            if not all(isinstance(part, self.hashable) and not isinstance(part, np.longdouble) for part in parts):
                 raise self._refused(f"a {type(key).__name__} as a key")
+            if any(isinstance(part, int) and part.bit_length() > 64 for part in parts):
+                raise self._refused("a number of more than 64 bits as a key")
 
     # What the known globals do.
 
     def _bytes(self, value=b"", encoding="latin1"):
-        if str(encoding).lower().replace("-", "").replace("_", "") not in ("latin1", "iso88591"):
-            raise self._refused(f"bytes in the encoding {encoding!r}")
+        if encoding not in ("latin1", "latin-1", "iso8859-1", "iso-8859-1"):
+            raise self._refused("bytes in an encoding other than Latin 1")
         if not isinstance(value, (str, bytes, bytearray)):
             raise self._refused(f"bytes made from a {type(value).__name__}")
         self._spend(len(value))
@@ -174,7 +227,8 @@ class PlainUnpickler(pickle._Unpickler):
 
     def _dtype(self, code, align=False, copy=True):
         if not isinstance(code, str) or not ARRAY_CODES.fullmatch(code):
-            raise DataError(self.path, f"holds an array of the type {code!r}, expected numbers or text", PLAIN_HINT)
+            shown = repr(code[:80]) if isinstance(code, str) else f"a {type(code).__name__}"
+            raise DataError(self.path, f"holds an array of the type {shown}, expected numbers or text", PLAIN_HINT)
         return _Dtype(code)
 
     def _real_dtype(self, dtype):
@@ -193,12 +247,14 @@ class PlainUnpickler(pickle._Unpickler):
 
     def _frombuffer(self, raw, dtype, shape, order, axes=None):
         array = self._array(dtype, raw, shape, "F" if order == "F" else "C")
-        return array.transpose(axes) if order == "K" and axes is not None else array
+        return array.transpose(*axes) if order == "K" and axes is not None else array
 
     def _array(self, dtype, raw, shape, order="C"):
         raw = raw.encode("latin1") if isinstance(raw, str) else raw
         if not isinstance(raw, (bytes, bytearray)):
             raise self._refused("an array of Python objects")
+        if type(shape) is not tuple or not all(type(count) is int for count in shape):
+            raise self._refused("an array without a shape")
         self._spend(len(raw))
         return np.frombuffer(raw, self._real_dtype(dtype)).reshape(shape, order=order)
 
@@ -211,7 +267,7 @@ class PlainUnpickler(pickle._Unpickler):
             if any(part is not None for part in state[2:5]):
                 raise self._refused("an array of records")
             if state[1] not in ("<", ">", "=", "|"):
-                raise ValueError(f"unknown byte order {state[1]!r}")
+                raise ValueError("unknown byte order")
             target.order = state[1]
         elif type(target) is np.ndarray:
             _, shape, dtype, fortran, raw = state
@@ -262,6 +318,12 @@ class PlainUnpickler(pickle._Unpickler):
         count, = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(count)))
 
+    def load_long4(self):
+        count, = struct.unpack("<i", self.read(4))
+        if not 0 <= count <= MOST_NUMBER_BYTES:
+            raise self._refused(f"a whole number of {count} bytes")
+        self.append(pickle.decode_long(self.read(count)))
+
     def load_object(self):
         raise self._refused("an object")
 
@@ -269,6 +331,7 @@ class PlainUnpickler(pickle._Unpickler):
         pickle.BUILD[0]: load_build, pickle.SETITEMS[0]: load_setitems, pickle.SETITEM[0]: load_setitem,
         pickle.APPENDS[0]: load_appends, pickle.APPEND[0]: load_append, pickle.ADDITEMS[0]: load_additems,
         pickle.DICT[0]: load_dict, pickle.FROZENSET[0]: load_frozenset, pickle.BYTEARRAY8[0]: load_bytearray8,
+        pickle.LONG4[0]: load_long4,
         **dict.fromkeys((code[0] for code in (pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EXT1,
                                               pickle.EXT2, pickle.EXT4)), load_object),
     }}

@@ -89,7 +89,8 @@ def split_names(splits, split, names, path):
     if split not in splits:
         raise DataError(path, f"has no split {split!r}", near_miss(split, splits))
     chosen = splits[split]
-    if not isinstance(chosen, (list, tuple, set, frozenset, np.ndarray)):
+    if not isinstance(chosen, (list, tuple, set, frozenset, np.ndarray)) or getattr(
+            chosen, "ndim", 1) != 1:
         raise DataError(path, f"the split {split!r} is a {type(chosen).__name__}, expected a list of names")
     chosen = set(map(str, chosen))
     missing = [] if names is None else sorted(chosen - names)
@@ -140,11 +141,16 @@ def check_annotation(fields, where):
                       None if label is None else _whole(label, "label", where), _img_shape(fields, where))
 
 
-def _numbers(value, field, where):
+def as_array(value):
+    """The array of what a file holds; an empty one of objects for what is none, such as lists of unequal lengths."""
     try:
-        array = np.asarray(value)
-    except ValueError:
-        array = np.empty(0, object)
+        return np.asarray(value)
+    except (ValueError, OverflowError):
+        return np.empty(0, object)
+
+
+def _numbers(value, field, where):
+    array = as_array(value)
     if array.dtype.kind not in "iuf":
         kind = f"an array of {array.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
         raise DataError(where, f"its {field} is {kind}, expected a numeric array", FIELDS_HINT)
@@ -152,7 +158,7 @@ def _numbers(value, field, where):
 
 
 def _whole(value, field, where):
-    array = np.asarray(value)
+    array = as_array(value)
     if array.dtype.kind not in "iu" or array.size != 1 or array.item() < 0:
         raise DataError(where, f"its {field} is {value!r}, expected a whole number from 0")
     return int(array.item())
@@ -162,7 +168,7 @@ def _img_shape(fields, where):
     shape = fields.get("img_shape")
     if shape is None:
         return None
-    array = np.asarray(shape)
+    array = as_array(shape)
     if array.shape != (2,) or array.dtype.kind not in "iuf" or not np.all(np.isfinite(array) & (array > 0)):
         raise DataError(where, f"its img_shape is {shape!r}, expected (height, width)")
     return tuple(array.tolist())

@@ -6,20 +6,17 @@ from contextlib import contextmanager
 import numpy as np
 
 from ..errors import DataError
-from ..files import replacing
+from ..files import remove_unfinished, replacing
 
 
-def save_pickle(content, path, protocol=4):
+def save_pickle(content, path):
     """Write plain data (dicts, lists, numbers, texts, numeric arrays) as a pickle.
-
-    Args:
-        protocol: 5 needs no memory for copies of the arrays, but Python 3.8 to read the file.
 
     Raises:
         OutputError: the file cannot be written.
     """
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        pickle.dump(content, file, protocol=protocol)
+        pickle.dump(content, file, protocol=4)
 
 
 @contextmanager
@@ -32,6 +29,7 @@ def writing_annotations(path):
     Raises:
         OutputError: the file cannot be written.
     """
+    remove_unfinished(path)
     with replacing(path) as temporary, open(temporary, "wb") as file:
 
         def piece(value):
@@ -65,6 +63,7 @@ def writing_npy(path, shape, dtype):
         OutputError: the file cannot be written.
     """
     dtype, written = np.dtype(dtype), 0
+    remove_unfinished(path)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": np.lib.format.dtype_to_descr(dtype),
                                                     "fortran_order": False, "shape": tuple(shape)})

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import ConfigError, DataError, OutputError
-from ..files import HINT, output_folder, replacing
+from ..files import HINT, output_folder, parse_json, replacing
 from .bin_results import REPORT, read_report
 from .bins import TYPE, BinFolder, first_difference
 
@@ -134,7 +134,7 @@ def begin(output, runtime, folder):
         write_json(path, content)
         return output
     try:
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        begun = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(path, f"is damaged ({type(error).__name__}: {error})", ANOTHER) from error
     difference = first_difference(begun, content)

@@ -2,7 +2,6 @@
 
 ``<name>_0.bin`` holds the answer for ``<name>.bin``, float32. It is what ais_bench writes, and tools/infer_bin.py.
 """
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -13,15 +12,14 @@ from tqdm import tqdm
 
 from ..data.pickles import load_npy
 from ..errors import ConfigError, DataError
-from ..files import output_folder
+from ..files import output_folder, parse_json
 from ..results import save_results, softmax, summarise
-from .bins import LABELS, MANIFEST, TYPE, BinFolder, check_range, load_labels, natural, read_label_file
+from .bins import AVERAGES, LABELS, MANIFEST, TYPE, BinFolder, check_range, load_labels, natural, read_label_file
 
 logger = logging.getLogger(__name__)
 
 REPORT = "results.json"
 ANSWER = re.compile(r"(.+)_(\d+)\.(bin|npy|txt)")
-AVERAGES = ("scores", "logits", "none")
 AGAIN = "Run the inference again: tools/infer_bin.py makes what is missing"
 
 
@@ -101,10 +99,12 @@ def read_report(path):
     if not path.is_file():
         return {}
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = parse_json(path.read_text(encoding="utf-8"))
         shape = report.get("answer_shape")
         if shape is not None and not (shape and all(type(n) is int and n > 0 for n in shape)):
             raise ValueError(f"answer_shape is {shape}")
+        if not all(type(report.get("bins", {}).get(key, "")) is str for key in ("path", "digest")):
+            raise ValueError("bins tells no path and digest")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(path, f"is damaged ({type(error).__name__}: {error})", AGAIN) from error
     return report

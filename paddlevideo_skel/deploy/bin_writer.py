@@ -95,7 +95,7 @@ def write_bins(config, output, split="test", model=None, num_workers=0, share=(0
         names, pipeline = class_names(config, classes), Pipeline(pipeline, config.where("PIPELINE.test"))
     else:
         check_pipeline_given(config, export.contract)
-        name, classes, names = export.contract["model_name"], export.num_classes, export.contract["class_names"]
+        name, classes, names = export.contract["model_name"], export.num_classes, export.contract.get("class_names")
         pipeline = Pipeline(export.contract["pipeline"], f"{export.stem}: pipeline")
     where = config.where(f"DATASET.{split}")
     dataset = build_dataset(config.section(f"DATASET.{split}"), where, classes)

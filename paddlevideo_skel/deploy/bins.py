@@ -3,7 +3,7 @@
 ``bins.json`` says what made the files, ``label.txt`` what they are, ``bin/00000.bin`` … hold them. Needs no paddle.
 """
 import hashlib
-import json
+import math
 import re
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..data.datasets import read_labels
 from ..errors import ConfigError, DataError
+from ..files import parse_json
 
 FORMAT = 1
 MANIFEST, LABELS, BINS = "bins.json", "label.txt", "bin"
@@ -18,6 +19,8 @@ TYPE = np.dtype("<f4")
 MAKE = "Make the folder with tools/preprocess_bin.py"
 AGAIN = "Run tools/preprocess_bin.py with the same arguments again: it makes what is missing"
 DIGITS = 5
+MORE_NAMES, MOST_DIGITS = 100, 18
+AVERAGES = ("scores", "logits", "none")
 # Entries of bins.json, and the types that they may have.
 ENTRIES = {"format": int, "model_name": str, "shape": list, "type": str, "count": int, "num_classes": int,
            "class_names": (list, type(None)), "labels": bool, "average": str, "source": dict, "pipeline": dict}
@@ -48,7 +51,6 @@ class BinFolder:
             raise DataError(path, "no such folder", MAKE)
         if (self.path / MANIFEST).is_file() or sample_shape is None:
             self.manifest = read_manifest(self.path)
-            self.names = file_names(self.manifest["count"])
             self._read_labels()
             self.sample_shape, self._bins = tuple(self.manifest["shape"]), self.path / BINS
         else:
@@ -57,13 +59,15 @@ class BinFolder:
             if not self.names:
                 raise DataError(path, f"holds neither {MANIFEST} nor any .bin file", MAKE)
             self.sample_names, self.sample_shape, self._bins = self.names, tuple(sample_shape), self.path
-        self.size = int(np.prod(self.sample_shape)) * TYPE.itemsize
+        self.size = math.prod(self.sample_shape) * TYPE.itemsize
 
     def _read_labels(self):
         content = (self.path / MANIFEST).read_bytes()
         if self.manifest["labels"]:
             where = self.path / LABELS
             lines = read_label_file(where)
+            # Names without a line are listed in an error; not all of them, where a damaged count tells of billions.
+            self.names = file_names(min(self.manifest["count"], 2 * len(lines) + MORE_NAMES))
             if [stem for stem, *_ in lines] != self.names:
                 fit_labels(where, lines, self.names)
                 raise DataError(where, "its lines are not in the order of the files", AGAIN)
@@ -73,6 +77,7 @@ class BinFolder:
             content += where.read_bytes()
         else:
             self.labels, self.sample_names = None, self.manifest["sample_names"]
+            self.names = file_names(len(self.sample_names))
         self.digest = hashlib.sha256(content).hexdigest()[:16]
 
     def __len__(self):
@@ -137,7 +142,7 @@ def read_manifest(folder):
     """The content of a folder's ``bins.json``, its entries checked."""
     path = Path(folder) / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = parse_json(path.read_text(encoding="utf-8"))
         wrong = [key for key, kind in ENTRIES.items() if not isinstance(manifest[key], kind)]
     except FileNotFoundError as error:
         raise DataError(path, "is missing: this is no bin folder", MAKE) from error
@@ -155,13 +160,19 @@ def read_manifest(folder):
 
 def impossible_entries(manifest):
     """The entries of a ``bins.json`` that are of the right type, but cannot be."""
-    names = manifest.get("sample_names", [])
+    names, classes = manifest.get("sample_names", []), manifest["class_names"]
     possible = {
         "shape": manifest["shape"] and all(type(n) is int and n > 0 for n in manifest["shape"]),
         "type": manifest["type"] == TYPE.name,
         "count": manifest["count"] > 0, "num_classes": manifest["num_classes"] > 0,
-        "sample_names": manifest["labels"] or (isinstance(names, list) and len(names) == manifest["count"])}
+        "class_names": classes is None or _are_texts(classes, manifest["num_classes"]),
+        "average": manifest["average"] in AVERAGES,
+        "sample_names": manifest["labels"] or _are_texts(names, manifest["count"])}
     return [key for key, fits in possible.items() if not fits]
+
+
+def _are_texts(values, count):
+    return isinstance(values, list) and len(values) == count and all(isinstance(value, str) for value in values)
 
 
 def read_label_file(path):
@@ -178,7 +189,7 @@ def read_label_file(path):
         fields = line.split(None, 2)
         if not fields:
             continue
-        if len(fields) < 2 or not fields[1].isdecimal():
+        if len(fields) < 2 or not fields[1].isdecimal() or len(fields[1]) > MOST_DIGITS:
             raise DataError(f"{path}: line {number}", f"is {line[:60]!r}, expected a file's name and a whole number",
                             "For example: 00000.bin 12")
         lines.append((fields[0].removesuffix(".bin"), int(fields[1]), fields[2].rstrip() if fields[2:] else ""))

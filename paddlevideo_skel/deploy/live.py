@@ -8,7 +8,7 @@ import numpy as np
 
 from ..data.readers import read_sample
 from ..errors import DataError
-from ..files import output_folder
+from ..files import output_folder, parse_json
 from ..logs import write_line
 from ..pictures import picture
 
@@ -75,7 +75,7 @@ def json_frames(file):
     for number, line in enumerate(file):
         where = f"standard input: frame {number}"
         try:
-            content = json.loads(line)
+            content = parse_json(line)
         except ValueError as error:
             raise DataError(where, f"the line is no JSON ({error})", "A frame a line, e.g. [[[x, y, z], …joints], "
                             "…persons]") from error

@@ -32,9 +32,9 @@ class Predictor:
 
     def __init__(self, runtime, top_k=None):
         contract = runtime.export.contract
-        self.runtime, self.names = runtime, contract["class_names"]
+        self.runtime, self.names = runtime, contract.get("class_names")
         self.pipeline = Pipeline(contract["pipeline"], f"{runtime.export.stem}: pipeline")
-        self.top_k = contract["top_k"] if top_k is None else top_k
+        self.top_k = contract.get("top_k", 1) if top_k is None else top_k
         if not 1 <= self.top_k <= runtime.export.num_classes:
             raise ConfigError("--top_k", f"found {self.top_k}, expected 1 to {runtime.export.num_classes}")
 

@@ -272,17 +272,18 @@ def rows_once(graph):
 
 
 def fewest_rows(array):
-    """The different rows of an array, of whichever length takes the least room, and where each stands.
+    """The different rows of an array that is a quarter zeros, of the length that takes the least room, and their places.
 
     Returns:
         ``(rows, index)``, with ``rows[index]`` the array's numbers in their order; ``(None, None)`` where that would
         not save a quarter at least.
     """
     best, least = (None, None), 0.75 * array.nbytes
-    if array.ndim < 2 or array.size < LEAST_SIZE:
+    if array.ndim < 2 or array.size < LEAST_SIZE or np.count_nonzero(array) > least / array.itemsize:
         return best
-    for length in range(1, array.shape[-1] + 1):
-        if array.shape[-1] % length or array.size // length * 4 > least:
+    whole = array.size // len(array)
+    for length in range(1, whole + 1):
+        if whole % length or array.size // length * 4 > least:
             continue
         rows, index = np.unique(array.reshape(-1, length), axis=0, return_inverse=True)
         if rows.nbytes + 4 * index.size < least:

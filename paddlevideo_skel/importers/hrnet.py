@@ -12,9 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.pickles import load_pickle
-from ..data.readers import annotation_entries, check_annotation, entry_name, split_names
+from ..data.readers import annotation_entries, as_array, check_annotation, entry_name, split_names
 from ..data.writers import writing_annotations
 from ..errors import DataError
+from ..files import is_file
 from .forms import splits_of
 
 KEPT = ("frame_dir", "label", "img_shape", "original_shape")
@@ -69,8 +70,8 @@ def _kpfile(entry, name, folder, path):
     """The file that holds a video's keypoints: only its last name counts, so that no path leads out of the folder."""
     named = entry.get("raw_file", entry.get("filename", f"{name}.pkl"))
     file = folder / Path(str(named)).name
-    if not file.is_file():
-        raise DataError(f"{path}: {name}", f"its keypoints are in {file.name!r}, which is not in {folder}",
+    if not is_file(file):
+        raise DataError(f"{path}: {name}", f"its keypoints are in {file.name[:80]!r}, which is not in {folder}",
                         "Unpack all kpfiles into that folder")
     return file
 
@@ -82,7 +83,7 @@ def _joined(entry, name, content, file, box_score, max_person, valid_ratio):
         if name not in content:
             raise DataError(where, f"is not among the {len(content)} videos of its kpfile")
         content = content[name]
-    keypoint = np.asarray(content.get("keypoint") if isinstance(content, dict) else content)
+    keypoint = as_array(content.get("keypoint") if isinstance(content, dict) else content)
     if keypoint.ndim != 3 or keypoint.shape[2] != 3 or keypoint.dtype.kind != "f":
         raise DataError(where, f"its keypoint is {keypoint.shape} of {keypoint.dtype}, expected (N, V, 3): x, y, score")
     frames, boxes = (_column(entry, key, len(keypoint), where) for key in ("frame_inds", "box_score"))
@@ -104,7 +105,7 @@ def _joined(entry, name, content, file, box_score, max_person, valid_ratio):
 
 
 def _column(entry, key, count, where):
-    array = np.asarray(entry.get(key))
+    array = as_array(entry.get(key))
     if array.shape != (count,) or array.dtype.kind not in "iuf":
         raise DataError(where, f"its {key} has the shape {array.shape} of {array.dtype}, expected a number for each of "
                                f"the {count} skeletons", "Annotations and kpfiles must come from the same set")

@@ -1,5 +1,4 @@
 """One sequence of anybody's keypoints from a CSV, NPY or JSON file: an array with NaN where something is missing."""
-import json
 import re
 from pathlib import Path
 
@@ -7,6 +6,7 @@ import numpy as np
 
 from ..data.pickles import load_npy
 from ..errors import DataError
+from ..files import parse_json
 from .tables import read_table, read_text
 
 SUFFIXES = (".csv", ".tsv", ".npy", ".json")
@@ -14,6 +14,7 @@ AXES = {"x": "x", "y": "y", "z": "z", "score": "score", "s": "score", "c": "scor
         "confidence": "score", "visibility": "score", "v": "score"}
 CHANNELS = {"xy": ("x", "y"), "xys": ("x", "y", "score"), "xyz": ("x", "y", "z"), "xyzs": ("x", "y", "z", "score")}
 LONG_FORM = "Expected the columns frame, joint, x, y and, where there are any, person, z, score"
+LARGEST = 1 << 25  # numbers of a file: hours of a few persons
 LARGEST_GAP = 1000  # frames; more, and ten times as many as there are, is a mistake in the frame numbers
 
 
@@ -65,8 +66,8 @@ def _from_npy(path):
 
 def _from_json(path):
     try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(read_text(path))
+    except ValueError as error:
         raise DataError(path, f"is no JSON ({error})") from error
     if isinstance(content, dict):
         if "keypoint" not in content:
@@ -230,6 +231,10 @@ def _placed(table, frame, person, joint, values, joints):
         raise DataError(table.path, f"its frames are numbered {frame.min()} to {frame.max()}, but there are only "
                                     f"{present}", "Number the frames one by one")
     people, person = np.unique(person, return_inverse=True)
+    if len(people) * frames * joints * values.shape[-1] > LARGEST:
+        raise DataError(table.path, f"its {frames} frames with {len(people)} persons, each in every frame, would be "
+                                    f"more than {LARGEST} numbers", "Part it into several files, or give persons who "
+                                    "follow one another the same number")
     place = (person, frame - frame.min()) + (() if joint is None else (joint,))
     taken, first = np.unique(np.stack(place), axis=1, return_index=True)
     if taken.shape[1] != len(values):

@@ -1,31 +1,34 @@
 """Anybody's keypoints → an annotation pickle with a split, and a config that trains on it."""
 import logging
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ..data.annotation import Annotation
 from ..data.features import SCORED_LAYOUTS
 from ..data.samples import write_pickle
 from ..errors import ConfigError, DataError
+from ..files import is_file, remove_unfinished
 from .keypoint_files import CHANNELS, SUFFIXES, read_keypoints
 from .labels import number_labels, read_label_list
 from .ready_config import ready_config, write_ready_config
 from .splitting import describe_parts, find_subjects, split_by_class, split_by_subject
-from .streaming import CHUNK, default_workers, in_order
+from .streaming import default_workers, read_all
+from .work import Source, Work
 
 logger = logging.getLogger(__name__)
 
 SPATIAL_LAYOUTS = ("ntu-rgb+d", "ntu-rgb+d-pyskl", "kinect20")  # of depth cameras, always in 3D
 PARTS = ("train", "val")
 FEW = 200  # files: to start processes would take longer than to read them
+FORMAT = 1  # of what the work folder holds; a change in reading or cleaning must raise it
 
 
 @dataclass
-class Source:
+class Listing:
     """Where the samples come from: their files, names and labels (texts), and what to call the list in messages."""
     files: list
     names: list
@@ -34,7 +37,7 @@ class Source:
 
 
 def find_samples(source, labels=None):
-    """The ``Source`` of a folder, or of a list of files.
+    """The ``Listing`` of a folder, or of a list of files.
 
     Args:
         source: a folder, searched with its subfolders; or a list ``file,label`` (see ``read_label_list``) whose paths
@@ -52,12 +55,12 @@ def find_samples(source, labels=None):
         pairs, folder = read_label_list(source), source.parent
         files = [folder / name for name, _ in pairs]
         for file in files:
-            if not file.is_file():
+            if not is_file(file):
                 raise DataError(source, f"lists {str(file)!r}, and there is no such file",
                                 "Paths count from the list's folder")
         where = str(source)
     else:
-        files = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        files = _files_below(source)
         if labels is not None:
             files = [file for file in files if file.resolve() != Path(labels).resolve()]
         if not files:
@@ -68,7 +71,17 @@ def find_samples(source, labels=None):
     for i, name in enumerate(sorted(names)[1:]):
         if name == sorted(names)[i]:
             raise DataError(where, f"has two files of the name {name!r}", "Only their suffixes differ; remove one")
-    return Source(files, names, [label for _, label in pairs], where)
+    return Listing(files, names, [label for _, label in pairs], where)
+
+
+def _files_below(folder):
+    """The keypoint files of a folder and its subfolders, sorted."""
+
+    def refuse(error):  # else a folder that may not be read would be passed over, and its class be missing
+        raise DataError(error.filename, f"cannot be read ({error.strerror})", "See who may read that folder")
+
+    files = (Path(place) / name for place, _, names in os.walk(folder, onerror=refuse) for name in names)
+    return sorted(file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
 def _name(file, folder):
@@ -102,57 +115,58 @@ def _paired(folder, files, labels):
     return chosen, pairs
 
 
-def read_samples(source, layout, channels=None, min_score=0.0, workers=0, progress=False):
-    """Read and clean every file.
-
-    Args:
-        source: ``Source``. layout: ``Layout``.
-        channels: what the numbers of a joint are, one of ``CHANNELS``; None: as the files' columns are named, or as the
-            layout has it.
-        min_score: joints with a lower score are missing.
-        workers: processes that read; 0: this one.
-
-    Returns:
-        list of ``Annotation`` float32 without labels; what the channels are; how many joints are missing.
+def find_channels(file, layout):
+    """What the numbers of a joint are, one of ``CHANNELS``, as a file's columns are named or as the layout has it.
 
     Raises:
-        DataError: see ``read_keypoints``; a file without any joint, or with other channels than the first.
+        DataError: see ``read_keypoints``.
         ConfigError: three numbers a joint, and nothing tells what the third is.
     """
-    annotations, missing, told = [], 0, channels
-    chunks = [source.files[i:i + CHUNK] for i in range(0, len(source.files), CHUNK)]
-    read = in_order(partial(_read_some, layout), chunks, workers)
-    contents = tqdm((content for some in read for content in some), total=len(source.files), desc="keypoints",
-                    leave=False, disable=None if progress else True)
-    for (keypoint, named), file, name in zip(contents, source.files, source.names):
-        found = told or named or _usual(keypoint.shape[3], layout, file)
-        if len(CHANNELS[found]) != keypoint.shape[3] or named not in (None, found):
-            raise DataError(file, f"has {keypoint.shape[3]} numbers a joint ({named or 'unnamed'}), expected "
-                                  f"{found}", "All files must be alike, and as --channels says")
-        told = found
-        coordinates, score, lost = clean(keypoint, found, min_score)
-        persons = coordinates.any(axis=(1, 2, 3))
-        if not persons.any():
-            raise DataError(file, "has no person: every joint is missing", "Remove it from the list")
-        missing += int(np.count_nonzero(lost[persons]))
-        annotations.append(Annotation(coordinates[persons], None if score is None else score[persons], name))
-    return annotations, told, missing
-
-
-def _read_some(layout, files):
-    return [read_keypoints(file, layout) for file in files]
-
-
-def _usual(count, layout, file):
-    if count == 2:
-        return "xy"
-    if count == 4:
-        return "xyzs"
+    keypoint, named = read_keypoints(file, layout)
+    count = keypoint.shape[3]
+    if named or count != 3:
+        return named or {2: "xy", 4: "xyzs"}[count]
     if layout.name in SCORED_LAYOUTS:
         return "xys"
     if layout.name in SPATIAL_LAYOUTS:
         return "xyz"
     raise ConfigError(file, "has 3 numbers a joint: x, y, z or x, y, score?", "Say --channels xyz or --channels xys")
+
+
+def read_samples(work, layout, channels, min_score=0.0, workers=0):
+    """Read and clean every file of a ``Work`` that was not read before.
+
+    Args:
+        layout: ``Layout``.
+        channels: what the numbers of a joint are, one of ``CHANNELS``.
+        min_score: joints with a lower score are missing.
+        workers: processes that read; 0: this one.
+
+    Returns:
+        list of ``Annotation`` float32 without labels; how many joints are missing.
+
+    Raises:
+        DataError: see ``read_keypoints``; a file without any joint, or with other channels.
+    """
+    read_all(work, partial(read_sample, layout=layout, channels=channels, min_score=min_score), workers, strict=True,
+             unit="file", hint=None)
+    annotations = [Annotation(array[..., :2], array[..., 2], source.name) if channels == "xys" else
+                   Annotation(array, name=source.name) for source, _, array in work.samples()]
+    return annotations, sum(result["missing"] for result in work.results)
+
+
+def read_sample(source, layout, channels, min_score):
+    """The cleaned persons of a file, ``(M, T, V, C)`` with the score of 2D joints last; and how many joints miss."""
+    keypoint, named = read_keypoints(source.path, layout)
+    if len(CHANNELS[channels]) != keypoint.shape[3] or named not in (None, channels):
+        raise DataError(source.path, f"has {keypoint.shape[3]} numbers a joint ({named or 'unnamed'}), expected "
+                                     f"{channels}", "All files must be alike, and as --channels says")
+    coordinates, score, lost = clean(keypoint, channels, min_score)
+    persons = coordinates.any(axis=(1, 2, 3))
+    if not persons.any():
+        raise DataError(source.path, "has no person: every joint is missing", "Remove it from the list")
+    array = coordinates if score is None else np.concatenate([coordinates, score[..., None]], axis=-1)
+    return array[persons], {"missing": int(np.count_nonzero(lost[persons]))}
 
 
 def clean(keypoint, channels, min_score=0.0):
@@ -179,23 +193,38 @@ def picture_size(annotations):
     return max(1, int(np.ceil(greatest[1]))), max(1, int(np.ceil(greatest[0])))
 
 
+def _set_picture(annotations, img_shape):
+    """Give each its picture's size; a line that says so where nobody told it."""
+    size = picture_size(annotations) if img_shape is None else img_shape
+    for annotation in annotations:
+        annotation.img_shape = tuple(size)
+    return [] if img_shape else [f"picture: taken to be {size[0]} high and {size[1]} wide, as far as the joints go; "
+                                 "--img-shape HEIGHT WIDTH says it rightly"]
+
+
 def import_keypoints(source, output, layout, labels=None, class_names=None, channels=None, img_shape=None,
-                     min_score=0.0, shares=(0.8, 0.2), seed=0, subject=None, workers=0, progress=False):
+                     min_score=0.0, shares=(0.8, 0.2), seed=0, subject=None, workers=0):
     """Write an annotation pickle, and beside it a config (``.yaml``) that trains ST-GCN++ on it.
 
+    What was read is kept in a folder beside the output until that is written: an import that was interrupted goes on.
+
     Args:
-        source, labels: see ``find_samples``. layout: ``Layout``. channels, min_score, workers: see ``read_samples``.
+        source, labels: see ``find_samples``. layout: ``Layout``. min_score: see ``read_samples``.
         output: the ``.pkl``.
+        channels: what the numbers of a joint are; None: see ``find_channels``, of the first file.
         class_names: list; None: from the labels, see ``number_labels``.
         img_shape: (height, width) of the picture of 2D keypoints, (1, 1) for coordinates from 0 to 1; None: see
             ``picture_size``.
         shares: of training and validation. seed: of the split.
         subject: regular expression that finds the subject in a name: no subject is then in both; None: split class by
             class.
-        workers: as there; None: one a core if there are many files.
+        workers: processes that read; 0: this one; None: one a core if there are many files.
 
     Returns:
         lines that tell what was made.
+
+    Raises:
+        ConfigError, DataError: see the functions named above. OutputError: see ``Work``.
     """
     output = Path(output)
     if output.suffix != ".pkl":
@@ -205,30 +234,31 @@ def import_keypoints(source, output, layout, labels=None, class_names=None, chan
     subjects = None if subject is None else find_subjects(found.names, subject)
     parts = split_by_class(found.names, numbers, shares, seed) if subjects is None else split_by_subject(
         subjects, shares, seed)
-    if workers is None:
-        workers = default_workers() if len(found.files) >= FEW else 0
-    annotations, channels, missing = read_samples(found, layout, channels, min_score, workers, progress)
-    lines = _about(output, annotations, class_names, layout, channels, missing)
-    if "z" not in channels:
-        if img_shape is None:
-            img_shape = picture_size(annotations)
-            lines.append(f"picture: taken to be {img_shape[0]} high and {img_shape[1]} wide, as far as the joints go; "
-                         "--img-shape HEIGHT WIDTH says it rightly")
-        for annotation in annotations:
-            annotation.img_shape = tuple(img_shape)
-    for annotation, number in zip(annotations, numbers):
-        annotation.label = number
-    absent = [name for number, name in enumerate(class_names) if number not in set(numbers)]
-    if absent:
-        lines.append(f"classes without a sample: {', '.join(absent)}")
     splits = {part: [name for name, own in zip(found.names, parts) if own == i] for i, part in enumerate(PARTS)}
     for part, names in splits.items():
         if not names:
-            raise DataError(found.where, f"{len(annotations)} samples leave none for {part!r}", "Give more samples")
-    write_pickle(output, annotations, splits, "float32")
-    config = output.with_suffix(".yaml")
-    write_ready_config(config, ready_config(output, layout, annotations, class_names, splits), [
-        "ST-GCN++, a short recipe: made by tools/data/keypoints.py for", *lines])
+            raise DataError(found.where, f"{len(found.names)} samples leave none for {part!r}", "Give more samples")
+    if workers is None:
+        workers = default_workers() if len(found.files) >= FEW else 0
+    channels = channels or find_channels(found.files[0], layout)
+    settings = {"format": FORMAT, "layout": layout.to_dict(), "channels": channels, "min_score": min_score}
+    sources = [Source.of(name, file) for name, file in zip(found.names, found.files)]
+    with Work(output.with_name(f".import-{output.name}"), settings, sources) as work:
+        annotations, missing = read_samples(work, layout, channels, min_score, workers)
+        lines = _about(output, annotations, class_names, layout, channels, missing)
+        if "z" not in channels:
+            lines += _set_picture(annotations, img_shape)
+        for annotation, number in zip(annotations, numbers):
+            annotation.label = number
+        absent = [name for number, name in enumerate(class_names) if number not in set(numbers)]
+        if absent:
+            lines.append(f"classes without a sample: {', '.join(absent)}")
+        remove_unfinished(output)
+        write_pickle(output, annotations, splits, "float32")
+        config = output.with_suffix(".yaml")
+        write_ready_config(config, ready_config(output, layout, annotations, class_names, splits), [
+            "ST-GCN++, a short recipe: made by tools/data/keypoints.py for", *lines])
+        work.remove()
     return [*lines, *describe_parts(parts, PARTS, numbers, class_names, subjects),
             f"config: {config}", f"next: python main.py --validate -c {config}"]
 

@@ -5,7 +5,6 @@ moved to -0.5 to 0.5, with y pointing down as in the picture (2s-AGCN's data has
 the first five persons of a frame the two most confident are kept, the more confident first. That order is found for
 each frame by itself: a person may change places.
 """
-import json
 import logging
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from ..data.writers import save_pickle
 from ..errors import DataError
+from ..files import parse_json
 from .outputs import array_paths, log_summary, need_room, need_samples, npy_header, training_line, write_skipped
 from .streaming import read_all
 from .work import Work, list_sources
@@ -119,10 +119,10 @@ def load_json(path, most_bytes, where):
             content = file.read(most_bytes + 1)
         if len(content) > most_bytes:
             raise DataError(where, f"damaged: is longer than {most_bytes >> 20} MB", AGAIN)
-        return json.loads(content)
+        return parse_json(content)
     except OSError as error:
         raise DataError(where, f"damaged: cannot be read ({error.strerror})", AGAIN) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(where, f"damaged: is no JSON ({str(error)[:80]})", AGAIN) from error
 
 

@@ -1,12 +1,13 @@
 """Lists of files with their classes, and what a sample's class is called."""
-import json
 import re
 from pathlib import Path
 
 from ..errors import DataError, near_miss
+from ..files import parse_json
 from .tables import read_table, read_text
 
 HEADERS = ("file", "filename", "name", "path", "sample", "frame_dir")
+MOST_DIGITS = 19  # so that class numbers are 64-bit ones
 FORM = "Expected a line 'file,label' for each sample, or JSON: {\"file\": label, …}"
 
 
@@ -33,8 +34,8 @@ def read_label_list(path):
 
 def _from_json(path):
     try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(read_text(path))
+    except ValueError as error:
         raise DataError(path, f"is no JSON ({error})", FORM) from error
     pairs = list(content.items()) if isinstance(content, dict) else content
     if not isinstance(pairs, list) or not pairs:
@@ -78,7 +79,7 @@ def number_labels(labels, where, names=None):
     Raises:
         DataError: a label that is not among ``names``.
     """
-    if all(label.isascii() and label.isdigit() for label in labels):
+    if all(label.isascii() and label.isdigit() and len(label) < MOST_DIGITS for label in labels):
         numbers = [int(label) for label in labels]
         count = len(names) if names else max(numbers) + 1
         if max(numbers) >= count:

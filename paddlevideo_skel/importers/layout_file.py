@@ -1,8 +1,7 @@
 """A layout named on a command line: a known name, or a YAML or JSON file that describes one."""
 from pathlib import Path
 
-import yaml
-
+from ..config import parse_yaml
 from ..errors import ConfigError
 from ..skeleton import get_layout
 from .tables import read_text
@@ -20,10 +19,7 @@ def read_layout(text):
     path = Path(text)
     if path.suffix.lower() not in SUFFIXES:
         return get_layout(text, "--layout")
-    try:
-        content = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(path, "is neither YAML nor JSON: " + " ".join(str(error).split())) from error
+    content = parse_yaml(read_text(path), path)
     name = path.stem
     if isinstance(content, dict) and "LAYOUT" in content:
         described = content["LAYOUT"]

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from ..data.writers import save_pickle, writing_npy
+from ..data.writers import save_pickle, writing_annotations, writing_npy
 from ..errors import ConfigError, DataError
-from ..files import replacing
 from .ntu_bodies import align, centre, choose_persons, to_data
 from .ntu_format import JOINTS, read_bodies
 from .outputs import (
@@ -17,7 +14,6 @@ from .outputs import (
     log_summary,
     need_room,
     need_samples,
-    remove_unfinished,
     training_line,
     write_skipped,
 )
@@ -148,7 +144,7 @@ def room(sources, protocols, forms):
     """Bytes that an import needs at most: its work folder, and what it writes."""
     coordinates = sum(source.size for source in sources) // TEXT_BYTES
     arrays = len(sources) * 3 * FRAMES * JOINTS * 2 * 4
-    return coordinates + ("npy" in forms) * protocols * arrays + ("pickle" in forms) * 2 * coordinates
+    return coordinates + ("npy" in forms) * protocols * arrays + ("pickle" in forms) * coordinates
 
 
 def select(folders, classes, missing):
@@ -230,7 +226,6 @@ def write_arrays(work, folder, protocols, change, repeat):
                 logger.warning("%s has no sample for %s: nothing is written for it", protocol, part)
                 continue
             data, labels = folder / protocol / f"{part}_data.npy", folder / protocol / f"{part}_label.pkl"
-            remove_unfinished(data)
             with writing_npy(data, (len(names), 3, FRAMES, JOINTS, 2), "<f4") as write:
                 for _, _, persons in work.samples(chosen):
                     write(to_data(change(persons), FRAMES, repeat))
@@ -240,27 +235,14 @@ def write_arrays(work, folder, protocols, change, repeat):
 
 
 def write_annotations(work, path, protocols, change, dtype):
-    """Write the annotation pickle: ``split`` and ``annotations``, as pyskl's ``ntu60_3danno.pkl``.
-
-    The coordinates go through a file of the work folder, so that the memory holds only what the pickle holds besides.
-    """
-    coordinates = work.folder / "coordinates.bin"
-    annotations, shapes = [], []
-    remove_unfinished(path)
-    with replacing(coordinates) as temporary, open(temporary, "wb") as file:
+    """Write the annotation pickle: ``split`` and ``annotations``, as in pyskl's ``ntu60_3danno.pkl``."""
+    names = [name for name, _ in work.outcome()[0]]
+    with writing_annotations(path) as write:
         for source, _, persons in work.samples():
-            file.write(change(persons).astype(dtype))
-            shapes.append(persons.shape)
-            annotations.append({"frame_dir": source.name, "label": label_of(source.name),
-                                "total_frames": persons.shape[1]})
-    values = np.memmap(coordinates, dtype, "r").view(np.ndarray)
-    ends = np.cumsum([np.prod(shape) for shape in shapes])
-    for annotation, shape, end in zip(annotations, shapes, ends):
-        annotation["keypoint"] = values[end - np.prod(shape):end].reshape(shape)
-    names = [annotation["frame_dir"] for annotation in annotations]
-    split = {f"{protocol}_{part}": [name for name in names if belongs(name, protocol, part)]
-             for protocol in protocols for part in PARTS}
-    save_pickle({"split": split, "annotations": annotations}, path, protocol=5)
+            write({"frame_dir": source.name, "label": label_of(source.name), "total_frames": persons.shape[1],
+                   "keypoint": change(persons).astype(dtype)})
+        write.rest = {"split": {f"{protocol}_{part}": [name for name in names if belongs(name, protocol, part)]
+                                for protocol in protocols for part in PARTS}}
 
 
 def training_command(output, choices):

@@ -29,12 +29,6 @@ def need_room(folder, size):
                           "Choose a folder with more room")
 
 
-def remove_unfinished(path):
-    """Remove what a run that was killed while writing ``path`` left beside it."""
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        left.unlink(missing_ok=True)
-
-
 def write_skipped(path, skipped):
     """Write the list of skipped files: a line each, its name and the reason, with a tab between."""
     with replacing(path) as temporary:

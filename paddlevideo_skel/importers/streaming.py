@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 32  # files that a worker reads at a time, and that are lost at most when it is interrupted
 MOST_WORKERS = 8  # by default
+WITHOUT_STRICT = "Get the file again, or import without --strict: then such files are skipped and listed"
 
 
 def default_workers():
@@ -56,13 +57,14 @@ def in_order(function, items, workers):
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def read_all(work, read, workers, strict, unit):
+def read_all(work, read, workers, strict, unit, hint=WITHOUT_STRICT):
     """Read the sources of a ``Work`` that were not read before.
 
     Args:
         read: of a ``Source``: ``(array, facts)``, where ``facts`` is a dict for its result; or a ``DataError``, whose
             problem begins with its kind and a colon.
         strict: the first file that cannot be read ends the run; otherwise it is skipped.
+        hint: what that error says to do; None: what ``read``'s own error says.
 
     Raises:
         DataError: with ``strict``.
@@ -72,32 +74,29 @@ def read_all(work, read, workers, strict, unit):
         logger.info("%d of %d %ss were read before; going on", done, len(work.sources), unit)
     if strict:
         for source, result in zip(work.sources, work.results):
-            _refuse_skipped(source, result)
+            if "skipped" in result:
+                raise DataError(source.path, result["skipped"], hint or "")
     chunks = [work.sources[i:i + CHUNK] for i in range(done, len(work.sources), CHUNK)]
     progress = tqdm(total=len(work.sources), initial=done, desc="reading", unit=unit, leave=False, disable=None)
     with progress, closing(in_order(partial(_read_chunk, read), chunks, workers)) as answered:
         for chunk, answers in zip(chunks, answered):
-            bad = [i for i, (result, _) in enumerate(answers) if strict and "skipped" in result]
+            bad = [i for i, (result, _) in enumerate(answers) if strict and isinstance(result, DataError)]
             good = answers[:bad[0]] if bad else answers
-            work.append([result for result, _ in good], [array for _, array in good])
+            work.append([{"skipped": result.problem} if isinstance(result, DataError) else result
+                         for result, _ in good], [array for _, array in good])
             if bad:
-                _refuse_skipped(chunk[bad[0]], answers[bad[0]][0])
+                error = answers[bad[0]][0]
+                raise error if hint is None else DataError(chunk[bad[0]].path, error.problem, hint)
             progress.update(len(chunk))
 
 
 def _read_chunk(read, sources):
-    """``(result, array)`` of each source."""
+    """``(result, array)`` of each source; ``(error, None)`` where it cannot be used."""
     answers = []
     for source in sources:
         try:
             array, facts = read(source)
             answers.append(({"shape": list(array.shape), **facts}, array))
         except DataError as error:
-            answers.append(({"skipped": error.problem}, None))
+            answers.append((error, None))
     return answers
-
-
-def _refuse_skipped(source, result):
-    if "skipped" in result:
-        raise DataError(source.path, result["skipped"], "Get the file again, or import without --strict: then such "
-                                                        "files are skipped and listed")

@@ -2,13 +2,14 @@
 import json
 import os
 import shutil
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import DataError, OutputError
-from ..files import output_folder
+from ..files import output_folder, parse_json
 
 try:
     import fcntl
@@ -26,6 +27,20 @@ class Source:
     path: str
     size: int
     mtime: int
+
+    @classmethod
+    def of(cls, name, path):
+        """The source of a file as it is now.
+
+        Raises:
+            DataError: there is no such file, or it may not be looked at.
+        """
+        try:
+            about = os.stat(path)
+        except OSError as error:
+            raise DataError(path, f"cannot be read ({error.strerror})", "Check the path, and who may read it"
+                            ) from error
+        return cls(name, str(path), about.st_size, about.st_mtime_ns)
 
 
 def list_sources(folder, suffix):
@@ -47,10 +62,10 @@ class Work:
     """The samples read so far, and a journal of what became of each source; a context manager, which removes nothing.
 
     ``samples.bin`` holds the samples' arrays as float32 one after the other; ``journal.jsonl`` the settings, then a
-    line a source: its name, size, time of change and result. A result is a dict: ``shape`` and other facts of a
-    sample, or ``skipped``, the reason. A line is written when its sample is on the disk, so that all that the journal
-    tells is true, whenever the run was ended. What was read with other settings, or from files that have changed
-    since, is read again.
+    line a source: its name, size, time of change and result, and a checksum. A result is a dict: ``shape`` and other
+    facts of a sample, or ``skipped``, the reason. A line is written when its sample is on the disk, so that all that
+    the journal tells is true, whenever the run was ended. What was read with other settings, or from files that have
+    changed since, is read again.
 
     Args:
         folder: where; made if missing.
@@ -111,7 +126,7 @@ class Work:
     def append(self, results, arrays):
         """Note the results of the next sources, with the array of each sample (None where one was skipped)."""
         done = len(self.results)
-        lines = [json.dumps([source.name, source.size, source.mtime, result]).encode() + b"\n"
+        lines = [_with_checksum(json.dumps([source.name, source.size, source.mtime, result]).encode())
                  for source, result in zip(self.sources[done:], results)]
         try:
             for array in arrays:
@@ -185,12 +200,19 @@ def nbytes(result):
 
 
 def _result(line, source):
-    """The result in a line of the journal; None if it tells of another file, or was cut short."""
+    """The result in a line of the journal; None if it tells of another file, was cut short, or is damaged."""
+    content, _, _ = line.rpartition(b"\t")
+    if line != _with_checksum(content):
+        return None
     try:
-        name, size, mtime, result = json.loads(line)
+        name, size, mtime, result = parse_json(content)
     except (ValueError, TypeError):
         return None
-    whole = line.endswith(b"\n") and [name, size, mtime] == [source.name, source.size, source.mtime]
-    return result if whole else None
+    return result if [name, size, mtime] == [source.name, source.size, source.mtime] else None
+
+
+def _with_checksum(content):
+    """A line of the journal. A wrong shape in it would shift all samples that follow, and nothing else would tell."""
+    return b"%s\t%08x\n" % (content, zlib.crc32(content))
 
 

@@ -3,6 +3,8 @@ import logging
 import os
 from pathlib import Path
 
+from ..files import output_folder
+
 logger = logging.getLogger(__name__)
 
 
@@ -12,15 +14,23 @@ class Curves:
     Args:
         folder: for the file of records.
         go_on: add to the file that is there, as VisualDL shows only one of a folder.
+
+    Raises:
+        OutputError: the folder cannot be written.
     """
 
     def __init__(self, folder, go_on=False):
+        self.writer = None
         try:
             from visualdl import LogWriter
         except ImportError:
             logger.info("VisualDL is not installed, no curves are written (pip install paddlevideo_skel[plot])")
-            self.writer = None
             return
+        except OSError as error:  # it makes a folder in the user's home, which may not be writable
+            logger.warning("VisualDL cannot be used, no curves are written (%s: %s)", error.filename, error.strerror)
+            return
+        # VisualDL itself would write nothing, without a word.
+        output_folder(folder)
         files = sorted(Path(folder).glob("vdlrecords.*"), key=lambda path: path.stat().st_mtime) if go_on else []
         if files:
             cut_to_whole_records(files[-1])

@@ -82,32 +82,30 @@ def join(device):
 
 
 @paddle.no_grad()
-def parallel(model, device):
-    """The model as training calls it, in every process with rank 0's weights.
-
-    On GPUs and NPUs paddle averages the gradients over the processes while they are computed. On CPUs there is nothing
-    to gain by that: ``average_gradients`` does it afterwards. Paddle's way would abort where another process has ended,
-    and does not see gradients that custom layers give.
-    """
+def share_weights(model):
+    """Give every process rank 0's weights."""
     if world_size() == 1:
-        return model
-    if device != "cpu":
-        return paddle.DataParallel(model)
+        return
     for value in model.state_dict().values():
         paddle.distributed.broadcast(value, src=0)
-    return model
 
 
 @paddle.no_grad()
-def average_gradients(parameters, device):
-    """Between backward pass and update: gradients become their means over the processes, unless paddle did that."""
-    if world_size() == 1 or device != "cpu":
+def average_gradients(parameters):
+    """Between backward pass and update: gradients become their means over the processes, whatever the device.
+
+    Not ``paddle.DataParallel``, which averages during the backward pass: it passes over gradients that custom layers
+    give, without a word, and aborts where another process has ended. What it would hide, the time to add up a few
+    megabytes, is small beside a step of these models.
+    """
+    if world_size() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = paddle.concat([gradient.flatten() for gradient in gradients])
+    # In float32: with mixed precision some are in float16, where the sum could overflow.
+    flat = paddle.concat([gradient.flatten().astype("float32") for gradient in gradients])
     paddle.distributed.all_reduce(flat)
     for gradient, part in zip(gradients, (flat / world_size()).split([gradient.size for gradient in gradients])):
-        paddle.assign(part.reshape(gradient.shape), gradient)
+        paddle.assign(part.reshape(gradient.shape).astype(gradient.dtype), gradient)
 
 
 def mean(*values):

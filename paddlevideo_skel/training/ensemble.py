@@ -3,7 +3,6 @@
 Results of skeleton models are reported for two streams (joints, bones) and four (and their motions), whose answers
 are added up with weights.
 """
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from ..files import output_folder
+from ..files import output_folder, parse_json
 from ..pictures import picture
 from ..results import hits, summarise, write_results
 
@@ -44,14 +43,14 @@ def read_run(path):
         DataError: missing, no such results, or scores that are none.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(Path(path).read_text(encoding="utf-8"))
         samples, class_names = content["samples"], content.get("class_names")
         scores = np.array([sample["scores"] for sample in samples], float)
         names = [str(sample["name"]) for sample in samples]
         label = [sample["label"] for sample in samples]
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", HINT) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(path, f"holds no results of a test ({type(error).__name__}: {error})", HINT) from error
     if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all() or (scores < 0).any():
         raise DataError(path, f"holds scores {scores.shape}, expected (samples, classes) of numbers from 0", HINT)

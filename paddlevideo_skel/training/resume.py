@@ -94,13 +94,30 @@ def capture(model, optimizer, scaler, progress, identity):
 
 
 def restore(state, model, optimizer, scaler, progress):
-    """Put a state into what ``capture`` took it from, built anew."""
+    """Put a state into what ``capture`` took it from, built anew.
+
+    Raises:
+        CheckpointError: it is of another model, or something in it is missing or of the wrong kind.
+    """
+    try:
+        _restore(state, model, optimizer, scaler, progress)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        # Anything may be wrong in a damaged state, and Paddle's setters stumble over it in any way.
+        raise CheckpointError("--resume", f"the state is damaged ({type(error).__name__}: {error})",
+                              "Start another run with -w and the last checkpoint") from error
+
+
+def _restore(state, model, optimizer, scaler, progress):
     tensors = dict((*model.named_parameters(), *model.named_buffers()))
     shapes = {name: tuple(value.shape) for name, value in state["weights"].items()}
     if shapes != {name: tuple(value.shape) for name, value in model.state_dict().items()}:
         raise CheckpointError("--resume", "the state's weights are not those of this model", "Another version of this "
                               "package wrote it: start another run with -w")
     for name, value in state["weights"].items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name} holds a number that is infinite or none, which is never saved")
         tensors[name].set_value(value.astype(_dtype(tensors[name])))
     _set_optimizer_state(model, optimizer, state["optimizer"])
     if scaler and state["scaler"]:

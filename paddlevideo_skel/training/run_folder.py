@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 
 from ..errors import OutputError
-from ..files import output_folder
+from ..files import output_folder, parse_json
 
 try:
     import fcntl
@@ -119,7 +119,7 @@ def _told(file):
     """What the lock file says of the run that holds it."""
     file.seek(0)
     try:
-        holder = json.load(file)
+        holder = parse_json(file.read())
         return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
     except (ValueError, KeyError, TypeError):
         return "it has just begun"

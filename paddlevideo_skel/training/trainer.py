@@ -144,7 +144,7 @@ class Trainer:
         self.learning = [p for p in self.recognizer.parameters() if not p.stop_gradient]
         self.optimizer = build_optimizer(self.config["OPTIMIZER"], self.schedule, self.learning)
         self.recognizer, self.optimizer = self.precision.decorate(self.recognizer, self.optimizer)
-        self.network = distributed.parallel(self.recognizer, self.device)
+        distributed.share_weights(self.recognizer)
         if not self.main:
             # The same weights, but each process its own dropout.
             paddle.seed(identity["seed"] + distributed.rank())
@@ -252,7 +252,7 @@ class Trainer:
         label = paddle.to_tensor(batch.label)
         mix = batch.mix and (paddle.to_tensor(batch.mix[0]), batch.mix[1])
         with self.precision.autocast():
-            logits = self.network(paddle.to_tensor(batch.array))
+            logits = self.recognizer(paddle.to_tensor(batch.array))
         logits = as_float32(logits)
         loss = self.compute_loss["Train"](logits, label, mix)
         value = float(loss)
@@ -264,7 +264,7 @@ class Trainer:
         # save and stop after the same step.
         *means, due, asked = distributed.mean(value, *right, *self.keeper.wishes())
         self.due, self.asked = due > 0, asked > 0
-        self.precision.step(loss, self.optimizer, lambda: distributed.average_gradients(self.learning, self.device))
+        self.precision.step(loss, self.optimizer, lambda: distributed.average_gradients(self.learning))
         return means
 
     def main_logits(self, logits):

@@ -57,14 +57,19 @@ def _wrapper(content, where):
     return None
 
 
+def _is_numeric(value):
+    return isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "biuf")
+
+
 def _arrays(content, where):
     weights = {}
     for name, value in content.items():
         if isinstance(value, tuple) and len(value) == 2:
             value = value[1]  # paddle's form of a single tensor: (its name, its value)
-        if name not in BOOKKEEPING and not (isinstance(name, str) and isinstance(value, (Tensor, np.ndarray))):
-            kind = value if isinstance(value, Foreign) else f"a {type(value).__name__}"
-            raise CheckpointError(where, f"the entry {name!r} is {kind}, expected an array",
+        if name not in BOOKKEEPING and not (isinstance(name, str) and _is_numeric(value)):
+            kind = value if isinstance(value, Foreign) else (
+                f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}")
+            raise CheckpointError(where, f"the entry {name!r} is {kind}, expected an array of numbers",
                                   "Is this an optimizer's state (.pdopt), or a checkpoint wrapped in an unusual way? "
                                   f"The wrappers that are known: {', '.join(map(repr, WRAPPERS + EMA_WRAPPERS))}")
         weights[name] = value

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ConfigError, DataError, SkelError, ToolMissingError, UnavailableError
-from ...files import output_folder, replacing
+from ...files import output_folder, parse_json, replacing
 from ..bin_inference import infer_bins
 from ..bin_results import evaluate
 from ..bin_writer import write_bins
@@ -95,7 +95,7 @@ def begin(output, config, weights, kind, opset):
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         return
     try:
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        begun = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(path, f"is damaged ({type(error).__name__}: {error})", "Choose another folder") from error
     difference = first_difference(begun, content)
