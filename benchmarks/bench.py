@@ -12,7 +12,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 PARTS = {
     "inference, CTR-GCN-Lite and ST-GCN++": ["inference.py", "CTR-GCN-Lite", "ST-GCN++", "--seconds", "15"],
-    "inference, the others": ["inference.py", "ST-GCN", "CTR-GCN", "PoseC3D", "--batches", "1", "--seconds", "12",
+    "inference, the others": ["inference.py", "ST-GCN", "CTR-GCN", "PoseC3D", "--batches", "1", "--seconds", "8",
                               "--exports", "paddlevideo", "minimal"],
     "8 bits and half precision": ["quantized.py", "CTR-GCN-Lite"],
     "training": ["training.py", "--seconds", "80"],

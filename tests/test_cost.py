@@ -39,10 +39,24 @@ def test_products_one_after_another(tmp_path):
     assert multiplications(path) == 6 * 4 * 9 + 3 * 9
 
 
-def test_what_cannot_be_counted_is_told(tmp_path):
-    node = helper.make_node("Einsum", ["x", "w"], ["y"], equation="nc,ck->nk")
+def test_an_einsum_of_two(tmp_path):
+    node = helper.make_node("Einsum", ["x", "w"], ["y"], equation="nkctv, kvw -> nctw")
+    path = model(tmp_path / "m.onnx", [node], ["N", 3, 4, 6, 5], w=(3, 5, 7))
+    assert multiplications(path, 2) == 2 * 3 * 4 * 6 * 5 * 7
+
+
+@pytest.mark.parametrize("equation, weights", [("nc,ck,kd->nd", {"w": (4, 2), "v": (2, 3)}),
+                                               ("...c,ck->...k", {"w": (4, 2)})])
+def test_another_einsum_is_told(tmp_path, equation, weights):
+    node = helper.make_node("Einsum", ["x", *weights], ["y"], equation=equation)
     with pytest.raises(ExportError, match="Einsum"):
-        multiplications(model(tmp_path / "m.onnx", [node], ["N", 4], w=(4, 2)))
+        multiplications(model(tmp_path / "m.onnx", [node], ["N", 4], **weights))
+
+
+def test_what_cannot_be_counted_is_told(tmp_path):
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"])
+    with pytest.raises(ExportError, match="ConvTranspose"):
+        multiplications(model(tmp_path / "m.onnx", [node], ["N", 4, 5, 5], w=(4, 2, 3, 3)))
     nodes = [helper.make_node("Shape", ["x"], ["s"]), helper.make_node("RandomUniformLike", ["x"], ["r"]),
              helper.make_node("NonZero", ["r"], ["z"]), helper.make_node("Cast", ["z"], ["f"], to=TensorProto.FLOAT),
              helper.make_node("MatMul", ["w", "f"], ["y"])]

@@ -11,7 +11,7 @@ def multiplications(path, batch=1):
         path: ONNX model whose first axis is the batch.
 
     Raises:
-        ExportError: a shape that cannot be inferred, or a product of another kind (``Einsum``, ``ConvTranspose`` …).
+        ExportError: a shape that cannot be inferred, or a product of another kind (``ConvTranspose`` …).
     """
     import onnx
     from onnx import shape_inference
@@ -39,6 +39,13 @@ def multiplications(path, batch=1):
         elif node.op_type == "Gemm":
             transposed = any(a.name == "transA" and a.i for a in node.attribute)
             total += math.prod(shape(node.output[0], node)) * shape(node.input[0], node)[0 if transposed else 1]
-        elif node.op_type in ("Einsum", "ConvTranspose", "ConvInteger", "MatMulInteger", "QLinearConv"):
+        elif node.op_type == "Einsum":
+            # One for each combination of all indices, of two factors; more of them a runtime would take by twos.
+            terms = node.attribute[0].s.decode().replace(" ", "").partition("->")[0].split(",")
+            if len(terms) != 2 or "..." in "".join(terms):
+                raise ExportError(path, f"holds an Einsum of {','.join(terms)}, which is not counted here")
+            total += math.prod({index: size for name, term in zip(node.input, terms)
+                                for index, size in zip(term, shape(name, node))}.values())
+        elif node.op_type in ("ConvTranspose", "ConvInteger", "MatMulInteger", "QLinearConv"):
             raise ExportError(path, f"holds {node.op_type}, whose multiplications are not counted here")
     return total

@@ -272,14 +272,17 @@ def rows_once(graph):
 
 
 def fewest_rows(array):
-    """The different rows of an array that is a quarter zeros, of the length that takes the least room, and their places.
+    """The different rows of an array that has a number again and again, and where they stand.
+
+    Of rows of whichever length takes the least room.
 
     Returns:
         ``(rows, index)``, with ``rows[index]`` the array's numbers in their order; ``(None, None)`` where that would
         not save a quarter at least.
     """
     best, least = (None, None), 0.75 * array.nbytes
-    if array.ndim < 2 or array.size < LEAST_SIZE or np.count_nonzero(array) > least / array.itemsize:
+    if (array.ndim < 2 or array.size < LEAST_SIZE
+            or np.unique(array, return_counts=True)[1].max() < array.size / 4):  # often the same number: a zero
         return best
     whole = array.size // len(array)
     for length in range(1, whole + 1):
