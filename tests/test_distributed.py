@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from conftest import CONFIG
 from hatchery import content, metrics, same
 from hypothesis import given
 from hypothesis import strategies as st
+from small_config import CONFIG
 from test_loader import ROOT, Made, Pipeline
 
 from paddlevideo_skel.checkpoints import load_weights, split_models

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CONFIG
+from small_config import CONFIG
 from test_loader import ROOT, Pipeline
 
 from paddlevideo_skel.data.datasets import build_dataset

@@ -10,9 +10,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import HARD
 from hatchery import assert_same_end, content
 from raw_files import write_kinetics, write_ntu
+from small_config import HARD
 from unprivileged import DROP
 
 from paddlevideo_skel.data.pickles import load_pickle

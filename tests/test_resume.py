@@ -7,8 +7,8 @@ import time
 import numpy as np
 import paddle
 import pytest
-from conftest import HARD
 from hatchery import assert_same_end, same
+from small_config import HARD
 
 from paddlevideo_skel.training.optimizers import build_optimizer
 from paddlevideo_skel.training.progress import Progress

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import paddle
 import pytest
-from conftest import HARD
 from hatchery import assert_same_end, content, same
+from small_config import HARD
 from test_loader import ROOT
 
 from paddlevideo_skel import files

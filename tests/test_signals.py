@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import HARD
 from hatchery import assert_same_end, content
+from small_config import HARD
 from test_loader import alive
 
 from paddlevideo_skel.errors import StoppedError
