@@ -9,7 +9,6 @@ import paddle
 from paddle import nn
 
 from paddlevideo_skel.models import ctrgcn, layers, stgcn, stgcn_plusplus
-from paddlevideo_skel.models.formulation import formulation
 
 
 def refined(self, x, A, alpha):
@@ -48,7 +47,6 @@ FORWARDS = {layers.Conv2D: nn.Conv2D.forward, ctrgcn.GraphConv: refined_graph, s
 
 
 def use():
-    """Compute this way from now on, in the whole process."""
+    """Compute this way from now on, in the whole process, whose formulation must be ``plain``."""
     for layer, forward in FORWARDS.items():
         layer.forward = forward
-    formulation("plain").__enter__()

@@ -30,11 +30,12 @@ FIRST = ("ctrgcn_lite", "stgcn_plusplus")  # those that are compared with PyTorc
 # Multiplications of one sample's forward pass, 1e9 (docs/model_zoo.md); a step is counted as three of them.
 GMAC = {"ctrgcn_lite": 1.48, "stgcn_plusplus": 1.93}
 OFF = {"PADDLEVIDEO_SKEL_CPU_ENV": "0"}
+PLAIN, PRODUCTS = ({"PADDLEVIDEO_SKEL_FORMULATION": name} for name in ("plain", "products"))
 SIDES = {  # name: what it is, its environment
-    "paddlevideo": ("PaddleVideo's formulation", OFF),
-    "unprepared": ("plain, unprepared CPU", OFF),
-    "plain": ("plain", {}),
-    "products": ("products", {}),
+    "paddlevideo": ("PaddleVideo's formulation", OFF | PLAIN),
+    "unprepared": ("plain, unprepared CPU", OFF | PLAIN),
+    "plain": ("plain", PLAIN),
+    "products": ("products", PRODUCTS),
     "torch": ("PyTorch", {}),
 }
 # In a process of its own: whichever loads paddle first decides the environment.
@@ -142,7 +143,6 @@ def paddle_side(model, side, folder):
     import paddle
 
     from paddlevideo_skel.models import build_model
-    from paddlevideo_skel.models.formulation import formulation
 
     backbone, head, shape = MODELS[model]
     framework = "Recognizer3D" if head == "I3DHead" else "RecognizerGCN"
@@ -152,8 +152,6 @@ def paddle_side(model, side, folder):
         import paddlevideo_formulation
 
         paddlevideo_formulation.use()
-    else:
-        formulation("products" if side == "products" else "plain").__enter__()
     network.eval()
     with paddle.no_grad():
         compare(model, folder, lambda x: network(paddle.to_tensor(x)).numpy(),

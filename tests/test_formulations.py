@@ -6,12 +6,14 @@ from golden_fill import fill
 from test_models import SHAPES, SMALL, TRIANGLE, small
 
 from paddlevideo_skel.errors import ConfigError
+from paddlevideo_skel.models import formulation as formulations
 from paddlevideo_skel.models.formulation import (
     FORMULATIONS,
     VARIABLE,
     _said,
     batch_norm,
     conv_norm,
+    convolution,
     formulation,
     products,
 )
@@ -78,6 +80,29 @@ def test_the_parts_of_a_gradient_that_are_shared_are_not_added_up_twice():
         (features * features + features + x.sum()).sum().backward()
         gradients.append(x.grad.numpy())
     np.testing.assert_allclose(*gradients, rtol=1e-9)
+
+
+@pytest.mark.parametrize("at_a_time", [1, formulations.COLUMNS_BYTES], ids=["sample by sample", "all samples"])
+@pytest.mark.parametrize(("frames", "kernel", "stride", "padding", "dilation"), [
+    (13, 3, 1, 1, 1), (13, 3, 1, 4, 4), (12, 5, 2, 4, 2), (13, 9, 3, 4, 1), (3, 5, 1, 8, 4), (1, 9, 2, 4, 1),
+    (10, 4, 2, 1, 1), (10, 3, 1, 0, 2)])
+def test_a_convolution_over_time_is_paddles(monkeypatch, frames, kernel, stride, padding, dilation, at_a_time):
+    """Values and both gradients, in double precision; also where a tap reads nothing but padding."""
+    monkeypatch.setattr(formulations, "COLUMNS_BYTES", at_a_time)
+    conv = paddle.nn.Conv2D(4, 6, (kernel, 1), (stride, 1), (padding, 0), (dilation, 1))
+    conv.to(dtype="float64")
+    rng = np.random.default_rng(5)
+    x = paddle.to_tensor(rng.normal(size=(3, 4, frames, 2)), stop_gradient=False)
+    right = paddle.nn.functional.conv2d(x, conv.weight, None, (stride, 1), (padding, 0), (dilation, 1))
+    dy = paddle.to_tensor(rng.normal(size=right.shape))
+    found = []
+    for y in (right, convolution(x, conv)):
+        y.backward(dy)
+        found.append([value.numpy() for value in (y, x.grad, conv.weight.grad)])
+        x.clear_gradient()
+        conv.weight.clear_gradient()
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("momentum", [0.9, 0.0])

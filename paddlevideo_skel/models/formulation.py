@@ -9,14 +9,17 @@ CPU convolutions, its means' gradients and its sums over broadcast axes are seve
 import os
 from contextlib import contextmanager
 
+import numpy as np
 import paddle
 from paddle import nn
 from paddle.autograd import PyLayer
+from paddle.utils.dlpack import from_dlpack
 
 from ..errors import ConfigError
 
 FORMULATIONS = ("plain", "products")
 VARIABLE = "PADDLEVIDEO_SKEL_FORMULATION"
+COLUMNS_BYTES = 16 << 20  # of a temporal convolution's shifted features at a time: what a cache holds
 
 
 def _said():
@@ -146,12 +149,15 @@ def mean(x):
 
 class _GraphProducts(PyLayer):
     @staticmethod
-    def forward(ctx, x, topology):
+    def forward(ctx, x, topology, bias):
         ctx.save_for_backward(x, topology)
-        ctx.learn = _learn(x, topology)
+        ctx.learn = _learn(x, topology, bias)
         y = paddle.matmul(x, topology, transpose_y=True)
         # The sum over the subsets as a product too.
-        return paddle.matmul(paddle.ones([1, x.shape[1]], x.dtype), y.flatten(2)).reshape([-1, *x.shape[2:]])
+        y = paddle.matmul(paddle.ones([1, x.shape[1]], x.dtype), y.flatten(2)).reshape([len(x), -1])
+        if bias is not None:  # the addition of equal shapes is five times faster than that along an axis
+            y.add_(paddle.matmul(paddle.ones([len(x), 1], x.dtype), bias))
+        return y.reshape([-1, *x.shape[2:]])
 
     @staticmethod
     def backward(ctx, dy):
@@ -162,19 +168,21 @@ class _GraphProducts(PyLayer):
             each = paddle.matmul(dy, x, transpose_x=True)
             return each if topology.shape[0] == each.shape[0] else each.sum(0, keepdim=True)
 
-        return _gradients(ctx, lambda: paddle.matmul(dy, topology), dtopology)
+        return _gradients(ctx, lambda: paddle.matmul(dy, topology), dtopology,
+                          lambda: paddle.matmul(paddle.ones([1, len(x)], dy.dtype), dy.reshape([len(x), -1])))
 
 
-def graph_products(x, topology):
-    """``Σ_k x[:, k] · topology[:, k]ᵀ``: features of K subsets sent along their graphs, and added up.
+def graph_products(x, topology, bias=None):
+    """``Σ_k x[:, k] · topology[:, k]ᵀ + bias``: features of K subsets sent along their graphs, and added up.
 
     Args:
         x: ``(N, K, …, T, V)``. topology: ``(N, K, …, V, V)``, or ``(1, …)`` for the same graphs in every sample.
+        bias: the same for every sample, ``(1, … · T · V)``.
 
     Returns:
         ``(N, …, T, V)``.
     """
-    return _GraphProducts.apply(x, topology)
+    return _GraphProducts.apply(x, topology, bias)
 
 
 class _Differences(PyLayer):
@@ -247,10 +255,90 @@ def conv_norm(x, conv, norm):
     return batch_norm(convolution(x, conv), [norm], conv.bias)
 
 
+class _Shifts:
+    """Which frames each of a temporal convolution's taps reads: copies of whole frames, and their gradient."""
+
+    def __init__(self, shape, kernel, stride, padding, dilation):
+        self.shape, self.kernel = shape, kernel
+        frames = shape[2]
+        self.made = (frames + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        self.taps = []  # number, frames that are made, and the frames of x they come from; all others are 0
+        for tap in range(kernel):
+            offset = tap * dilation - padding
+            first, end = max(0, -(offset // stride)), min(self.made, (frames - 1 - offset) // stride + 1)
+            if first < end:
+                read = slice(first * stride + offset, (end - 1) * stride + offset + 1, stride)
+                self.taps.append((tap, slice(first, end), read))
+
+    def columns(self, x):
+        """``x (n, C, T, V)`` shifted for every tap: ``(n, k·C, T'·V)``."""
+        n, channels, _, joints = x.shape
+        x = np.from_dlpack(x.detach())
+        shifted = np.zeros((n, self.kernel, channels, self.made, joints), x.dtype)
+        for tap, made, read in self.taps:
+            shifted[:, tap, :, made] = x[:, :, read]
+        return from_dlpack(shifted).reshape([n, self.kernel * channels, self.made * joints])
+
+    def add_back(self, columns, dx):
+        """Add the columns' gradient to that of x, the array ``dx (n, C, T, V)``."""
+        columns = np.from_dlpack(columns).reshape(len(dx), self.kernel, dx.shape[1], self.made, dx.shape[3])
+        for tap, made, read in self.taps:
+            dx[:, :, read] += columns[:, tap, :, made]
+
+    def parts(self):
+        """Slices of the samples, each of about ``COLUMNS_BYTES`` of columns."""
+        n, channels, _, joints = self.shape
+        step = max(1, COLUMNS_BYTES // (4 * self.kernel * channels * self.made * joints))
+        return [slice(start, start + step) for start in range(0, n, step)]
+
+
+class _TemporalConv(PyLayer):
+    """Convolution over time as a product of the weights ``(C', C, k, 1)`` and ``_Shifts`` of ``x (N, C, T, V)``.
+
+    Paddle's own copies number by number, and twice more for the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, *settings):
+        ctx.save_for_backward(x, weight)
+        ctx.learn = _learn(x, weight)
+        ctx.shifts = _Shifts(x.shape, weight.shape[2], *settings)
+        matrix = _by_tap(weight)
+        parts = [paddle.matmul(matrix, ctx.shifts.columns(x[part])) for part in ctx.shifts.parts()]
+        return (parts[0] if len(parts) == 1 else paddle.concat(parts)).reshape(
+            [len(x), weight.shape[0], ctx.shifts.made, x.shape[3]])
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, weight = ctx.saved_tensor()
+        matrix, shifts = _by_tap(weight), ctx.shifts
+        dy = dy.reshape([*dy.shape[:2], -1])
+
+        def dx():
+            made = np.zeros(x.shape, np.from_dlpack(dy).dtype)
+            for part in shifts.parts():
+                shifts.add_back(paddle.matmul(matrix, dy[part], transpose_x=True), made[part])
+            return from_dlpack(made)
+
+        def dweight():
+            made = sum(paddle.matmul(dy[part], shifts.columns(x[part]), transpose_y=True).sum(0)
+                       for part in shifts.parts())
+            return made.reshape([*made.shape[:1], shifts.kernel, x.shape[1], 1]).transpose([0, 2, 1, 3])
+
+        return _gradients(ctx, dx, dweight)
+
+
+def _by_tap(weight):
+    """``(C', C, k, 1) → (C', k·C)``."""
+    return weight.transpose([0, 2, 1, 3]).reshape([len(weight), -1])
+
+
 def convolution(x, conv):
-    """The layer ``conv`` without its bias."""
+    """The layer ``conv``, over time or pointwise, without its bias."""
     if conv.weight.shape[2:] == [1, 1]:
         return pointwise(x, conv.weight, stride=conv._stride[0])
+    if x.place.is_cpu_place() and x.dtype == conv.weight.dtype and x.dtype in (paddle.float32, paddle.float64):
+        return _TemporalConv.apply(x, conv.weight, conv._stride[0], conv._padding[0], conv._dilation[0])
     return nn.functional.conv2d(x, conv.weight, None, conv._stride, conv._padding, conv._dilation, conv._groups)
 
 

@@ -61,24 +61,30 @@ class TemporalConv(nn.Layer):
         return self.conv(x) if self.bn is None else conv_norm(x, self.conv, self.bn)
 
 
-def send_along(x, A):
-    """Send each of K parts of the channels along its own graph, and add them up: ``(N, K·C, T, V) → (N, C, T, V)``.
+def send_along(x, conv, A):
+    """Send each of K parts of a pointwise convolution's channels along its own graph, and add them up.
 
     Args:
+        x: ``(N, C, T, V)``. conv: a convolution to K·C' channels.
         A: the stack ``(K, V, V)``; features are multiplied with it from the right.
+
+    Returns:
+        ``(N, C', T, V)``.
     """
-    channels, frames, joints = x.shape[1:]
+    subsets, joints = A.shape[:2]
+    frames, channels = x.shape[2], conv.weight.shape[0] // subsets
     if products(x):
-        subsets = len(A)
-        parts = x.reshape([-1, subsets, channels // subsets * frames, joints])
-        return graph_products(parts, A.transpose([0, 2, 1]).unsqueeze(0)).reshape(
-            [-1, channels // subsets, frames, joints])
+        parts = pointwise(x, conv.weight).reshape([-1, subsets, channels * frames, joints])
+        # What becomes of the convolution's bias: it is the same in every frame.
+        bias = paddle.matmul(conv.bias.reshape([subsets, channels]), A.sum(1), transpose_x=True)
+        bias = bias.unsqueeze(1).expand([channels, frames, joints]).reshape([1, -1])
+        return graph_products(parts, A.transpose([0, 2, 1]).unsqueeze(0), bias).reshape([-1, channels, frames, joints])
     # Flat, for an exported graph's sake: oneDNN's matrix product in Paddle 3.3 misreads the blocked layout of a
     # convolution's result, and a reshape brings that back to the plain one.
-    parts = x.reshape([-1, channels * frames, joints]).split(A.shape[0], axis=1)
+    parts = conv(x).reshape([-1, subsets * channels * frames, joints]).split(subsets, axis=1)
     # Each subset's product apart: Paddle's gradient of one product broadcast over the subsets fails on some shapes.
     first, *others = (paddle.matmul(part, graph) for part, graph in zip(parts, A))
-    return sum(others, start=first).reshape([-1, channels // A.shape[0], frames, joints])
+    return sum(others, start=first).reshape([-1, channels, frames, joints])
 
 
 class JointsBackbone(nn.Layer):

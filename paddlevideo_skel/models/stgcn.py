@@ -21,7 +21,7 @@ class GraphConv(nn.Layer):
 
     def forward(self, x, A):
         """``A (K, V, V)``: the adjacency, weighted by the edges' importance."""
-        return send_along(self.conv(x), A)
+        return send_along(x, self.conv, A)
 
 
 class Unit(ResidualUnit):

@@ -51,7 +51,7 @@ class GraphConv(nn.Layer):
         return self.A * self.PA if self.adaptive == "importance" else self.A
 
     def forward(self, x):
-        y = self.bn(send_along(self.conv(x), self.graph()))
+        y = self.bn(send_along(x, self.conv, self.graph()))
         if self.with_res:
             y = add(y, x if self.down is None else conv_norm(x, *self.down))
         return nn.functional.relu(y)
