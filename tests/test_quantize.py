@@ -283,6 +283,47 @@ def test_residuals_are_sums_in_eight_bits():
     assert {tensor.name for tensor in model.graph.initializer} <= used
 
 
+def topology_network(also=None, shift=(6, 25)):
+    """Relations of 5 joints, weighed, turned and multiplied with features; ``also``: a value that is an output too."""
+    arrays = {"sums": RNG.normal(size=(10, 25)), "shift": RNG.normal(size=shift), "w": RNG.normal(size=(6, 6))}
+    nodes = [helper.make_node("MatMul", ["x", "sums"], ["m"]), helper.make_node("Tanh", ["m"], ["t"]),
+             helper.make_node("Add", ["t", "shift"], ["a"]), helper.make_node("MatMul", ["w", "a"], ["c"]),
+             helper.make_node("Reshape", ["c", "size"], ["r"]),
+             helper.make_node("Transpose", ["r"], ["q"], perm=[0, 1, 3, 2]),
+             helper.make_node("Reshape", ["x", "size of x"], ["v"]), helper.make_node("MatMul", ["q", "v"], ["y"])]
+    constants = [numpy_helper.from_array(array.astype("float32"), name) for name, array in arrays.items()]
+    constants += [numpy_helper.from_array(np.array(size), name)
+                  for name, size in (("size", [-1, 3, 10, 5]), ("size of x", [-1, 3, 10, 2]))]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+               for name, shape in (("y", ["n", 3, 5, 2]), (also, None)) if name]
+    if also:
+        nodes.append(helper.make_node("Relu", [also], [f"{also} again"]))
+        outputs[1].name = f"{also} again"
+    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 6, 10])],
+                              outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+@pytest.mark.parametrize("shift", [(6, 25), (6, 1)])
+def test_topologies_are_turned_by_rows_in_eight_bits(shift):
+    model = topology_network(shift=shift)
+    array = RNG.normal(size=(2, 6, 10)).astype("float32")
+    right = answer(model, array)
+    qdq.topologies_turned(model)
+    onnx.checker.check_model(model)
+    perms = [list(node.attribute[0].ints) for node in model.graph.node if node.op_type == "Transpose"]
+    assert perms == [[0, 1, 3, 2, 4]]
+    assert np.array_equal(answer(model, array), right)
+
+
+@pytest.mark.parametrize("also", ["t", "a", "c", "r"])
+def test_a_topology_that_others_read_stays(also):
+    model = topology_network(also)
+    before = model.SerializeToString()
+    qdq.topologies_turned(model)
+    assert model.SerializeToString() == before
+
+
 def command(*arguments):
     return run_command("quantize", [str(word) for word in arguments])
 
