@@ -44,6 +44,7 @@ cpu.prepare()
 from inference import gemm_peak
 print(gemm_peak())
 """
+PAUSE = 0.25
 USUAL = ("paddlevideo", "plain", "products", "torch")
 
 
@@ -112,6 +113,8 @@ def start(model, side, folder, torch_python):
 
 
 def step(worker, model, side):
+    """Seconds of a step; after a pause, as the OpenMP threads of the one before turn for 0.2 s while they wait."""
+    time.sleep(PAUSE)
     worker.stdin.write("step\n")
     worker.stdin.flush()
     return answer(worker, model, side)
