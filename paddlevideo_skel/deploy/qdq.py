@@ -226,7 +226,7 @@ def topologies_turned(model):
         made[-1] = onnx.helper.make_node("Transpose", node.input, [name], perm=[0, 1, 3, 2, 4])
         made.append(onnx.helper.make_node("Reshape", [name, whole], node.output))
     made = [onnx.NodeProto.FromString(node.SerializeToString()) for node in made]
-    del graph.node[:]
+    del graph.node[:], graph.value_info[:]  # shapes have changed
     graph.node.extend(made)
     without_unused(graph)
 

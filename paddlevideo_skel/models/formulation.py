@@ -266,17 +266,19 @@ class _Shifts:
         for tap in range(kernel):
             offset = tap * dilation - padding
             first, end = max(0, -(offset // stride)), min(self.made, (frames - 1 - offset) // stride + 1)
-            if first < end:
-                read = slice(first * stride + offset, (end - 1) * stride + offset + 1, stride)
-                self.taps.append((tap, slice(first, end), read))
+            end = max(first, end)  # a tap may read nothing at all
+            start = first * stride + offset
+            self.taps.append((tap, slice(first, end), slice(start, start + stride * (end - first), stride)))
 
     def columns(self, x):
         """``x (n, C, T, V)`` shifted for every tap: ``(n, k·C, T'·V)``."""
         n, channels, _, joints = x.shape
         x = np.from_dlpack(x.detach())
-        shifted = np.zeros((n, self.kernel, channels, self.made, joints), x.dtype)
+        shifted = np.empty((n, self.kernel, channels, self.made, joints), x.dtype)
         for tap, made, read in self.taps:
+            shifted[:, tap, :, :made.start] = 0
             shifted[:, tap, :, made] = x[:, :, read]
+            shifted[:, tap, :, made.stop:] = 0
         return from_dlpack(shifted).reshape([n, self.kernel * channels, self.made * joints])
 
     def add_back(self, columns, dx):
