@@ -1,6 +1,6 @@
 """Readers of what only Paddle goes on with: the state of a run."""
 import numpy as np
-from fuzz_readers import Reader
+from fuzz_reader import Reader
 from paddle.nn import BatchNorm1D, Linear, Sequential
 
 from paddlevideo_skel.errors import CheckpointError

@@ -13,7 +13,7 @@ import numpy as np
 import safetensors.numpy
 import tiny_export
 import torch_writer
-from fuzz_readers import Opened
+from fuzz_road_readers import Opened
 from raw_files import HAND_WRITTEN, clip, name_of, recording, skeleton_text
 
 from paddlevideo_skel.data.samples import generate

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 import yaml
+from fuzz_reader import Reader
 from fuzz_readers import READERS as SAFE
-from fuzz_readers import Reader
 
 from paddlevideo_skel.errors import DataError
 
