@@ -1,4 +1,6 @@
 """A small generated data set, and a config that trains a small model on it in seconds."""
+import signal
+
 import pytest
 from hypothesis import settings
 from small_config import ACTIONS, CONFIG, HARD
@@ -8,6 +10,8 @@ from paddlevideo_skel.data.samples import write_sample_set
 # No test may fail for being slow on a busy machine.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+# A shell that starts a command in the background makes it ignore Ctrl-C, and so would the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
