@@ -10,7 +10,7 @@ from paddlevideo_skel.data.samples import write_sample_set
 # No test may fail for being slow on a busy machine.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
-# A shell that starts a command in the background makes it ignore Ctrl-C, and so would the commands that tests interrupt.
+# A shell makes what it starts in the background ignore Ctrl-C, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

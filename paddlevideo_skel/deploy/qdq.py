@@ -4,7 +4,6 @@ The quantised model says in ``QuantizeLinear`` and ``DequantizeLinear`` (QDQ) wh
 Runtime makes integer operators of what lies between. Activations are unsigned and weights signed, the pair for which
 processors have one instruction (VNNI); a ReLU costs nothing then, it is where the range begins.
 """
-import collections
 import contextlib
 import io
 import logging
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from ..errors import ExportError
 from .onnx_rewrites import first_equals
+from .qdq_rewrites import rewrite_for_8_bits
 from .runtimes import first_line
 
 logger = logging.getLogger(__name__)
@@ -64,9 +64,7 @@ class Quantizer:
         if opset < LEAST_OPSET:
             raise ExportError(source, f"is of opset {opset}, 8 bits need {LEAST_OPSET}",
                               f"Convert it with --opset_version {LEAST_OPSET}")
-        residuals_as_sums(model)
-        topologies_turned(model)
-        products_as_convolutions(model)
+        rewrite_for_8_bits(model)
         rewritten, prepared = self.folder / "rewritten.onnx", self.folder / "prepared.onnx"
         onnx.save(model, rewritten)
         with quantiser(source):
@@ -77,6 +75,7 @@ class Quantizer:
             node.name = f"{node.op_type}_{number}"  # the quantiser tells nodes by their names
         onnx.save(self.model, prepared)
         self.ranges = self.calibrate(prepared, METHODS[method])
+        one_range(self.model.graph, self.ranges)
         self.logits = logits_of(self.model, samples, "float32 logits")
 
     def calibrate(self, path, method):
@@ -139,128 +138,12 @@ class Quantizer:
                               "Calibrate with more --samples or another --method, or allow more by --tolerance")
 
 
-def products_as_convolutions(model):
-    """Write ``MatMul`` of a constant matrix and a value ``(N, C, L)`` as a pointwise ``Conv``, in place.
-
-    The same product; but of a convolution the quantiser makes an integer operator that has its weights ready, of a
-    product whose first factor is the constant it does not.
-    """
-    graph = model.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in
-             (*graph.input, *onnx.shape_inference.infer_shapes(model).graph.value_info)}
+def one_range(graph, ranges):
+    """Give what a ``Concat`` reads the range of what it gives, in place, so that it only moves bytes."""
     for node in graph.node:
-        if node.op_type != "MatMul" or ranks.get(node.input[1]) != 3 or node.input[0] not in constants:
-            continue
-        weight = onnx.numpy_helper.to_array(constants[node.input[0]])
-        if weight.ndim != 2:
-            continue
-        name = f"{node.output[0]}.weight"
-        graph.initializer.append(onnx.numpy_helper.from_array(weight[..., None].copy(), name))
-        node.CopyFrom(onnx.helper.make_node("Conv", [node.input[1], name], node.output, node.name, kernel_shape=[1]))
-    without_unused(graph)
-
-
-def residuals_as_sums(model):
-    """Undo ``onnx_rewrites.residual_in_blocks``, in place: a convolution of each channel is slow in 8 bits.
-
-    The sign that it gave to the product goes to the constants of the convolution that made the product's second factor.
-    """
-    graph = model.graph
-    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    makers = {name: node for node in graph.node for name in node.output}
-    for node in graph.node:
-        weight = constants.get(node.input[1]) if node.op_type == "Conv" else None
-        if weight is None or weight.shape[1:] != (1, 1, 1) or not (weight == -1).all() or len(node.input) != 3:
-            continue
-        product = makers.get(node.input[0])
-        flat = product and product.op_type == "MatMul" and makers.get(product.input[1])
-        source = flat and flat.op_type == "Reshape" and makers.get(flat.input[0])
-        if not source or source.op_type != "Conv":
-            continue
-        for place, name in enumerate(source.input[1:], 1):
-            source.input[place] = f"{source.output[0]}.negative{place}"
-            graph.initializer.append(onnx.numpy_helper.from_array(-constants[name], source.input[place]))
-        shift = f"{node.output[0]}.shift"
-        graph.initializer.append(onnx.numpy_helper.from_array(constants[node.input[2]].reshape(-1, 1, 1), shift))
-        node.CopyFrom(onnx.helper.make_node("Add", [node.input[0], shift], node.output, node.name))
-    without_unused(graph)
-
-
-def topologies_turned(model):
-    """Make CTR-GCN's topologies ``(N, C, K·V, V)`` such that nearly nothing is left of their transposition, in place.
-
-    In float32 a product transposes on the way; of 8 bits, number by number, it took a sixth to a quarter of the whole
-    answer with two threads. Here relations are made from the other joint's side, and whole rows are moved.
-    """
-    graph = model.graph
-    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    makers = {name: node for node in graph.node for name in node.output}
-    readers = collections.Counter(name for node in graph.node for name in node.input)
-    made = []
-    for node in graph.node:
-        made.append(node)
-        if node.op_type != "Transpose" or list(node.attribute[0].ints) != [0, 1, 3, 2]:
-            continue
-        flat = makers.get(node.input[0])
-        shape = constants.get(flat.input[1]) if flat and flat.op_type == "Reshape" else None
-        if shape is None or shape.size != 4 or min(shape[1:]) < 1 or shape[2] % shape[3]:
-            continue
-        subsets, joints = shape[2] // shape[3], shape[3]
-        sides = from_other_side(flat.input[0], joints ** 2, constants, makers, readers)
-        if sides is None or readers[flat.output[0]] > 1:
-            continue
-        for reader, place in sides:
-            turned = constants[reader.input[place]]
-            turned = turned.reshape(*turned.shape[:-1], joints, joints).swapaxes(-1, -2).reshape(turned.shape)
-            reader.input[place] += ".turned"
-            if reader.input[place] not in constants:
-                constants[reader.input[place]] = turned
-                graph.initializer.append(onnx.numpy_helper.from_array(turned, reader.input[place]))
-        parts, whole, name = f"{flat.input[1]}.parts", f"{flat.input[1]}.whole", f"{node.output[0]}.parts"
-        for key, size in ((parts, [-1, shape[1], subsets, joints, joints]), (whole, [-1, shape[1], joints, shape[2]])):
-            if key not in constants:
-                constants[key] = np.array(size, "int64")
-                graph.initializer.append(onnx.numpy_helper.from_array(constants[key], key))
-        flat.input[1] = parts
-        made[-1] = onnx.helper.make_node("Transpose", node.input, [name], perm=[0, 1, 3, 2, 4])
-        made.append(onnx.helper.make_node("Reshape", [name, whole], node.output))
-    made = [onnx.NodeProto.FromString(node.SerializeToString()) for node in made]
-    del graph.node[:], graph.value_info[:]  # shapes have changed
-    graph.node.extend(made)
-    without_unused(graph)
-
-
-def from_other_side(name, size, constants, makers, readers):
-    """The constants ``(node, place)`` whose last axis is that of the value ``name``; None if there may be others."""
-    node = makers.get(name)
-    if node is None or readers[name] > 1:
-        return None
-    known = [place for place, source in enumerate(node.input) if source in constants]
-    if node.op_type == "MatMul" and known == [1]:
-        return [(node, 1)] if constants[node.input[1]].shape[-1] == size else None
-    if node.op_type not in ("Add", "Tanh") and (node.op_type, known) != ("MatMul", [0]):
-        return None
-    lengths = {place: constants[node.input[place]].shape[-1:] for place in known}
-    sides = [(node, place) for place, length in lengths.items() if node.op_type == "Add" and length == (size,)]
-    if node.op_type == "Add" and not set(lengths.values()) <= {(size,), (1,)}:
-        return None
-    for place, source in enumerate(node.input):
-        if place not in known:
-            others = from_other_side(source, size, constants, makers, readers)
-            if others is None:
-                return None
-            sides += others
-    return sides
-
-
-def without_unused(graph):
-    """Drop the constants that nobody reads, in place."""
-    used = {name for node in graph.node for name in node.input}
-    kept = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in graph.initializer
-            if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+        if node.op_type == "Concat":
+            for name in node.input:
+                ranges[name] = ranges[node.output[0]]
 
 
 def add_to_output(model, shift):
