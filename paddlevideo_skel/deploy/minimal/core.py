@@ -160,13 +160,42 @@ class FixedGraph(GraphConv):
         return self.A
 
 
+class GraphFirst(Fixed):
+    """``FixedGraph`` of a unit that widens: ``(N, C, V, T) → (N, C', V, T)``, the graphs before the convolution.
+
+    So fewer channels go through the product, and what follows it stays in the layout of convolutions. The product makes
+    K·V rows of each channel's V; a convolution of K taps, V rows apart, sums over graphs and channels.
+
+    Args:
+        ones: pointwise convolution ``(N, C, V, T) → (N, C + 1, V, T)``, whose last channel is 1: multiplied with the
+            graphs it says how often the bias of ``conv`` comes to each joint.
+        conv: ``(N, C + 1, K·V, T) → (N, C', V, T)``. residual: a layer or None. A: ``(K·V, V)``: to joint, from joint.
+    """
+
+    def __init__(self, ones, conv, residual, A):
+        super().__init__(A=A)
+        self.ones, self.conv, self.residual = ones, conv, residual
+
+    def forward(self, x):
+        y = self.ones(x)
+        # The same shape: under oneDNN this puts the channels first again. A product would do without, and be wrong.
+        y = self.conv(paddle.matmul(self.A, y.reshape([-1, *y.shape[1:]])))
+        return nn.functional.relu(y if self.residual is None else self.residual(x) + y)
+
+
 def fixed_graph(A, conv, bn, residual=None):
-    """``FixedGraph`` of a convolution, its products with ``A (K, V, V)`` and the BatchNorm after their sum."""
+    """A convolution, its products with ``A (K, V, V)``, the BatchNorm after their sum, a residual, and the ReLU."""
+    (subsets, joints, _), (scale, shift) = A.shape, scale_and_shift(bn)
+    weight, bias = folded(conv, (np.tile(scale, subsets), np.zeros(subsets * len(scale))))
+    channels = weight.shape[1]
+    if channels < len(scale):
+        ones = Conv(np.eye(channels + 1, channels)[:, :, None, None], np.append(np.zeros(channels), 1))
+        taps = np.column_stack([weight[:, :, 0, 0], bias]).reshape(subsets, len(scale), -1, 1)
+        return GraphFirst(ones, Conv(taps.transpose(1, 2, 0, 3), shift, dilation=[joints, 1]), residual,
+                          A.swapaxes(1, 2).reshape(-1, joints))
+    values = Pointwise(by_channel(weight, subsets), by_channel(bias, subsets))
     A = A if residual is None else -A
-    scale, shift = scale_and_shift(bn)
-    weight, bias = folded(conv, (np.tile(scale, len(A)), np.zeros(len(A) * len(scale))))
-    values = Pointwise(by_channel(weight, len(A)), by_channel(bias, len(A)))
-    return FixedGraph(values, shift.reshape(1, -1, 1, 1), residual, A=A.reshape(-1, A.shape[2]))
+    return FixedGraph(values, shift.reshape(1, -1, 1, 1), residual, A=A.reshape(-1, joints))
 
 
 class Block(nn.Layer):
