@@ -372,12 +372,13 @@ def test_means_are_convolutions_in_eight_bits(told, expected):
 
 
 def test_what_is_put_together_has_one_range(tmp_path):
-    """``Concat`` need not compute then: all it reads is rounded in the same steps."""
+    """``Concat`` need not compute then: all it reads is rounded in the same steps, but for constants."""
     weight = RNG.normal(size=(4, 4, 1, 1)).astype("float32")
     nodes = [helper.make_node("Conv", ["x", "w"], ["a"]), helper.make_node("Conv", ["a", "w"], ["b"]),
-             helper.make_node("Concat", ["a", "b"], ["c"], axis=1), helper.make_node("Conv", ["c", "v"], ["y"])]
-    constants = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.tile(weight, (1, 2, 1, 1)), "v")]
-    graph = helper.make_graph(nodes, "net", *([helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4, 5, 3])]
+             helper.make_node("Concat", ["a", "b", "k"], ["c"], axis=1), helper.make_node("Conv", ["c", "v"], ["y"])]
+    constants = [numpy_helper.from_array(array, name) for name, array in
+                 (("w", weight), ("v", np.tile(weight, (1, 3, 1, 1))), ("k", np.ones((1, 4, 5, 3), "float32")))]
+    graph = helper.make_graph(nodes, "net", *([helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, 5, 3])]
                                               for name in "xy"), constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, tmp_path / "net.onnx")

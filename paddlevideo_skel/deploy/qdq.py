@@ -141,8 +141,8 @@ class Quantizer:
 def one_range(graph, ranges):
     """Give what a ``Concat`` reads the range of what it gives, in place, so that it only moves bytes."""
     for node in graph.node:
-        if node.op_type == "Concat":
-            for name in node.input:
+        if node.op_type == "Concat" and node.output[0] in ranges:
+            for name in set(node.input) & set(ranges):  # constants and sizes have none
                 ranges[name] = ranges[node.output[0]]
 
 
