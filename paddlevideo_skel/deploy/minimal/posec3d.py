@@ -28,13 +28,19 @@ class Frames(Fixed):
 
 
 class FrameConv(Frames):
-    """A ``ConvBN``; its weight is ``(k·O, I, kh, kw)``, for each of the k frames in turn."""
+    """A ``ConvBN``; its weight is ``(k·O, I, kh, kw)``, for each of the k frames in turn.
+
+    The bias is the middle one's, which never meets the padding.
+    """
 
     def __init__(self, layer):
         conv = layer._conv
         weight, bias = folded(conv, scale_and_shift(layer._batch_norm))
-        super().__init__(weight.shape[2], conv._stride[0], conv._padding[0],
-                         weight=np.concatenate(np.moveaxis(weight, 2, 0)), bias=bias.reshape(1, -1, 1, 1))
+        kernel, padding = weight.shape[2], conv._padding[0]
+        biases = np.zeros((kernel, len(bias)))
+        biases[padding] = bias
+        super().__init__(kernel, conv._stride[0], padding, weight=np.concatenate(np.moveaxis(weight, 2, 0)),
+                         bias=biases.reshape(1, -1, 1, 1))
         self.arguments = {"stride": conv._stride[1:], "padding": conv._padding[1:], "dilation": conv._dilation[1:]}
         self.relu = layer.relu
 
@@ -42,31 +48,32 @@ class FrameConv(Frames):
         if self.kernel == 1 and self.stride > 1:
             sizes = x.shape[1:]
             x = x.reshape([-1, frames, *sizes])[:, ::self.stride].reshape([-1, *sizes])
-        x = nn.functional.conv2d(x, self.weight, **self.arguments)
-        if self.kernel > 1:
-            x = self.over_time(x, frames)
-        x = x + self.bias
+        x = nn.functional.conv2d(x, self.weight, **self.arguments) + self.bias
+        return self.over_time(x, frames) if self.kernel > 1 else self.activated(x)
+
+    def activated(self, x):
         return nn.functional.relu(x) if self.relu else x
 
     def over_time(self, x, frames):
         """The sum of the k parts ``(N·T, k·O, H, W) → (N·T', O, H, W)``, each shifted by its place in the kernel."""
         height, width = x.shape[2:]
-        parts = x.reshape([-1, frames, self.kernel, self.bias.shape[1], height * width])
+        parts = x.reshape([-1, frames, self.kernel, x.shape[1] // self.kernel, height * width])
         # A place that meets only the padding adds nothing. The middle comes first: it is never one of these.
         places = sorted((place - self.padding for place in range(self.kernel) if abs(place - self.padding) < frames),
                         key=abs)
-        first, *others = (shifted(parts[:, :, place + self.padding], frames, place) for place in places)
-        x = sum(others, start=first)
-        return (x[:, ::self.stride] if self.stride > 1 else x).reshape([-1, self.bias.shape[1], height, width])
+        first, *others = (shifted(parts, place + self.padding, frames, place) for place in places)
+        x = self.activated(sum(others, start=first))
+        return (x[:, ::self.stride] if self.stride > 1 else x).reshape([-1, parts.shape[3], height, width])
 
 
-def shifted(x, frames, place):
-    """``x (N, T, …)`` as many frames earlier as ``place`` says, with zeros after its end, or before its start."""
+def shifted(parts, index, frames, place):
+    """``parts[:, :, index]`` as many frames earlier as ``place`` says, zeros after its end, or before its start."""
     # Not by nn.functional.pad: in Paddle 3.3 slices of its result lose a frame under oneDNN.
+    x = parts[:, max(place, 0):frames + min(place, 0), index]
     if not place:
         return x
     zeros = paddle.zeros_like(x[:, :abs(place)])
-    return paddle.concat([x[:, place:], zeros] if place > 0 else [zeros, x[:, :frames + place]], axis=1)
+    return paddle.concat([x, zeros] if place > 0 else [zeros, x], axis=1)
 
 
 class FramePool(Frames):
