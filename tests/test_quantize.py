@@ -269,8 +269,11 @@ def test_a_file_holds_equal_rows_once():
     assert model.ByteSize() < size / 4 and np.array_equal(answer(model, array), right)
 
 
-def residual_network():
-    """``x - k·conv(x) + shift``, as ``onnx_rewrites`` leaves it for ONNX Runtime's blocks."""
+def residual_network(also=None):
+    """``x - k·conv(x) + shift``, as ``onnx_rewrites`` leaves it for ONNX Runtime's blocks.
+
+    ``also``: a value that is read once more.
+    """
     from paddlevideo_skel.deploy.onnx_rewrites import rewrite
 
     arrays = {"w": RNG.normal(size=(4, 4, 1, 1)), "b": RNG.normal(size=4), "k": RNG.normal(size=(5, 5)),
@@ -280,8 +283,11 @@ def residual_network():
              helper.make_node("Add", ["d", "shift"], ["y"])]
     constants = [numpy_helper.from_array(array.astype("float32"), name) for name, array in arrays.items()]
     constants.append(numpy_helper.from_array(np.array([0, 4, 5, 3]), "size"))
-    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4, 5, 3])],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 5, 3])], constants)
+    if also:
+        nodes += [helper.make_node("Relu", [also], ["also"]), helper.make_node("Add", ["y", "also"], ["z"])]
+    ends = ([helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4, 5, 3])]
+            for name in ("x", "z" if also else "y"))
+    graph = helper.make_graph(nodes, "net", *ends, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     assert rewrite(model)["residual_in_blocks"] == 1
     return model
@@ -293,6 +299,14 @@ def test_residuals_are_sums_in_eight_bits():
     right = answer(model, array)
     assert operators(rewritten(model, "residuals_as_sums")) == ["Conv", "Reshape", "MatMul", "Add", "Add"]
     assert relative_error(answer(model, array), right) < 1e-6
+
+
+@pytest.mark.parametrize("also", ["c", "r"])
+def test_a_product_that_others_read_in_part_keeps_its_sign(also):
+    model = residual_network(also)
+    array = RNG.normal(size=(2, 4, 5, 3)).astype("float32")
+    right = answer(model, array)
+    assert relative_error(answer(rewritten(model, "residuals_as_sums"), array), right) < 1e-6
 
 
 def topology_network(also=None, shift=(6, 25), blocks=True):

@@ -24,7 +24,7 @@ def residuals_as_sums(graph):
 
     The sign that it gave to the product goes to the constants of the convolution that made the product's second factor.
     """
-    makers = graph.makers()
+    readers, makers = graph.readers(), graph.makers()
     for node in graph.nodes:
         weight = graph.array(node.input[1]) if node.op_type == "Conv" else None
         if weight is None or weight.shape[1:] != (1, 1, 1) or not (weight == -1).all() or len(node.input) != 3:
@@ -32,7 +32,8 @@ def residuals_as_sums(graph):
         product = makers.get(node.input[0])
         flat = product and product.op_type == "MatMul" and makers.get(product.input[1])
         source = flat and flat.op_type == "Reshape" and makers.get(flat.input[0])
-        if not source or source.op_type != "Conv":
+        if (not source or source.op_type != "Conv"
+                or not all(graph.alone(step.output[0], readers) for step in (product, flat, source))):
             continue
         source.input[1:] = [graph.constant(-graph.array(name)) for name in source.input[1:]]
         shift = graph.constant(graph.array(node.input[2]).reshape(-1, 1, 1))
