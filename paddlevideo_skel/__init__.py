@@ -1,3 +1,10 @@
-"""Skeleton-based action recognition on PaddlePaddle, from training to the device."""
+"""Skeleton-based action recognition on PaddlePaddle, from training to the device.
+
+Importing this package imports no paddle. It sets the environment that paddle needs on this CPU (``cpu.py``), so import
+it before paddle.
+"""
+from . import cpu
 
 __version__ = "0.1.0"
+
+cpu.prepare()

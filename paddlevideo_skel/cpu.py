@@ -1,13 +1,19 @@
-"""What makes paddle fast on this CPU, decided before paddle is imported: threads, MKL's code path, memory kept.
+"""What makes paddle fast and repeatable on this CPU, set before paddle is imported: threads, MKL's code path, memory kept.
 
-Everything is off with ``PADDLEVIDEO_SKEL_CPU_ENV=0``, and a variable that the user has set stays as it is.
+Importing this package sets it, so that a program of one's own rounds as the commands do: on a CPU that is not Intel's,
+MKL's default path is slow, and its rounding differs from the path that is set here. Everything is off with
+``PADDLEVIDEO_SKEL_CPU_ENV=0``, and a variable that the user has set stays as it is.
 """
 import ctypes
+import logging
 import os
 import sys
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 SWITCH = "PADDLEVIDEO_SKEL_CPU_ENV"
+MKL = "MKL_DEBUG_CPU_TYPE"
 CPUINFO = Path("/proc/cpuinfo")
 # glibc's mallopt: names of its parameters, from malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -15,13 +21,34 @@ TRIM_NEVER = 2 ** 31 - 1
 
 
 def prepare():
-    """Set the environment for this process, before it imports paddle, and for those that it starts."""
+    """Set the environment for this process, before it imports paddle, and for those that it starts.
+
+    MKL reads its variable at its first product. If paddle is imported already, that may have happened: the variable is
+    set all the same, and a warning says so.
+    """
     if switched_off():
         return
-    cpuinfo = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.exists() else ""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    for name, value in environment(cpuinfo, set(usable), local_processes()).items():
+    variables = environment(read_cpuinfo(), set(usable), local_processes())
+    if "paddle" in sys.modules and MKL in variables and MKL not in os.environ:
+        logger.warning("paddle was imported before paddlevideo_skel: training may be slower on this CPU, and may not "
+                       "repeat to the bit. Import paddlevideo_skel first, or set %s=%s", MKL, variables[MKL])
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
+
+
+def read_cpuinfo():
+    """The text of ``/proc/cpuinfo``; empty where there is none."""
+    return CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.exists() else ""
+
+
+def missing_path():
+    """The code path that MKL needs on this CPU and was not told in this process; None where nothing is missing.
+
+    Without it, results are right, but their rounding differs from that of processes which were told.
+    """
+    path = mkl_path(parse_cpuinfo(read_cpuinfo()))
+    return path if path and not os.environ.get(MKL) else None
 
 
 def switched_off():
@@ -37,13 +64,18 @@ def environment(cpuinfo, usable, processes=1):
         usable: numbers of the logical CPUs that this process may use.
         processes: how many processes share them.
     """
-    cpus = [dict(_fields(block)) for block in cpuinfo.split("\n\n") if block.strip()]
+    cpus = parse_cpuinfo(cpuinfo)
     threads = max(1, physical_cores(cpus, usable) // processes)
     variables = {"OMP_NUM_THREADS": str(threads)}
     path = mkl_path(cpus)
     if path:
-        variables["MKL_DEBUG_CPU_TYPE"] = path
+        variables[MKL] = path
     return variables
+
+
+def parse_cpuinfo(text):
+    """A dict of fields for each logical CPU."""
+    return [dict(_fields(block)) for block in text.split("\n\n") if block.strip()]
 
 
 def _fields(block):
@@ -55,10 +87,10 @@ def _fields(block):
 def mkl_path(cpus):
     """The code path to ask of MKL, ``7`` AVX-512, ``5`` AVX2; None: its own choice is right.
 
-    The MKL in paddle's wheel takes its slowest path on a CPU that is not Intel's.
+    The MKL in paddle's wheel takes its slowest path on an x86 CPU that is not Intel's (AMD, Hygon, Zhaoxin).
     """
     first = cpus[0] if cpus else {}
-    if first.get("vendor_id") != "AuthenticAMD":
+    if first.get("vendor_id") in (None, "GenuineIntel"):
         return None
     flags = set(first.get("flags", "").split())
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"} <= flags:

@@ -1,10 +1,16 @@
 """A small generated data set, and a config that trains a small model on it in seconds."""
+import os
 import signal
 
 import pytest
 from hypothesis import settings
 from small_config import ACTIONS, CONFIG, HARD
 
+# One thread for each test process, whatever runs beside it. Set before the package is imported, as it would take all
+# cores; the package itself comes before paddle, so that these processes round as the commands do.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from paddlevideo_skel import cpu
 from paddlevideo_skel.data.samples import write_sample_set
 
 # No test may fail for being slow on a busy machine.
@@ -73,6 +79,13 @@ def shared_config(sample_set, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def same_rounding():
+    """Tests that compare two processes to the bit need MKL's code path, where this CPU has one to set, in both."""
+    path = cpu.missing_path()
+    assert path is None, f"{cpu.MKL}={path} must be set on this CPU: import paddlevideo_skel before paddle"
+
+
+@pytest.fixture(scope="session")
 def hatchery():
     """Makes training processes."""
     from hatchery import Hatchery
@@ -82,7 +95,7 @@ def hatchery():
 
 
 @pytest.fixture(scope="session")
-def unbroken(hatchery, shared_config, tmp_path_factory):
+def unbroken(same_rounding, hatchery, shared_config, tmp_path_factory):
     """The folder of a run with ``HARD`` that nothing stopped."""
     folder = tmp_path_factory.mktemp("unbroken") / "out"
     status, output = hatchery.run(shared_config, folder, "--validate", overrides=HARD)

@@ -21,8 +21,9 @@ def cpuinfo(vendor, flags, cpus=4, per_core=2):
 @pytest.mark.parametrize(("vendor", "flags", "path"), [
     ("AuthenticAMD", AVX512, "7"), ("AuthenticAMD", "fpu sse2 avx fma avx2", "5"),
     ("AuthenticAMD", "fpu sse2 avx fma avx2 avx512f", "5"), ("AuthenticAMD", "fpu sse2 avx", None),
-    ("GenuineIntel", AVX512, None), ("GenuineIntel", "fpu sse2 avx fma avx2", None), ("HygonGenuine", AVX512, None)])
-def test_mkl_is_told_its_path_on_amd_only(vendor, flags, path):
+    ("HygonGenuine", "fpu sse2 avx fma avx2", "5"), ("GenuineIntel", AVX512, None),
+    ("GenuineIntel", "fpu sse2 avx fma avx2", None)])
+def test_mkl_is_told_its_path_unless_the_cpu_is_intels(vendor, flags, path):
     assert cpu.environment(cpuinfo(vendor, flags), {0, 1, 2, 3}).get("MKL_DEBUG_CPU_TYPE") == path
 
 
@@ -81,6 +82,39 @@ def test_one_variable_switches_it_off(amd, monkeypatch):
     monkeypatch.setenv(cpu.SWITCH, "0")
     cpu.prepare()
     assert not {"OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE"} & set(os.environ)
+
+
+IMPORTS = """
+import logging, os, pathlib, sys
+sys.path.insert(0, {root!r})
+logging.basicConfig(format="%(message)s")
+{first}
+import paddlevideo_skel
+assert ("paddle" in sys.modules) == {late}
+print(os.environ.get("MKL_DEBUG_CPU_TYPE"))
+"""
+
+
+@pytest.mark.parametrize(("first", "late"), [("", False), ("sys.modules['paddle'] = None", True)])
+def test_importing_the_package_sets_the_variables(first, late):
+    """Of this host, whatever it is; paddle itself is not imported for it."""
+    environment = {name: value for name, value in os.environ.items() if name not in (cpu.MKL, "OMP_NUM_THREADS")}
+    run = subprocess.run([sys.executable, "-c", IMPORTS.format(root=str(ROOT), first=first, late=late)], text=True,
+                         capture_output=True, env={**environment, cpu.SWITCH: "1"}, check=True)
+    path = cpu.mkl_path(cpu.parse_cpuinfo(cpu.read_cpuinfo()))
+    assert run.stdout.strip() == str(path)
+    assert ("paddle was imported before paddlevideo_skel" in run.stderr) == bool(late and path)
+
+
+def test_paddle_that_was_imported_first_is_told_in_one_line(amd, caplog):
+    assert "paddle" in sys.modules or pytest.importorskip("paddle")
+    assert cpu.missing_path() == "7"
+    cpu.prepare()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "set MKL_DEBUG_CPU_TYPE=7" in caplog.text and len(caplog.messages[0].splitlines()) == 1
+    assert cpu.missing_path() is None
+    cpu.prepare()
+    assert len(caplog.records) == 1
 
 
 FAULTS = """

@@ -14,7 +14,7 @@ from hatchery import assert_same_end, content, same
 from small_config import HARD
 from test_loader import ROOT
 
-from paddlevideo_skel import files
+from paddlevideo_skel import cpu, files
 from paddlevideo_skel.checkpoints import load_weights
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.config import load_config
@@ -114,6 +114,21 @@ def test_an_unfinished_run_is_not_written_over(shared_config, stopped):
 def test_overwriting_begins_anew(shared_config, stopped, unbroken):
     run(shared_config, stopped, overwrite=True)
     assert_same_end(stopped, unbroken)
+
+
+FROM_PYTHON = """
+import sys
+from paddlevideo_skel.config import load_config
+from paddlevideo_skel.training.trainer import train
+train(load_config(sys.argv[1], sys.argv[2:]), validate=True, seed=5)
+"""
+
+
+def test_a_program_of_ones_own_trains_the_same_numbers_as_the_command(shared_config, tmp_path, unbroken):
+    environment = {name: value for name, value in os.environ.items() if name != cpu.MKL}
+    subprocess.run([sys.executable, "-c", FROM_PYTHON, shared_config, f"output_dir={tmp_path / 'out'}", *HARD],
+                   cwd=ROOT, env=environment, check=True, capture_output=True)
+    assert_same_end(tmp_path / "out", unbroken)
 
 
 def test_a_finished_run_may_be_run_again_as_it_was_but_not_as_another(shared_config, finished, unbroken):

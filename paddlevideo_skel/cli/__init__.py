@@ -66,7 +66,6 @@ def main(argv=None):
 
 def run_command(name, argv=None, prog=None):
     """Run one command; ``tools/*.py`` call this. Returns the exit status: 0, or 2 or 3 with one line of error."""
-    cpu.prepare()
     module, parser = load_command(name, prog)
     argv = sys.argv[1:] if argv is None else list(argv)
     # What follows "--" is for the program that a command starts, where it starts one.
