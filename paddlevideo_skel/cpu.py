@@ -1,4 +1,4 @@
-"""What makes paddle fast and repeatable on this CPU, set before paddle is imported: threads, MKL's code path, memory kept.
+"""What makes paddle fast and repeatable on this CPU, set before paddle is imported: threads, MKL's code path, memory.
 
 Importing this package sets it, so that a program of one's own rounds as the commands do: on a CPU that is not Intel's,
 MKL's default path is slow, and its rounding differs from the path that is set here. Everything is off with
@@ -96,6 +96,15 @@ def mkl_path(cpus):
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"} <= flags:
         return "7"
     return "5" if {"avx2", "fma"} <= flags else None
+
+
+def multiplies_8_bits_exactly(cpus):
+    """Whether products of unsigned and signed bytes are exact on this CPU.
+
+    Without VNNI, x86 adds pairs of them in 16 bits and cuts off what is larger. ARM has no such instruction.
+    """
+    first = cpus[0] if cpus else {}
+    return "Features" in first or bool({"avx512_vnni", "avx_vnni"} & set(first.get("flags", "").split()))
 
 
 def physical_cores(cpus, usable):

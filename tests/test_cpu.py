@@ -27,6 +27,14 @@ def test_mkl_is_told_its_path_unless_the_cpu_is_intels(vendor, flags, path):
     assert cpu.environment(cpuinfo(vendor, flags), {0, 1, 2, 3}).get("MKL_DEBUG_CPU_TYPE") == path
 
 
+@pytest.mark.parametrize(("text", "exact"), [
+    (cpuinfo("AuthenticAMD", AVX512), True), (cpuinfo("GenuineIntel", "fpu avx2 avx_vnni"), True),
+    (cpuinfo("AuthenticAMD", "fpu sse2 avx fma avx2"), False), ("", False),
+    ("processor\t: 0\nFeatures\t: fp asimd asimddp\n\n", True)])
+def test_which_cpus_multiply_8_bits_exactly(text, exact):
+    assert cpu.multiplies_8_bits_exactly(cpu.parse_cpuinfo(text)) == exact
+
+
 @pytest.mark.parametrize(("usable", "processes", "threads"), [
     ({0, 1, 2, 3}, 1, 2), ({0, 1, 2, 3}, 2, 1), ({0, 2}, 1, 2), ({0, 1}, 1, 1), ({3}, 1, 1), ({0, 1, 2, 3}, 5, 1)])
 def test_a_thread_for_each_core_that_may_be_used(usable, processes, threads):

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny_export import CLASSES, SAMPLE, logits, matrix, samples, write_export
 
+from paddlevideo_skel import cpu
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.deploy import qdq, qdq_rewrites, quantize
@@ -91,6 +92,51 @@ def test_the_contract_says_what_rounding_cost(export, tmp_path):
     assert report["agreement"] == pytest.approx(100 * (found == logits(test).argmax(axis=1)).mean())
     assert 0 < made.contract["selfcheck"]["tolerance"] <= 5e-2
     assert own["difference"] <= own["tolerance"]
+
+
+@pytest.mark.parametrize("flags, bits", [("fpu avx2 fma", 7), ("fpu avx2 avx512_vnni", 8), ("fpu avx2 avx_vnni", 8)])
+def test_the_cpu_decides_the_bits_of_the_weights(tmp_path, monkeypatch, flags, bits):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n\n")
+    monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
+    assert quantize.weight_bits_here() == bits
+
+
+@pytest.mark.parametrize("bits, largest", [(7, 64), (8, 127)])
+def test_weights_have_that_many_bits(export, tmp_path, bits, largest):
+    model = qdq.Quantizer(export.file(ONNX), tmp_path, samples(5, 3)[:, None], "minmax", bits).quantize()
+    weights = [numpy_helper.to_array(tensor).astype(int) for tensor in model.graph.initializer
+               if tensor.data_type == TensorProto.INT8 and len(tensor.dims) > 1]
+    assert max(np.abs(weight).max() for weight in weights) == largest
+
+
+def test_the_bits_of_the_weights_may_be_given(export, tmp_path, capsys):
+    config = read_config(tmp_path)
+    made = quantize.quantize(config, export, tmp_path / "out", weight_bits=7)
+    assert made.contract["quantization"]["weight_bits"] == 7
+    with pytest.raises(ConfigError, match="--weight_bits: found 6, expected 7 or 8"):
+        quantize.quantize(config, export, tmp_path / "out", weight_bits=6)
+
+
+@pytest.mark.parametrize("refused", [1, 10])
+def test_a_candidate_that_is_refused_does_not_end_the_search(export, tmp_path, monkeypatch, refused):
+    """Refused by ONNX Runtime's own answers: the self-check of the first candidates is another model's."""
+    real, count = quantize.SelfCheck.save, []
+
+    def save(selfcheck, path):
+        count.append(path)
+        if len(count) <= refused:
+            selfcheck.logits = selfcheck.logits + 100
+        real(selfcheck, path)
+
+    monkeypatch.setattr(quantize.SelfCheck, "save", save)
+    config = read_config(tmp_path)
+    if refused == 10:
+        with pytest.raises(ExportError, match=r"the rounded model was refused: .*Nothing was kept"):
+            quantize.quantize(config, export, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        return
+    tried = quantize.quantize(config, export, tmp_path / "out").contract["quantization"]["tried"]
+    assert len(tried) == 2 and "self-check" in tried[0]["refused"] and "top1" in tried[1]
 
 
 def test_another_model_is_refused_by_the_selfcheck(export, tmp_path):

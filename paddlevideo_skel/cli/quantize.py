@@ -24,6 +24,8 @@ def add_arguments(parser):
     parser.add_argument("--tolerance", type=float, default=0.04, metavar="X",
                         help="how far the logits of the calibration samples may be from float32's (root mean square, "
                         "by their spread) before the beginning of the graph stays in float32; default 0.04")
+    parser.add_argument("--weight_bits", type=int, metavar="N",
+                        help="8, or 7 for x86 CPUs without VNNI (right on others too); default: what this CPU needs")
     parser.add_argument("--max_drop", type=float, metavar="POINTS",
                         help="by how many points top-1 on the test data may drop; default 1, with --float16 0")
 
@@ -42,4 +44,4 @@ def run(args):
         quantize.shrink(config, export, output, args.save_name, 0.0 if args.max_drop is None else args.max_drop)
     else:
         quantize.quantize(config, export, output, args.save_name, args.samples, args.method, args.tolerance,
-                          1.0 if args.max_drop is None else args.max_drop)
+                          1.0 if args.max_drop is None else args.max_drop, args.weight_bits)

@@ -2,7 +2,8 @@
 
 The quantised model says in ``QuantizeLinear`` and ``DequantizeLinear`` (QDQ) where numbers are rounded to 8 bits; ONNX
 Runtime makes integer operators of what lies between. Activations are unsigned and weights signed, the pair for which
-processors have one instruction (VNNI); a ReLU costs nothing then, it is where the range begins.
+processors have one instruction (VNNI); a ReLU costs nothing then, it is where the range begins. An x86 processor
+without that instruction adds pairs of products in 16 bits: weights of 7 bits keep these sums in range.
 """
 import contextlib
 import io
@@ -49,6 +50,7 @@ class Quantizer:
         source: the .onnx file. folder: for the files in between.
         samples: arrays ``(1, …)`` to calibrate with, a sequence that is gone through several times.
         method: of ``METHODS``.
+        weight_bits: 8, or 7 for processors without VNNI.
 
     Attributes:
         logits: ``(n, classes)``, the float32 model's for ``samples``.
@@ -57,8 +59,8 @@ class Quantizer:
         ExportError: of an opset that cannot be quantised, or ONNX Runtime's quantiser failed.
     """
 
-    def __init__(self, source, folder, samples, method):
-        self.folder, self.samples = Path(folder), samples
+    def __init__(self, source, folder, samples, method, weight_bits=8):
+        self.folder, self.samples, self.weight_bits = Path(folder), samples, weight_bits
         model = onnx.load(source)
         opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
         if opset < LEAST_OPSET:
@@ -96,7 +98,7 @@ class Quantizer:
         copy.CopyFrom(self.model)
         with quantiser("the ONNX model"):
             work = quantization.QDQQuantizer(
-                copy, per_channel=True, reduce_range=False, weight_qType=quantization.QuantType.QInt8,
+                copy, per_channel=True, reduce_range=self.weight_bits == 7, weight_qType=quantization.QuantType.QInt8,
                 activation_qType=quantization.QuantType.QUInt8, tensors_range=self.ranges, nodes_to_quantize=None,
                 nodes_to_exclude=list(excluded), op_types_to_quantize=list(OPERATORS), extra_options={})
             work.quantize_model()
