@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 # Config under configs/recognition, and overrides. Of ST-GCN++ and PoseC3D one clip is measured: each further one costs
 # the same.
@@ -26,8 +26,8 @@ def build(path, overrides=()):
     """A config under configs/recognition, and its model with deterministic weights: costs do not depend on them."""
     from golden_fill import fill
 
+    from paddlevideo_skel.build import build_recognizer, main_model
     from paddlevideo_skel.config import load_config
-    from paddlevideo_skel.recipe import build_recognizer, main_model
 
     config = load_config(ROOT / "configs" / "recognition" / path, list(overrides))
     return config, fill(main_model(build_recognizer(config)))
@@ -38,7 +38,7 @@ def export(name, folder, kind):
 
     PaddleVideo's formulation stays in use in the whole process.
     """
-    from paddlevideo_skel.deploy.export import export_model
+    from paddlevideo_skel.export.export import export_model
 
     if kind == "paddlevideo":
         import paddlevideo_formulation
@@ -54,7 +54,7 @@ def export_all(name, folder, kinds):
     Raises:
         RuntimeError: a process failed; with the end of what it said.
     """
-    from paddlevideo_skel.deploy.folder import ExportFolder
+    from paddlevideo_skel.inference.artifact import ExportFolder
 
     started = {kind: subprocess.Popen([sys.executable, __file__, name, str(folder), kind], text=True,
                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for kind in kinds}
@@ -67,10 +67,10 @@ def export_all(name, folder, kinds):
 
 def main():
     """Make exports for somebody else to measure."""
-    from paddlevideo_skel import cpu
+    from paddlevideo_skel import devices
     from paddlevideo_skel.cli import load_paddle
 
-    cpu.prepare()
+    devices.prepare_cpu()
     load_paddle()
     name, folder, *kinds = sys.argv[1:]
     for kind in kinds:

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from paddlevideo_skel.data.annotation import Annotation
-from paddlevideo_skel.data.heatmaps import COCO_LIMBS
 from paddlevideo_skel.data.pipeline import Pipeline
+from paddlevideo_skel.data.transforms.heatmaps import COCO_LIMBS
 from paddlevideo_skel.skeleton import get_layout
 
 SIGMA, CLIPS = 0.6, 10

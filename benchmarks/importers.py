@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 import numpy as np
 from raw_files import write_kinetics, write_ntu
 
+from paddlevideo_skel.importers.journal import list_sources
 from paddlevideo_skel.importers.kinetics import read_clip
 from paddlevideo_skel.importers.ntu import read_persons
-from paddlevideo_skel.importers.work import list_sources
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES = (60, 110)  # of a recording; NTU RGB+D's have 84 on the average

@@ -21,7 +21,7 @@ import time
 import numpy as np
 from exports import MODELS, ROOT, export_all
 
-from paddlevideo_skel import cpu
+from paddlevideo_skel import devices
 from paddlevideo_skel.cli import load_paddle
 
 EXPORTS = ("paddlevideo", "ordinary", "minimal")
@@ -87,7 +87,7 @@ class Worker:
 
 def work(stem, runtime, threads):
     """A worker's process: ``batch N`` makes samples ready and answers with the relative error, ``run`` with seconds."""
-    from paddlevideo_skel.deploy.folder import ExportFolder, relative_error
+    from paddlevideo_skel.inference.artifact import ExportFolder, relative_error
 
     opened = open_unchecked(ExportFolder(stem), runtime, threads)
     for line in sys.stdin:
@@ -105,14 +105,14 @@ def work(stem, runtime, threads):
 
 def open_unchecked(folder, runtime, threads):
     """A runtime whose wrong answers are measured too."""
-    from paddlevideo_skel.deploy.runtimes import Options
+    from paddlevideo_skel.inference.runtime import Options
 
     if runtime.startswith("paddle"):
-        from paddlevideo_skel.deploy.paddle_runtime import PaddleRuntime as cls
+        from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime as cls
 
         options = Options(use_gpu=False, use_npu=False, cpu_threads=threads, enable_mkldnn="oneDNN" in runtime)
     else:
-        from paddlevideo_skel.deploy.onnx_runtime import OnnxRuntime as cls
+        from paddlevideo_skel.inference.onnx_runtime import OnnxRuntime as cls
 
         options = Options(use_gpu=False, use_npu=False, cpu_threads=threads)
     return type("Unchecked", (cls,), {"check": lambda self, batch: None})(folder, options)
@@ -129,7 +129,7 @@ def measure(workers, batch, seconds):
 
 def rows(models, batches, kinds, seconds, threads, peak):
     """A dict a model, batch size and way, with ``COLUMNS``; ``peak``: GFLOP/s that ``share`` refers to."""
-    from paddlevideo_skel.deploy.cost import multiplications
+    from paddlevideo_skel.export.cost import multiplications
 
     ways = [way for way in WAYS if way[0] in kinds]
     for name in models:
@@ -166,7 +166,7 @@ def main():
     parser.add_argument("--json", action="store_true", help="a row as a line of JSON")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    cpu.prepare()
+    devices.prepare_cpu()
     if args.worker:
         stem, runtime, threads = args.worker
         return work(stem, runtime, int(threads))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exports import build
 
-from paddlevideo_skel import cpu
+from paddlevideo_skel import devices
 from paddlevideo_skel.cli import load_paddle
 
 # Config under configs/recognition (of streams that differ in features only, the joints'), published top-1 (top-5),
@@ -32,8 +32,8 @@ MB = 1e6
 
 def measure(path, folder):
     """The measured columns of one config."""
-    from paddlevideo_skel.deploy.cost import multiplications
-    from paddlevideo_skel.deploy.export import export_model
+    from paddlevideo_skel.export.cost import multiplications
+    from paddlevideo_skel.export.export import export_model
 
     config, model = build(path)
     sizes, errors = [], []
@@ -55,7 +55,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("only", nargs="*", help="parts of config names; default: all")
     args = parser.parse_args()
-    cpu.prepare()
+    devices.prepare_cpu()
     load_paddle()
     print("| config | model | classes | input | parameters, M | GMAC a clip | ordinary, MB | minimal, MB | "
           "published top-1 (top-5), % | source | exports and ONNX against the dynamic graph |")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from exports import MODELS, export
 
-from paddlevideo_skel import cpu
+from paddlevideo_skel import devices
 from paddlevideo_skel.cli import load_paddle
 
 SAMPLES, BATCH, ROUNDS, TIMES, PAUSE = 8, 8, 5, 3, 0.25
@@ -26,7 +26,7 @@ def make(name, folder):
     """The .onnx files of a model: ``{form: path}``, and the shape of a sample."""
     import onnx
 
-    from paddlevideo_skel.deploy import float16, qdq
+    from paddlevideo_skel.export import float16, qdq
 
     made = export(name, folder, "minimal")
     paths = {"float32": made.file(".onnx"), "float16 weights": folder / "half.onnx", "int8": folder / "int8.onnx"}
@@ -41,7 +41,7 @@ def make(name, folder):
 
 def measure(name, paths, shape, batch):
     """Rows of one model at one batch size."""
-    from paddlevideo_skel.deploy.qdq import open_session
+    from paddlevideo_skel.export.qdq import open_session
 
     sessions = {form: open_session(str(path)) for form, path in paths.items()}
     array = np.random.default_rng(1).normal(0, 0.5, (batch, *shape)).astype("float32")
@@ -78,7 +78,7 @@ def main():
     parser.add_argument("models", nargs="*", metavar="model", help=f"of {', '.join(MODELS)}; default: all")
     parser.add_argument("--json", action="store_true", help="a row as a line of JSON")
     args = parser.parse_args()
-    cpu.prepare()
+    devices.prepare_cpu()
     load_paddle()
     if not args.json:
         print(" | ".join(COLUMNS))

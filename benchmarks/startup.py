@@ -28,10 +28,10 @@ marks["numpy"] = time.monotonic()
 import onnxruntime
 marks["onnxruntime"] = time.monotonic()
 from paddlevideo_skel import cli
-from paddlevideo_skel.deploy.choice import open_named
-from paddlevideo_skel.deploy.folder import find_export
-from paddlevideo_skel.deploy.predict import Predictor, predict
-from paddlevideo_skel.deploy.runtimes import Options
+from paddlevideo_skel.inference.select import open_named
+from paddlevideo_skel.inference.artifact import find_export
+from paddlevideo_skel.inference.predict import Predictor, predict
+from paddlevideo_skel.inference.runtime import Options
 marks["this package"] = time.monotonic()
 runtime = open_named(find_export(sys.argv[2]), "auto", Options())
 marks["model and self-check"] = time.monotonic()

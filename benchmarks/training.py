@@ -39,8 +39,8 @@ SIDES = {  # name: what it is, its environment
     "torch": ("PyTorch", {}),
 }
 # In a process of its own: whichever loads paddle first decides the environment.
-PEAK = """from paddlevideo_skel import cpu
-cpu.prepare()
+PEAK = """from paddlevideo_skel import devices
+devices.prepare_cpu()
 from inference import gemm_peak
 print(gemm_peak())
 """
@@ -138,10 +138,10 @@ def work(model, side, folder):
 
 
 def paddle_side(model, side, folder):
-    from paddlevideo_skel import cpu
+    from paddlevideo_skel import devices
     from paddlevideo_skel.cli import load_paddle
 
-    cpu.prepare()
+    devices.prepare_cpu()
     load_paddle()
     import paddle
 

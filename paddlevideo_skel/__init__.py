@@ -3,8 +3,8 @@
 Importing this package imports no paddle. It sets the environment that paddle needs on this CPU (``cpu.py``), so import
 it before paddle.
 """
-from . import cpu
+from . import devices
 
 __version__ = "0.1.0"
 
-cpu.prepare()
+devices.prepare_cpu()

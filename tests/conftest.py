@@ -10,8 +10,8 @@ from small_config import ACTIONS, CONFIG, HARD
 # cores; the package itself comes before paddle, so that these processes round as the commands do.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from paddlevideo_skel import cpu
-from paddlevideo_skel.data.samples import write_sample_set
+from paddlevideo_skel import devices
+from paddlevideo_skel.data.synthetic.samples import write_sample_set
 
 # No test may fail for being slow on a busy machine.
 settings.register_profile("project", deadline=None)
@@ -81,8 +81,8 @@ def shared_config(sample_set, tmp_path_factory):
 @pytest.fixture(scope="session")
 def same_rounding():
     """Tests that compare two processes to the bit need MKL's code path, where this CPU has one to set, in both."""
-    path = cpu.missing_path()
-    assert path is None, f"{cpu.MKL}={path} must be set on this CPU: import paddlevideo_skel before paddle"
+    path = devices.missing_mkl_path()
+    assert path is None, f"{devices.MKL}={path} must be set on this CPU: import paddlevideo_skel before paddle"
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 
-from .. import cpu
+from .. import devices
 from ..errors import OutputError, SkelError
 from ..logs import setup_logging
 
@@ -124,7 +124,7 @@ def load_paddle():
     """Import paddle without its advice on variables that this package sets and tools that it does not need."""
     # Warnings of its C++ side, such as one at every export that Paddle's own mean cannot take an output tensor.
     os.environ.setdefault("GLOG_minloglevel", "2")
-    cpu.keep_memory()
+    devices.keep_memory()
     heard = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stderr(heard):
         warnings.filterwarnings("ignore", message="No ccache found")

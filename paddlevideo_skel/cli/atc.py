@@ -1,8 +1,8 @@
 """``paddlevideo-skel atc`` and ``tools/atc.py``: ONNX models to ``.om`` for the Ascend NPU."""
 import logging
 
-from ..deploy.ascend.atc import TIME_LIMIT, compile_models, raise_failures
-from ..deploy.ascend.commands import CHOICES, Options
+from ..ascend.atc import TIME_LIMIT, compile_models, raise_failures
+from ..ascend.atc_command import CHOICES, Options
 from ..errors import ConfigError
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..deploy.bin_comparison import check_error, compare, lines_of
+    from ..inference.bin_comparison import check_error, compare, lines_of
 
     report = compare(args.a, args.b, args.num_classes, args.json)
     print("\n".join(lines_of(report, max(args.worst, 0))))

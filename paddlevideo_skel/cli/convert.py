@@ -16,8 +16,8 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..deploy.folder import find_export_files
-    from ..deploy.onnx import convert
+    from ..export.onnx_convert import convert
+    from ..inference.artifact import find_export_files
 
     if not args.model_dir and not args.model_file:
         raise ConfigError("--model_dir", "is missing", "Give the export's folder, or --model_file")

@@ -21,7 +21,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..importers.forms import arrays_to_pickle, pickle_to_arrays
+    from ..importers.convert import arrays_to_pickle, pickle_to_arrays
 
     kinds = {Path(name).suffix for name in args.input}
     for name in ("frames", "persons"):

@@ -15,7 +15,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..conversion import convert_checkpoint
+    from ..checkpoints.convert import convert_checkpoint
 
     if importlib.util.find_spec("paddle"):
         load_paddle()

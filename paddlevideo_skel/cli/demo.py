@@ -60,8 +60,8 @@ def student_config(args, folder):
 
 def train_models(args, folder):
     """Generate the samples, train the teacher and then the student; returns the samples and the student's file."""
-    from ..data.samples import write_sample_set
-    from ..training.tester import test
+    from ..data.synthetic.samples import write_sample_set
+    from ..training.test import test
     from ..training.trainer import train
 
     step("Generating samples")
@@ -80,7 +80,7 @@ def train_models(args, folder):
 
 def export_models(config, checkpoint, folder):
     """Export ordinary and minimal, with ONNX where it can be made; kind → ``ExportFolder``."""
-    from ..deploy.export import export
+    from ..export.export import export
 
     missing = [p for p in ("paddle2onnx", "onnx", "onnxruntime") if importlib.util.find_spec(p) is None]
     if missing:
@@ -97,12 +97,12 @@ def compare(config, checkpoint, exports, example):
     """Rows of the table: the dynamic graph, then each export in each runtime, over the whole test set."""
     import paddle
 
-    from ..checkpoints import fit_main, load_weights
-    from ..deploy.benchmark import latency
-    from ..deploy.predict import Predictor, predict
-    from ..deploy.runtimes import open_runtime
-    from ..recipe import build_recognizer
-    from ..results import hits
+    from ..build import build_recognizer
+    from ..checkpoints.load import fit_main, load_weights
+    from ..evaluation import hits
+    from ..inference.benchmark import latency
+    from ..inference.predict import Predictor, predict
+    from ..inference.runtime import open_runtime
     from ..training.trainer import make_loader
 
     model = fit_main(build_recognizer(config), load_weights(checkpoint), checkpoint)

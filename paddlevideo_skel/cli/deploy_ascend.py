@@ -1,6 +1,6 @@
 """``paddlevideo-skel deploy-ascend`` and ``tools/deploy_ascend.py``: from a checkpoint to the table of an NPU."""
+from ..ascend.atc_command import CHOICES
 from ..config import load_config
-from ..deploy.ascend.commands import CHOICES
 from . import load_paddle
 
 
@@ -25,14 +25,14 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..deploy.ascend import pipeline
-    from ..deploy.ascend.commands import Options
+    from ..ascend import deploy
+    from ..ascend.atc_command import Options
 
-    config, sizes = load_config(args.config, args.override), pipeline.check_batch_sizes(args.batch_sizes)
+    config, sizes = load_config(args.config, args.override), deploy.check_batch_sizes(args.batch_sizes)
     options = Options(soc_version=args.soc_version, precision_mode_v2=args.precision_mode_v2,
                       precision_mode=args.precision_mode)
     load_paddle()
-    report = pipeline.deploy(config, args.pretrained_params, args.output_path, sizes, options, args.kind, args.opset,
+    report = deploy.deploy(config, args.pretrained_params, args.output_path, sizes, options, args.kind, args.opset,
                              args.set_env, args.device_id, args.num_workers)
-    print("\n".join(pipeline.lines_of(report)))
-    return pipeline.status_of(report)
+    print("\n".join(deploy.lines_of(report)))
+    return deploy.status_of(report)

@@ -6,6 +6,6 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..deploy.doctor import report
+    from ..doctor import report
 
     report(args.json)

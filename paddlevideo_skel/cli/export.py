@@ -23,9 +23,9 @@ def add_arguments(parser):
 def run(args):
     config = load_config(args.config, args.override)
     load_paddle()
-    from ..deploy import export, onnx, pphuman
+    from ..export import export, onnx_convert, pphuman
 
-    kind, opset = "minimal" if args.minimal else "ordinary", args.opset or onnx.OPSET
+    kind, opset = "minimal" if args.minimal else "ordinary", args.opset or onnx_convert.OPSET
     if args.pphuman:
         for flag, value, fixed in (("--save_name", args.save_name, pphuman.NAME), ("--format", args.format, "pdmodel")):
             if value not in (None, fixed):

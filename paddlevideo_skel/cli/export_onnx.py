@@ -14,8 +14,8 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..deploy.folder import find_export
-    from ..deploy.onnx_export import export_onnx, parse_batches
+    from ..export.onnx_export import export_onnx, parse_batches
+    from ..inference.artifact import find_export
 
     batches = parse_batches(args.batch)
     export, *instead = [find_export(path) for path in args.export]

@@ -15,7 +15,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..importers.hrnet import join_kpfiles
+    from ..importers.kinetics_hrnet import join_kpfiles
 
     if args.max_person < 1:
         raise ConfigError("--max-person", f"found {args.max_person}, expected 1 or more")

@@ -29,7 +29,7 @@ def run(args):
     from ..importers.keypoints import import_keypoints
     from ..importers.labels import read_class_names
     from ..importers.layout_file import read_layout
-    from ..importers.splitting import read_share
+    from ..importers.split import read_share
 
     if args.seed < 0:
         raise ConfigError("--seed", f"found {args.seed}, expected 0 or more")

@@ -33,11 +33,11 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..deploy.bin_inference import infer_bins, measure_speed
-    from ..deploy.bins import parse_shard
-    from ..deploy.choice import open_named
-    from ..deploy.folder import find_export
-    from ..deploy.runtimes import Options
+    from ..inference.artifact import find_export
+    from ..inference.bin_inference import infer_bins, measure_speed
+    from ..inference.bins import parse_shard
+    from ..inference.runtime import Options
+    from ..inference.select import open_named
 
     if args.loop is None and not (args.input and args.output):
         raise ConfigError("--input, --output", "are both needed", "Give them, or --loop N for the speed alone")

@@ -20,10 +20,10 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..importers.inspection import inspect
-    from ..importers.inspection_text import inspection_text
     from ..importers.labels import read_class_names
     from ..importers.layout_file import read_layout
+    from ..importers.summary import inspect
+    from ..importers.summary_text import inspection_text
 
     if args.plot and Path(args.plot).suffix not in (".png", ".gif"):
         raise ConfigError("--plot", f"found {args.plot!r}, expected a name that ends with .png or .gif")
@@ -42,7 +42,7 @@ def run(args):
 
 
 def _labels(args):
-    from ..importers.forms import label_file
+    from ..importers.convert import label_file
 
     if args.labels or Path(args.file).suffix != ".npy":
         return args.labels
@@ -54,8 +54,8 @@ def _labels(args):
 
 def _plot(args, labels, layout, names):
     from ..data.draw import animate_sequence, draw_sequence
-    from ..importers.inspection import usual_layout
     from ..importers.lenient import read_leniently
+    from ..importers.summary import usual_layout
 
     known = {}
     for name, annotation, reason in read_leniently(args.file, args.split, labels)[2]:

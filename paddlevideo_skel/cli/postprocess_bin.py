@@ -16,6 +16,6 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..deploy.bin_results import evaluate
+    from ..inference.bin_results import evaluate
 
     evaluate(args.result_dir, args.label_path, args.input, args.num_classes, args.average, args.out)

@@ -38,7 +38,7 @@ def add_runtime(parser):
 
 
 def runtime_options(args):
-    from ..deploy.runtimes import Options
+    from ..inference.runtime import Options
 
     return Options(args.use_gpu, args.use_npu, args.enable_mkldnn, args.cpu_threads, args.precision,
                    args.use_tensorrt, args.ir_optim, args.gpu_mem)
@@ -51,9 +51,9 @@ def prepare(kind):
 
 
 def run(args):
-    from ..deploy.choice import open_named
-    from ..deploy.folder import find_export_files
-    from ..deploy.predict import Predictor, check_pipeline_given, predict
+    from ..inference.artifact import find_export_files
+    from ..inference.predict import Predictor, check_pipeline_given, predict
+    from ..inference.select import open_named
 
     options, config = runtime_options(args), None
     if args.config:

@@ -22,8 +22,8 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..deploy.bin_writer import write_bins
-    from ..deploy.bins import parse_shard
+    from ..inference.bin_writer import write_bins
+    from ..inference.bins import parse_shard
 
     if args.num_workers < 0:
         raise ConfigError("--num_workers", f"found {args.num_workers}, expected a whole number from 0")

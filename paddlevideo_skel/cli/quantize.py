@@ -31,8 +31,8 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..deploy import quantize
-    from ..deploy.folder import find_export
+    from ..export import quantize
+    from ..inference.artifact import find_export
 
     if not args.model_dir and not args.model_file:
         raise ConfigError("--model_dir", "is missing", "Give the export's folder, or --model_file")

@@ -18,8 +18,8 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..deploy.bins import BinFolder
-    from ..deploy.ray_shards import report_together, run_shards
+    from ..inference.bins import BinFolder
+    from ..inference.ray_shards import report_together, run_shards
 
     command = args.passed_on
     if not command or command[0] not in SHARDED:

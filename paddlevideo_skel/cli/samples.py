@@ -12,7 +12,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..data.samples import generate, write_sample_set
+    from ..data.synthetic.samples import generate, write_sample_set
 
     if args.seed < 0:
         raise ConfigError("--seed", f"found {args.seed}, expected 0 or more")

@@ -24,11 +24,11 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..deploy.choice import open_named
-    from ..deploy.folder import find_export
-    from ..deploy.live import stream
-    from ..deploy.streaming import StreamingPredictor
     from ..errors import ConfigError
+    from ..inference.artifact import find_export
+    from ..inference.live import stream
+    from ..inference.select import open_named
+    from ..inference.stream import StreamingPredictor
 
     if args.fps is not None and not 0 < args.fps < float("inf"):
         raise ConfigError("--fps", f"found {args.fps}, expected a number over 0")

@@ -14,6 +14,6 @@ def add_arguments(parser):
 
 def run(args):
     load_paddle()
-    from ..training.tester import test
+    from ..training.test import test
 
     test(load_config(args.config, args.override), args.weights, args.out, args.max_iters)

@@ -59,7 +59,7 @@ def run(args):
         raise ConfigError("--keep", f"found {args.keep}, expected at least 1")
     config.update({key: value for key in ("keep", "save_every", "sync_bn") if (value := getattr(args, key))})
     if args.test:
-        from ..training.tester import test
+        from ..training.test import test
 
         if not args.weights:
             raise ConfigError("--test", "needs the checkpoint", "Give it with -w FILE")

@@ -3,9 +3,9 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from ..registry import Registry
-from .pickles import load_npy, load_pickle
+from ..safe_pickle import load_npy, load_pickle
 from .readers import check_labels, from_data, load_skeletons, read_annotations
-from .steps import positive, truth
+from .transforms.base import positive, truth
 
 DATASETS = Registry("dataset")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..files import replacing
-from ..pictures import new_figure, picture
+from ..plotting import new_figure, picture
 from ..skeleton import get_layout
 
 _COLOURS = {"left": "tab:blue", "right": "tab:orange", "middle": "0.35"}

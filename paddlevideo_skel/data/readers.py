@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, near_miss
+from ..safe_pickle import load_npy, load_pickle
 from .annotation import Annotation
-from .pickles import load_npy, load_pickle
 
 FIELDS_HINT = "An annotation is a dict with 'keypoint' (M persons, T frames, V joints, C coordinates)"
 

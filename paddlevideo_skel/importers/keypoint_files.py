@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.pickles import load_npy
 from ..errors import DataError
 from ..files import parse_json
+from ..safe_pickle import load_npy
 from .tables import read_table, read_text
 
 SUFFIXES = (".csv", ".tsv", ".npy", ".json")

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from ..data.annotation import Annotation
-from ..data.features import SCORED_LAYOUTS
-from ..data.samples import write_pickle
+from ..data.synthetic.samples import write_pickle
+from ..data.transforms.coordinates import SCORED_LAYOUTS
 from ..errors import ConfigError, DataError
 from ..files import is_file, remove_unfinished
+from .journal import Source, Work
 from .keypoint_files import CHANNELS, SUFFIXES, read_keypoints
 from .labels import number_labels, read_label_list
 from .ready_config import ready_config, write_ready_config
-from .splitting import describe_parts, find_subjects, split_by_class, split_by_subject
+from .split import describe_parts, find_subjects, split_by_class, split_by_subject
 from .streaming import default_workers, read_all
-from .work import Source, Work
 
 logger = logging.getLogger(__name__)
 

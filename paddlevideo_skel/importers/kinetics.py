@@ -14,9 +14,9 @@ import numpy as np
 from ..data.writers import save_pickle
 from ..errors import DataError
 from ..files import parse_json
+from .journal import Work, list_sources
 from .outputs import array_paths, log_summary, need_room, need_samples, npy_header, training_line, write_skipped
 from .streaming import read_all
-from .work import Work, list_sources
 
 logger = logging.getLogger(__name__)
 

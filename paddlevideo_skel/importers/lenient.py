@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 
 from ..data.datasets import SkeletonDataset
-from ..data.pickles import load_pickle
 from ..data.readers import (
     annotation_entries,
     check_annotation,
@@ -15,7 +14,8 @@ from ..data.readers import (
     split_names,
 )
 from ..errors import DataError
-from .forms import splits_of, trimmed
+from ..safe_pickle import load_pickle
+from .convert import splits_of, trimmed
 
 FAR = 12  # times the median distance of the joints from their middle
 MOSTLY, MANY = 0.5, 0.1  # shares

@@ -7,18 +7,11 @@ from pathlib import Path
 
 from ..data.writers import save_pickle, writing_annotations, writing_npy
 from ..errors import ConfigError, DataError
+from .journal import Work, list_sources
 from .ntu_bodies import align, centre, choose_persons, to_data
-from .ntu_format import JOINTS, read_bodies
-from .outputs import (
-    array_paths,
-    log_summary,
-    need_room,
-    need_samples,
-    training_line,
-    write_skipped,
-)
+from .ntu_skeleton import JOINTS, read_bodies
+from .outputs import array_paths, log_summary, need_room, need_samples, training_line, write_skipped
 from .streaming import read_all
-from .work import Work, list_sources
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ are dropped, then those that move most are taken.
 """
 import numpy as np
 
-from ..data.features import rotation_between
+from ..data.transforms.coordinates import rotation_between
 from ..errors import DataError
-from .ntu_format import JOINTS, Body
+from .ntu_skeleton import JOINTS, Body
 
 SHORT = 11  # frames; a body seen in no more is noise
 WIDE = 0.8  # a person is at most so wide for its height, or the frame is implausible

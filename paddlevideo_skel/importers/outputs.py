@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataError, OutputError
 from ..files import output_folder, replacing
-from .work import TYPE
+from .journal import TYPE
 
 logger = logging.getLogger(__name__)
 

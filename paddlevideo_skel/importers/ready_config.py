@@ -1,9 +1,9 @@
 """A config that trains ST-GCN++ on a new data set at once: the packaged short recipe, with its data and skeleton."""
 import numpy as np
 
+from ..checkpoints.configs import plain, write_config
 from ..config import load_config
 from ..skeleton import LAYOUTS
-from ..weights.configs import plain, write_config
 
 BASE = "configs/recognition/stgcn_plusplus/stgcn_plusplus_utkinect.yaml"
 BATCH = 16

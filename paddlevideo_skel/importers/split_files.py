@@ -4,13 +4,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..data.pickles import load_pickle
 from ..data.readers import annotation_entries, parse_annotations
 from ..data.writers import save_pickle, writing_npy
 from ..errors import ConfigError, DataError
-from .forms import open_array, splits_of
+from ..safe_pickle import load_pickle
+from .convert import open_array, splits_of
 from .labels import read_label_list
-from .splitting import describe_parts, find_subjects, split_by_class, split_by_subject, split_random, subject_key
+from .split import describe_parts, find_subjects, split_by_class, split_by_subject, split_random, subject_key
 
 WAYS = ("class", "subject", "random")
 

@@ -4,7 +4,7 @@ from paddle import nn
 from paddle.nn.initializer import Assign, Constant, Normal
 
 from ..skeleton import adjacency, get_layout
-from .formulation import (
+from .cpu import (
     add,
     batch_norm,
     conv_norm,

@@ -5,7 +5,7 @@ import paddle
 from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
-from .formulation import mean
+from .cpu import mean
 from .layers import HEADS
 
 

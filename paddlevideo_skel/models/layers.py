@@ -6,7 +6,7 @@ from paddle import nn
 from paddle.nn.initializer import Constant, KaimingNormal
 
 from ..registry import Registry
-from .formulation import add, conv_norm, graph_products, pointwise, products
+from .cpu import add, conv_norm, graph_products, pointwise, products
 
 BACKBONES = Registry("backbone")
 HEADS = Registry("head")

@@ -6,7 +6,7 @@ from paddle import nn
 from paddle.nn.initializer import Constant
 
 from ..skeleton import get_layout
-from .formulation import add
+from .cpu import add
 from .layers import BACKBONES, init_conv_bn
 
 EXPANSION = 4

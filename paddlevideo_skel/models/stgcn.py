@@ -4,7 +4,7 @@ from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
 from ..skeleton import adjacency, get_layout
-from .formulation import conv_norm
+from .cpu import conv_norm
 from .layers import BACKBONES, Conv2D, JointsBackbone, ResidualUnit, conv1x1, persons_to_batch, send_along
 
 # (channels, stride over time) of the ten units

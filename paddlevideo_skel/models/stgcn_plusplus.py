@@ -8,7 +8,7 @@ from paddle import nn
 from paddle.nn.initializer import Assign
 
 from ..skeleton import adjacency, get_layout
-from .formulation import add, batch_norm, conv_norm, join_branches, products
+from .cpu import add, batch_norm, conv_norm, join_branches, products
 from .layers import BACKBONES, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch, send_along
 
 BRANCHES = ((3, 1), (3, 2), (3, 3), (3, 4), ("max", 3), "1x1")

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from ..evaluation import hits, summarise, write_results
 from ..files import output_folder, parse_json
-from ..pictures import picture
-from ..results import hits, summarise, write_results
+from ..plotting import picture
 
 logger = logging.getLogger(__name__)
 

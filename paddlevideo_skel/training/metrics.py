@@ -5,9 +5,9 @@ import time
 
 import numpy as np
 
+from ..evaluation import hits, softmax, summarise
 from ..files import replacing
 from ..registry import Registry
-from ..results import hits, softmax, summarise
 
 logger = logging.getLogger(__name__)
 METRICS = Registry("metric")

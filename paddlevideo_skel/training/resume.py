@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 
 from .. import __version__
-from ..checkpoints import load_state
+from ..checkpoints.load import load_state
 from ..errors import CheckpointError, DataError, OutputError
 from ..files import replacing
 from . import distributed

@@ -8,26 +8,26 @@ import numpy as np
 import paddle
 from tqdm import tqdm
 
-from ..checkpoints import FORMATS, fit_weights, load_weights, save_state
+from ..build import build_recognizer, check_fit, check_recipe, input_shape, main_model
+from ..checkpoints.load import FORMATS, fit_weights, load_weights, save_state
 from ..data.mixup import MIXES
 from ..errors import ConfigError, DataError
+from ..evaluation import hits
 from ..logs import setup_logging
-from ..models.formulation import formulation
-from ..recipe import build_recognizer, check_fit, check_recipe, input_shape, main_model
-from ..results import hits
+from ..models.cpu import formulation
 from . import distributed, resume
+from .amp import Precision
+from .checkpointing import Safekeeping
 from .curves import Curves
+from .data import examined_data, make_loader
 from .device import choose_device
-from .loaders import examined_data, make_loader
 from .losses import mixed, recognizer_losses
 from .optimizers import build_optimizer, check_optimizer
 from .precise_bn import precise_bn
-from .precision import Precision
 from .profiling import StepProfiler
 from .progress import Progress, new_record, parse_interval
-from .run_folder import RunFolder
+from .run_dir import RunFolder
 from .run_log import RunLog
-from .safekeeping import Safekeeping
 from .schedules import build_schedule
 from .stopping import StopSignals
 from .sync_norm import synchronise

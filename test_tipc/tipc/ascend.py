@@ -6,7 +6,7 @@ not here is skipped.
 """
 import shutil
 
-from paddlevideo_skel.deploy.ascend.atc import find_atc
+from paddlevideo_skel.ascend.atc import find_atc
 from paddlevideo_skel.errors import ToolMissingError
 
 from . import FOLDER

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from paddlevideo_skel.data.actions import ACTIONS
-from paddlevideo_skel.data.samples import cross_subject_split, generate, write_pickle
+from paddlevideo_skel.data.synthetic.actions import ACTIONS
+from paddlevideo_skel.data.synthetic.samples import cross_subject_split, generate, write_pickle
 from paddlevideo_skel.errors import ConfigError
 
 CLASSES, SAMPLES = 4, 3  # 12 sequences: 8 of them for training

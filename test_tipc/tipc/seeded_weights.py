@@ -31,12 +31,12 @@ def draw(name, initial):
 
 def main(config, path, overrides):
     """Write the weights of a config's model; of several that learn together, of the student."""
-    from paddlevideo_skel.checkpoints import save_state
+    from paddlevideo_skel.checkpoints.load import save_state
     from paddlevideo_skel.cli import load_paddle
     from paddlevideo_skel.config import load_config
 
     load_paddle()
-    from paddlevideo_skel.recipe import build_recognizer, main_model
+    from paddlevideo_skel.build import build_recognizer, main_model
 
     model = main_model(build_recognizer(load_config(config, overrides)))
     state = {name: draw(name, value.numpy()) for name, value in model.state_dict().items()}

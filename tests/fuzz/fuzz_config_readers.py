@@ -10,10 +10,10 @@ from fuzz_data_readers import is_plain
 from fuzz_reader import READERS, checks, reader
 from tipc.params import Params
 
-from paddlevideo_skel.checkpoints import load_state, load_weights, read_weights, split_models
+from paddlevideo_skel.checkpoints.foreign import rename
+from paddlevideo_skel.checkpoints.load import load_state, load_weights, read_weights, split_models
 from paddlevideo_skel.config import TOP_LEVEL, Config, apply_override, class_names, load_config, num_classes
 from paddlevideo_skel.errors import CheckpointError, ConfigError
-from paddlevideo_skel.weights import rename
 
 
 @reader(ConfigError)

@@ -10,12 +10,12 @@ import numpy as np
 from fuzz_reader import checks, reader
 
 from paddlevideo_skel.data.annotation import Annotation
+from paddlevideo_skel.data.checks import Examination, without
 from paddlevideo_skel.data.datasets import AnnotationDataset, SkeletonDataset
-from paddlevideo_skel.data.examination import Examination, without
-from paddlevideo_skel.data.pickles import load_npy, load_pickle
 from paddlevideo_skel.data.readers import read_annotations, read_sample
 from paddlevideo_skel.errors import DataError
-from paddlevideo_skel.importers.inspection import inspect
+from paddlevideo_skel.importers.summary import inspect
+from paddlevideo_skel.safe_pickle import load_npy, load_pickle
 
 
 @reader(DataError)

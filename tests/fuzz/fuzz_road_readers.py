@@ -7,22 +7,22 @@ import json
 import numpy as np
 from fuzz_reader import checks, reader
 
+from paddlevideo_skel.ascend import deploy, operators
 from paddlevideo_skel.data.annotation import Annotation
-from paddlevideo_skel.deploy.ascend import operators, pipeline
-from paddlevideo_skel.deploy.bin_comparison import compare
-from paddlevideo_skel.deploy.bin_inference import begin as begin_results
-from paddlevideo_skel.deploy.bin_results import evaluate
-from paddlevideo_skel.deploy.bins import BinFolder, load_labels
-from paddlevideo_skel.deploy.doctor import cann_version
-from paddlevideo_skel.deploy.folder import find_export
-from paddlevideo_skel.deploy.live import json_frames
-from paddlevideo_skel.deploy.predict import Predictor
-from paddlevideo_skel.deploy.runtimes import Options, open_runtime
-from paddlevideo_skel.deploy.streaming import as_numbers
+from paddlevideo_skel.doctor import cann_version
 from paddlevideo_skel.errors import ConfigError, DataError, ExportError, OutputError, SkelError
+from paddlevideo_skel.inference.artifact import find_export
+from paddlevideo_skel.inference.bin_comparison import compare
+from paddlevideo_skel.inference.bin_inference import begin as begin_results
+from paddlevideo_skel.inference.bin_results import evaluate
+from paddlevideo_skel.inference.bins import BinFolder, load_labels
+from paddlevideo_skel.inference.live import json_frames
+from paddlevideo_skel.inference.predict import Predictor
+from paddlevideo_skel.inference.runtime import Options, open_runtime
+from paddlevideo_skel.inference.stream import as_numbers
 from paddlevideo_skel.training.curves import cut_to_whole_records
 from paddlevideo_skel.training.ensemble import ensemble
-from paddlevideo_skel.training.run_folder import _told
+from paddlevideo_skel.training.run_dir import _told
 
 OPTIONS = Options(use_gpu=False, use_npu=False, cpu_threads=1)
 
@@ -131,7 +131,7 @@ def begun_results(folder):
 @reader(DataError, ExportError, OutputError)
 def begun_road(folder):
     """What the whole road to the NPU was begun with."""
-    return pipeline.begin(folder, {"epochs": 1}, folder / "x.pdparams", "ordinary", 13)
+    return deploy.begin(folder, {"epochs": 1}, folder / "x.pdparams", "ordinary", 13)
 
 
 @reader(ExportError)

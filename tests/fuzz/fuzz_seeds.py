@@ -7,22 +7,23 @@ import re
 import struct
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
 import tiny_export
 import torch_writer
 from fuzz_road_readers import Opened
+from paths import GOLDEN as GOLDEN_FOLDER
+from paths import ROOT
 from raw_files import HAND_WRITTEN, clip, name_of, recording, skeleton_text
 
-from paddlevideo_skel.data.samples import generate
-from paddlevideo_skel.deploy.bin_inference import describe
-from paddlevideo_skel.deploy.bins import BinFolder
-from paddlevideo_skel.deploy.folder import find_export
-from paddlevideo_skel.importers.work import _with_checksum
+from paddlevideo_skel.data.synthetic.samples import generate
+from paddlevideo_skel.importers.journal import _with_checksum
+from paddlevideo_skel.inference.artifact import find_export
+from paddlevideo_skel.inference.bin_inference import describe
+from paddlevideo_skel.inference.bins import BinFolder
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = GOLDEN_FOLDER
 
 
 @dataclass
@@ -158,7 +159,7 @@ epochs: 2
 
 
 def params():
-    path = Path(__file__).parents[2] / "test_tipc/configs/STGCN/train_infer_python.txt"
+    path = ROOT / "test_tipc/configs/STGCN/train_infer_python.txt"
     return path.read_bytes()
 
 

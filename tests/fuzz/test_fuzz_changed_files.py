@@ -2,13 +2,11 @@
 
 ``docs/reliability.md``, section "Bad input", says which reader is covered by what.
 """
-import os
-from pathlib import Path
 
 import pytest
 from fuzz_harness import CASES, CUTS, Session, mutate, numbered
+from paths import SHARED
 
-SHARED = Path(os.environ.get("PVSKEL_SHARED", Path(__file__).parents[3] / "shared"))
 GROUPS = ("pickles", "arrays", "converters", "raw_files", "texts", "checkpoints", "road", "runs")
 REAL = {"example_ntu60_skeleton.pkl": "annotations", "example_ucf101_skeleton.pkl": "annotations",
         "mini_ntu60_hrnet.pkl": "annotations", "example_ntu_rgbd_skeleton.npy": "sample_npy"}

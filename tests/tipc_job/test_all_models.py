@@ -3,12 +3,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 pytestmark = pytest.mark.skipif("TIPC_JOB" not in os.environ, reason="make test-tipc")
-ROOT = Path(__file__).parents[2]
 MODELS = sorted(path.name for path in (ROOT / "test_tipc" / "configs").iterdir())
 # Script, params file, mode, and the status that is right on a host without GPU, NPU and atc.
 CHAINS = {

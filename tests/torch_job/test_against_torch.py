@@ -12,12 +12,12 @@ torch = pytest.importorskip("torch")
 import paddle  # noqa: E402
 from reference import CTRGCN, STGCN, PoseC3D, PysklCTRGCN, PysklSTGCN, randomise  # noqa: E402
 
-from paddlevideo_skel.checkpoints import fit_weights, load_weights  # noqa: E402
+from paddlevideo_skel.build import build_recognizer  # noqa: E402
+from paddlevideo_skel.checkpoints.convert import convert_checkpoint  # noqa: E402
+from paddlevideo_skel.checkpoints.load import fit_weights, load_weights  # noqa: E402
+from paddlevideo_skel.checkpoints.torch_file import open_torch  # noqa: E402
 from paddlevideo_skel.config import load_config  # noqa: E402
-from paddlevideo_skel.conversion import convert_checkpoint  # noqa: E402
-from paddlevideo_skel.recipe import build_recognizer  # noqa: E402
 from paddlevideo_skel.skeleton import adjacency, get_layout  # noqa: E402
-from paddlevideo_skel.torch_files import open_torch  # noqa: E402
 
 
 def graph(layout, strategy):

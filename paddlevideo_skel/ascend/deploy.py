@@ -1,0 +1,241 @@
+"""The whole road to the NPU: checkpoint and data set in, a table of accuracy and speed out.
+
+Each step is one of the tools, with its own folder, and is not done again when it is done: after an interruption the
+same command goes on. What this host cannot do (no atc, no NPU) is a row of the table that says why; everything else is
+still done, down to the accuracy of every ONNX model here.
+"""
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ConfigError, DataError, SkelError, ToolMissingError, UnavailableError
+from ..files import output_folder, parse_json, replacing
+from ..inference.artifact import ONNX, ExportFolder, find_export
+from ..inference.bin_inference import infer_bins
+from ..inference.bin_results import evaluate
+from ..inference.bin_writer import write_bins
+from ..inference.bins import first_difference
+from ..inference.runtime import Options, open_runtime
+from .atc import compile_models
+from .soc import find_soc
+
+logger = logging.getLogger(__name__)
+
+STATE, SCRIPT, TABLE = "deploy.json", "compile.sh", "table"
+EXPORT, MODELS, BINS, RESULTS = "export", "models", "bins", "results"
+COLUMNS = ("chip", "runtime", "batch", "data set", "top-1", "top-5", "loss", "FPS", "note")
+HOST = "CPU"
+PADDLE_BATCH = 1
+FLOAT32_MODES = ("origin", "force_fp32", "must_keep_origin_dtype")  # in which ATC keeps a float32 model as it is
+
+
+@dataclass
+class Row:
+    """One line of the table. ``loss``: how much of Paddle's top-1 is gone, relative; ``note``: why it could not run."""
+    chip: str
+    runtime: str
+    batch: int
+    top1: float = None
+    top5: float = None
+    loss: float = None
+    fps: float = None
+    note: str = ""
+    failed: bool = False
+
+
+def deploy(config, weights, output, batch_sizes, atc_options, kind="minimal", opset=None, set_env=None, device_id=0,
+           num_workers=0):
+    """Take a model to the NPU and measure it.
+
+    Args:
+        config: the ``Config``. weights: checkpoint. output: folder of everything that is made.
+        batch_sizes: an ``.om`` each. atc_options: ``commands.Options``.
+        kind: ``minimal`` or ``ordinary`` export. opset: of ONNX; None: the widest that ATC takes.
+        set_env: CANN's environment script. device_id: of the NPU. num_workers: processes that make the bins.
+
+    Returns:
+        the report, as written to ``table.json``.
+
+    Raises:
+        SkelError: a step failed without which there can be no table. Failures of single rows stand in the report.
+    """
+    output = output_folder(output)
+    begin(output, config, weights, kind, opset)
+    export = export_once(config, weights, output / EXPORT, kind)
+    models = convert_once(export, output / MODELS, batch_sizes, opset)
+    write_bins(config, output / BINS, model=export.stem, num_workers=num_workers)
+    reference = measure(Row(HOST, "paddle", PADDLE_BATCH), export, output, Options(use_gpu=False, use_npu=False))
+    rows = [reference]
+    for batch, model in zip(batch_sizes, models, strict=True):
+        row = Row(HOST, "onnxruntime", batch)
+        rows.append(measure(row, model, output, Options(use_gpu=False, use_npu=False), reference))
+    missing = compile_once(models, atc_options, output, set_env)
+    mode = atc_options.precision_mode_v2 or atc_options.precision_mode
+    precision = "fp32" if mode in FLOAT32_MODES else "fp16"
+    for batch, model in zip(batch_sizes, models, strict=True):
+        row = Row(atc_options.soc_version or chip(), "om", batch)
+        if model.stem.name in missing:
+            row.note, row.failed = missing[model.stem.name]
+        else:
+            measure(row, model, output, Options(precision=precision, device_id=device_id), reference)
+        rows.append(row)
+    report = {"model": export.contract["model_name"], "data": data_name(config), "rows": [vars(row) for row in rows]}
+    write_table(report, output)
+    return report
+
+
+def begin(output, config, weights, kind, opset):
+    """Begin the folder, or see that it was begun with the same model and data."""
+    content = {"weights": digest(weights), "kind": kind, "opset": opset, "config": json.loads(json.dumps(dict(config)))}
+    path = output / STATE
+    if not path.is_file():
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        return
+    try:
+        begun = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"is damaged ({type(error).__name__}: {error})", "Choose another folder") from error
+    difference = first_difference(begun, content)
+    if difference:
+        key, found, expected = difference
+        raise DataError(output, f"was begun with {key} {str(found)[:80]}, now it is {str(expected)[:80]}",
+                        "Choose another folder, or remove this one")
+
+
+def digest(path):
+    """What tells a checkpoint from another."""
+    from ..checkpoints.load import find_checkpoint
+
+    sha = hashlib.sha256()
+    with open(find_checkpoint(path), "rb") as file:
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()[:16]
+
+
+def export_once(config, weights, folder, kind):
+    """The export, made if it is not there. An export is there whole or not at all."""
+    if any(folder.glob("*.contract.json")):
+        logger.info("%s: kept", folder)
+        return find_export(folder)
+    from ..export.export import export
+
+    return export(config, weights, folder, kind=kind)
+
+
+def convert_once(export, folder, batch_sizes, opset):
+    """The ONNX models of a fixed batch, of which those that are missing are made."""
+    from ..export.onnx_export import export_onnx
+
+    stems = [folder / f"{export.stem.name}_bs{batch}" for batch in batch_sizes]
+    missing = [batch for batch, stem in zip(batch_sizes, stems) if not stem.with_name(stem.name + ONNX).is_file()]
+    if missing:
+        export_onnx(export, folder, missing, opset)
+    return [ExportFolder(stem) for stem in stems]
+
+
+def compile_once(models, options, output, set_env):
+    """Compile the models that have no ``.om`` yet.
+
+    Returns:
+        stem's name → (why it has none, whether that is a failure).
+    """
+    todo = [model for model in models if not model.file(".om").is_file()]
+    if not todo:
+        return {}
+    paths = [model.file(ONNX) for model in todo]
+    try:
+        results = compile_models(paths, options, set_env=set_env, say=lambda line: None)
+    except UnavailableError as error:
+        compile_models(paths, options, script=output / SCRIPT)
+        why = "atc is not here" if isinstance(error, ToolMissingError) else f"{error.where}: {error.problem}"
+        logger.warning("Not compiled, %s. %s is for a host that has CANN's toolkit", why, output / SCRIPT)
+        return {model.stem.name: (f"{why}; {SCRIPT} has the commands", False) for model in todo}
+    except SkelError as error:
+        return {model.stem.name: (str(error), True) for model in todo}
+    return {result.job.stem.name: (str(result.error), True) for result in results if result.error}
+
+
+def chip():
+    """The host's chip, or a word that says that it is not known."""
+    try:
+        return find_soc()
+    except SkelError:
+        return "NPU"
+
+
+def measure(row, model, output, options, reference=None):
+    """Answer all samples with a model and fill the row; an error becomes its note."""
+    name = row.runtime if reference is None else f"{row.runtime}_bs{row.batch}"
+    folder = output / RESULTS / name
+    try:
+        with open_runtime(model, row.runtime, options) as runtime:
+            report = infer_bins(runtime, output / BINS, folder, row.batch)
+        accuracy = evaluate(folder, bins=output / BINS, out=output / RESULTS / f"{name}.json")
+    except UnavailableError as error:
+        if reference is None:
+            raise
+        row.note = str(error)
+        return row
+    except SkelError as error:
+        if reference is None:
+            raise
+        logger.error("%s", error)
+        row.note, row.failed = str(error), True
+        return row
+    row.fps, row.top1, row.top5 = report["fps"], accuracy["top1"], accuracy["top5"]
+    right = row.top1 if reference is None else reference.top1
+    row.loss = (right - row.top1) / right if right and row.top1 is not None else None
+    return row
+
+
+def data_name(config):
+    """The data set's name in the table."""
+    section = config.section("DATASET.test")
+    return " ".join(str(part) for part in (Path(section["file_path"]).stem, section.get("split")) if part)
+
+
+def write_table(report, output):
+    """Write ``table.json`` and ``table.md``."""
+    with replacing(output / f"{TABLE}.json") as temporary:
+        temporary.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    with replacing(output / f"{TABLE}.md") as temporary:
+        temporary.write_text(f"# {report['model']}\n\n" + "\n".join(lines_of(report)) + "\n", encoding="utf-8")
+
+
+def lines_of(report):
+    """The table in Markdown, a line each."""
+    lines = [COLUMNS, ["---"] * len(COLUMNS)]
+    for row in report["rows"]:
+        shares = [text(row[key], "{:.2%}") for key in ("top1", "top5", "loss")]
+        note = " ".join(row["note"].replace("|", "/").split())
+        lines.append([row["chip"], row["runtime"], str(row["batch"]), report["data"], *shares,
+                      text(row["fps"], "{:.2f}"), f"failed: {note}" if row["failed"] else note])
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def text(value, form):
+    """A number in a form, or a dash."""
+    return "–" if value is None else form.format(value)
+
+
+def status_of(report):
+    """Exit status: 0; 2 where a row failed; 3 where one could not run here."""
+    if any(row["failed"] for row in report["rows"]):
+        return 2
+    return 3 if any(row["note"] for row in report["rows"]) else 0
+
+
+def check_batch_sizes(sizes):
+    """``1,4,8`` as numbers.
+
+    Raises:
+        ConfigError: not whole numbers from 1, or one twice.
+    """
+    parts = [part.strip() for part in str(sizes).split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts) or len(set(map(int, parts))) != len(parts):
+        raise ConfigError("--batch_sizes", f"found {sizes!r}, expected different whole numbers from 1, e.g. 1,4,8")
+    return [int(part) for part in parts]

@@ -1,0 +1,1 @@
+"""Checkpoints: read from any file, renamed from other projects' names, and fitted to a model."""

@@ -1,0 +1,1 @@
+"""Generated skeletons: acting figures, as a camera would see them."""

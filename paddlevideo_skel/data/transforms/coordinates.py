@@ -1,0 +1,257 @@
+"""Transforms of coordinates: normalising, turning, bones and motions."""
+import numpy as np
+
+from ...skeleton import get_layout
+from .base import TRANSFORMS, coordinates, need_joint, need_joints, positive, real, scores, truth, wrong
+
+FEATURES = ("j", "b", "jm", "bm")
+SCORED_LAYOUTS = ("coco", "coco_keypoint", "openpose")
+SPINE = 8  # joint number of the middle of the hips in PaddleVideo's FSD skeletons
+
+
+@TRANSFORMS.register
+class SkeletonNorm:
+    """Subtract joint 8 in every frame and keep the first ``axis`` coordinates.
+
+    Args:
+        axis: 2 keeps x and y, 3 all.
+        squeeze: drop the person axis, for networks of ``(C, T, V)``.
+    """
+
+    def __init__(self, axis=2, squeeze=False):
+        self.axis, self.squeeze = positive(axis, "axis"), truth(squeeze, "squeeze")
+
+    def __call__(self, annotation, rng):
+        need_joint(annotation, self, SPINE)
+        keypoint = coordinates(annotation)
+        if keypoint.shape[3] < self.axis:
+            raise wrong(annotation, self, f"keeps {self.axis} coordinates, the sample has {keypoint.shape[3]}")
+        result = annotation.copy()
+        result.keypoint = (keypoint - keypoint[:, :, SPINE:SPINE + 1])[..., :self.axis]
+        if self.squeeze:
+            if keypoint.shape[0] != 1:
+                raise wrong(annotation, self, f"squeeze needs one person, the sample has {keypoint.shape[0]}")
+            result.array = result.data[..., 0]
+        return result
+
+
+@TRANSFORMS.register
+class RandomRotation:
+    """Turn the whole sequence by one random angle about each axis; 3D only.
+
+    A joint is turned by ``Rz·Ry·Rx``, with the signs of PaddleVideo and CTR-GCN.
+
+    Args:
+        argument: false switches the step off.
+        theta: largest angle, radians.
+    """
+
+    def __init__(self, argument, theta=0.3):
+        self.argument, self.theta = truth(argument, "argument"), real(theta, "theta", 0, np.pi)
+
+    def __call__(self, annotation, rng):
+        if not self.argument:
+            return annotation
+        keypoint = coordinates(annotation)
+        if keypoint.shape[3] != 3:
+            raise wrong(annotation, self, f"turns 3D coordinates, the sample has {keypoint.shape[3]}",
+                        "Take the step out, or set argument: False")
+        result = annotation.copy()
+        result.keypoint = keypoint @ turn(*rng.uniform(-self.theta, self.theta, 3)).T.astype(np.float32)
+        return result
+
+
+def turn(x, y, z):
+    """The matrix ``Rz·Ry·Rx`` of three angles in radians, each turning clockwise seen against its axis."""
+    (cx, cy, cz), (sx, sy, sz) = np.cos([x, y, z]), np.sin([x, y, z])
+    about_x = np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
+    about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
+    about_z = np.array([[cz, sz, 0], [-sz, cz, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+@TRANSFORMS.register
+class PreNormalize2D:
+    """Pixels to -1..1 over the picture's width and height.
+
+    Args:
+        img_shape: (height, width) for samples that do not tell theirs.
+    """
+
+    def __init__(self, img_shape=(1080, 1920)):
+        if not isinstance(img_shape, (list, tuple)) or len(img_shape) != 2:
+            raise ValueError(f"img_shape is {img_shape!r}, expected [height, width]")
+        self.img_shape = tuple(real(side, "img_shape", 1, 1e6) for side in img_shape)
+
+    def __call__(self, annotation, rng):
+        height, width = annotation.img_shape or self.img_shape
+        keypoint, half = coordinates(annotation), np.array([width / 2, height / 2], np.float32)
+        result = annotation.copy()
+        result.keypoint = np.concatenate([(keypoint[..., :2] - half) / half, keypoint[..., 2:]], axis=-1)
+        return result
+
+
+@TRANSFORMS.register
+class PreNormalize3D:
+    """Drop empty frames, move the first person's centre in the first frame to the origin, and turn it upright.
+
+    The person with the most frames becomes the first; its empty frames are dropped for all. Missing joints
+    (0, 0, 0) stay so. As in 2s-AGCN (Shi et al., CVPR 2019), mmaction2 and pyskl.
+
+    Args:
+        zaxis: two joints; the bone from the first to the second is turned to the z axis (first frame).
+        xaxis: two joints; afterwards the line from the second to the first is turned towards the x axis.
+        align_spine: whether to turn at all.
+        align_center: whether to move.
+        layout: whose centre joint to move to the origin. None: joint 1 of 25 joints, the last of any other number.
+    """
+
+    def __init__(self, zaxis=(0, 1), xaxis=(8, 4), align_spine=True, align_center=True, layout=None):
+        self.zaxis, self.xaxis = _pair(zaxis, "zaxis"), _pair(xaxis, "xaxis")
+        self.align_spine, self.align_center = truth(align_spine, "align_spine"), truth(align_center, "align_center")
+        self.layout = None if layout is None else get_layout(layout, "PreNormalize3D.layout")
+
+    def __call__(self, annotation, rng):
+        if annotation.keypoint.shape[3] != 3:
+            raise wrong(annotation, self, f"is for 3D, the sample has {annotation.keypoint.shape[3]} coordinates")
+        if self.layout is not None:
+            need_joints(annotation, self, self.layout.num_joints, f"the layout {self.layout.name!r}")
+        if self.align_spine:
+            need_joint(annotation, self, *self.zaxis, *self.xaxis)
+        result = self._without_empty_frames(annotation)
+        keypoint = result.keypoint.astype(np.float64)
+        if self.align_center:
+            present = keypoint.any(axis=-1, keepdims=True)
+            keypoint = (keypoint - keypoint[0, 0, self._center(keypoint.shape[2])]) * present
+        if self.align_spine:
+            for (start, end), target in ((self.zaxis, (0, 0, 1)), (self.xaxis[::-1], (1, 0, 0))):
+                keypoint = keypoint @ rotation_between(keypoint[0, 0, end] - keypoint[0, 0, start], target).T
+        result.keypoint = keypoint.astype(np.float32)
+        return result
+
+    def _center(self, joints):
+        if self.layout is not None:
+            return self.layout.center
+        return 1 if joints == 25 else joints - 1
+
+    def _without_empty_frames(self, annotation):
+        keypoint, score = coordinates(annotation), scores(annotation)
+        filled = (np.abs(keypoint) > 1e-8).any(axis=(2, 3))
+        first = int(np.argmax(filled.sum(axis=1)))
+        if not filled[first].any():
+            raise wrong(annotation, self, "it has no person: all its coordinates are 0")
+        if not filled[first].all() and annotation.frame_inds is not None:
+            raise wrong(annotation, self, "drops empty frames, but UniformSampleFrames has already chosen by number",
+                        "Put PreNormalize3D before UniformSampleFrames")
+        order = np.arange(len(keypoint))
+        order[[0, first]] = first, 0
+        result = annotation.copy()
+        result.keypoint = keypoint[order][:, filled[first]]
+        result.keypoint_score = None if score is None else score[order][:, filled[first]]
+        return result
+
+
+def _pair(joints, name):
+    if not isinstance(joints, (list, tuple)) or len(joints) != 2 or not all(
+            isinstance(j, int) and not isinstance(j, bool) and j >= 0 for j in joints):
+        raise ValueError(f"{name} is {joints!r}, expected two joint numbers")
+    return tuple(joints)
+
+
+def rotation_between(vector, target):
+    """The rotation matrix ``(3, 3)`` that turns ``vector`` to the unit vector ``target`` the short way.
+
+    Rodrigues' formula. Vectors too short to have a direction, and ones along the target, are not turned.
+    """
+    axis, length = np.cross(vector, target), np.linalg.norm(vector)
+    if np.abs(vector).sum() < 1e-6 or np.abs(axis).sum() < 1e-6:
+        return np.eye(3)
+    cosine, (x, y, z) = np.clip(np.dot(vector, target) / length, -1, 1), axis / np.linalg.norm(axis)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sqrt(1 - cosine**2) * cross + (1 - cosine) * cross @ cross
+
+
+def bones(keypoint, parents, scored=False):
+    """Each joint minus its origin, ``(…, V, C)``. ``scored``: channel 2 is a score, and becomes both ends' mean."""
+    origin = keypoint[..., parents, :]
+    return _with_mean_score(keypoint - origin, keypoint, origin) if scored else keypoint - origin
+
+
+def motions(keypoint, scored=False):
+    """Difference to the next frame, ``(M, T, V, C)``; 0 in the last. ``scored``: as in ``bones``, of both frames."""
+    result = np.zeros_like(keypoint)
+    now, then = keypoint[:, :-1], keypoint[:, 1:]
+    result[:, :-1] = _with_mean_score(then - now, then, now) if scored else then - now
+    return result
+
+
+def _with_mean_score(difference, a, b):
+    return np.concatenate([difference[..., :2], (a[..., 2:] + b[..., 2:]) / 2], axis=-1)
+
+
+@TRANSFORMS.register
+class GenSkeFeat:
+    """Joints, bones and their motions, concatenated; the score becomes the third channel of a 2D skeleton.
+
+    Args:
+        dataset: the layout's name, or its description.
+        feats: of ``j`` joint, ``b`` bone, ``jm`` joint motion, ``bm`` bone motion.
+        axis: where to concatenate in ``(M, T, V, C)``.
+    """
+
+    def __init__(self, dataset="nturgb+d", feats=("j",), axis=-1):
+        self.layout = get_layout(dataset, "GenSkeFeat.dataset")
+        self.parents = self.layout.parents()
+        self.feats = [feats] if isinstance(feats, str) else list(feats)
+        unknown = [feat for feat in self.feats if feat not in FEATURES]
+        if unknown or not self.feats:
+            raise ValueError(f"feats are {feats!r}, expected some of {', '.join(FEATURES)}")
+        if axis not in (-4, -3, -2, -1, 0, 1, 2, 3) or isinstance(axis, bool):
+            raise ValueError(f"axis is {axis!r}, expected one of the 4 axes of (M, T, V, C)")
+        self.axis = axis
+
+    def __call__(self, annotation, rng):
+        need_joints(annotation, self, self.layout.num_joints, f"the layout {self.layout.name!r}")
+        joint, score = coordinates(annotation), scores(annotation)
+        if score is not None:
+            if joint.shape[3] != 2:
+                raise wrong(annotation, self, f"it has scores and {joint.shape[3]} coordinates, expected x and y",
+                            "Scores belong to 2D skeletons")
+            joint = np.concatenate([joint, score[..., None]], axis=-1)
+        scored = joint.shape[3] == 3 and (score is not None or self.layout.name in SCORED_LAYOUTS)
+        features = []
+        for feat in self.feats:
+            feature = bones(joint, self.parents, scored) if feat.startswith("b") else joint
+            features.append(motions(feature, scored) if feat.endswith("m") else feature)
+        result = annotation.copy()
+        result.keypoint, result.keypoint_score = np.concatenate(features, axis=self.axis), None
+        return result
+
+
+@TRANSFORMS.register
+class SketeonModalityTransform:
+    """Bones, motions, or motions of bones in the place of joints (PaddleVideo's spelling).
+
+    Args:
+        bone, motion: what to take; both: motions of bones.
+        joint: true leaves the joints as they are, whatever the others say.
+        graph: the layout's name, or its description.
+    """
+
+    def __init__(self, bone, motion, joint=True, graph="ntu_rgb_d"):
+        self.bone, self.motion = truth(bone, "bone"), truth(motion, "motion")
+        self.joint, self.layout = truth(joint, "joint"), get_layout(graph, "SketeonModalityTransform.graph")
+        self.parents = self.layout.parents()
+
+    def __call__(self, annotation, rng):
+        if self.joint:
+            return annotation
+        need_joints(annotation, self, self.layout.num_joints, f"the graph {self.layout.name!r}")
+        keypoint = coordinates(annotation)
+        if self.bone:
+            keypoint = bones(keypoint, self.parents)
+        if self.motion:
+            keypoint = motions(keypoint)
+        result = annotation.copy()
+        result.keypoint = keypoint
+        return result

@@ -1,0 +1,1 @@
+"""Making exports: the graph, ONNX, smaller weights. Each export proves itself before it is kept."""

@@ -1,0 +1,238 @@
+"""Result folders: a file of answers for each file of a bin folder; and the accuracy that they come to. Needs no paddle.
+
+``<name>_0.bin`` holds the answer for ``<name>.bin``, float32. It is what ais_bench writes, and tools/infer_bin.py.
+"""
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..safe_pickle import load_npy
+from ..errors import ConfigError, DataError
+from ..files import output_folder, parse_json
+from ..evaluation import save_results, softmax, summarise
+from .bins import AVERAGES, LABELS, MANIFEST, TYPE, BinFolder, check_range, load_labels, natural, read_label_file
+
+logger = logging.getLogger(__name__)
+
+REPORT = "results.json"
+ANSWER = re.compile(r"(.+)_(\d+)\.(bin|npy|txt)")
+AGAIN = "Run the inference again: tools/infer_bin.py makes what is missing"
+
+
+class ResultFolder:
+    """A result folder, opened for reading: of tools/infer_bin.py, or of ais_bench (``.bin``, ``.npy`` or ``.txt``).
+
+    Attributes:
+        names: the samples' file names in natural order, without ``_0.bin``.
+        report: content of ``results.json``; empty where there is none.
+
+    Raises:
+        DataError: no such folder, no results in it, several answers for a sample, or a damaged report.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise DataError(path, "no such folder", "Give a folder of results, such as tools/infer_bin.py writes")
+        self.report = read_report(self.path / REPORT)
+        self.files = {}
+        for file in sorted(p for p in self.path.iterdir() if not p.name.startswith(".")):
+            answer = ANSWER.fullmatch(file.name)
+            if answer and answer[1] in self.files:
+                raise DataError(file, f"is a second answer beside {self.files[answer[1]].name}",
+                                "Give a folder with one answer for each sample")
+            if answer and answer[2] == "0":
+                self.files[answer[1]] = file
+            elif file.suffix == ".bin":
+                raise DataError(file, "is not named like an answer, <sample>_0.bin", "Give a folder of results only")
+        self.names = sorted(self.files, key=natural)
+        if not self.names:
+            raise DataError(path, "holds no results (<sample>_0.bin)", AGAIN)
+
+    @property
+    def num_classes(self):
+        """As the report says, or None."""
+        shape = self.report.get("answer_shape")
+        return shape[-1] if shape else None
+
+    def answer(self, name):
+        """The numbers of one answer, float32, flat.
+
+        Raises:
+            DataError: a damaged file, or a number that is none.
+        """
+        path = self.files[name]
+        if path.suffix == ".bin":
+            if not path.stat().st_size or path.stat().st_size % TYPE.itemsize:
+                raise DataError(path, f"holds {path.stat().st_size} bytes, which are no float32 numbers", AGAIN)
+            numbers = np.fromfile(path, TYPE)
+        elif path.suffix == ".npy":
+            numbers = np.asarray(load_npy(path, mmap=False)).ravel()
+        else:
+            try:
+                numbers = np.array(path.read_text(encoding="utf-8").split(), TYPE)
+            except ValueError as error:
+                raise DataError(path, f"holds something that is no number ({error})", AGAIN) from error
+        if numbers.dtype.kind != "f" or not numbers.size or not np.isfinite(numbers).all():
+            raise DataError(path, f"holds NaN, infinity or nothing, expected finite numbers (found {numbers.size} of "
+                            f"{numbers.dtype})", "The model, or its compilation for the device, is wrong")
+        return numbers
+
+    def check_names(self, names, where):
+        """Refuse answers that are missing, or of samples that ``where`` does not have."""
+        missing, strangers = [n for n in names if n not in self.files], set(self.files) - set(names)
+        for found, problem, hint in (
+                (missing, "has no answer for", AGAIN),
+                (sorted(strangers, key=natural), "holds answers for what is not among the samples:",
+                 "These are results of another bin folder")):
+            if found:
+                raise DataError(self.path, f"{problem} {', '.join(found[:3])}{' …' if found[3:] else ''} "
+                                f"({len(found)}; {where} has {len(names)} samples)", hint)
+
+
+def read_report(path):
+    """The content of ``results.json``, or an empty dict where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        report = parse_json(path.read_text(encoding="utf-8"))
+        shape = report.get("answer_shape")
+        if shape is not None and not (shape and all(type(n) is int and n > 0 for n in shape)):
+            raise ValueError(f"answer_shape is {shape}")
+        if not all(type(report.get("bins", {}).get(key, "")) is str for key in ("path", "digest")):
+            raise ValueError("bins tells no path and digest")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(path, f"is damaged ({type(error).__name__}: {error})", AGAIN) from error
+    return report
+
+
+@dataclass
+class Samples:
+    """What the answers are for: file names, labels (or None), the data set's names, classes, how rows are averaged."""
+    where: str
+    names: list
+    labels: list
+    sample_names: list
+    num_classes: int = None
+    class_names: list = None
+    average: str = None
+
+
+def find_samples(results, label_path=None, bins=None):
+    """The ``Samples`` of a result folder.
+
+    Args:
+        label_path: file of labels (see ``load_labels``). bins: bin folder. Both None: the bin folder of the report.
+    """
+    if bins is None and label_path and Path(label_path).name == LABELS and (
+            Path(label_path).parent / MANIFEST).is_file():
+        bins, label_path = Path(label_path).parent, None
+    if bins is None and label_path is None:
+        bins = results.report.get("bins", {}).get("path")
+        if bins is None:
+            raise ConfigError("--label_path", f"is needed: {results.path} does not tell which samples it is of",
+                              "Give --label_path FILE or --input BINFOLDER")
+    if bins is None:
+        names = results.names if Path(label_path).suffix in (".pkl", ".npy") else [
+            stem for stem, *_ in read_label_file(label_path)]
+        return Samples(str(label_path), names, *load_labels(label_path, names))
+    folder = BinFolder(bins)
+    told = results.report.get("bins", {}).get("digest")
+    if told and told != folder.digest:
+        raise DataError(results.path / REPORT, f"says that its bin folder is {told}, {bins} is {folder.digest}",
+                        "Give the bin folder that the results are of")
+    samples = Samples(str(bins), folder.names, folder.labels, folder.sample_names, folder.manifest["num_classes"],
+                      folder.manifest["class_names"], folder.manifest["average"])
+    if label_path:
+        samples.labels, samples.sample_names = load_labels(label_path, folder.names)
+    return samples
+
+
+def find_num_classes(results, samples, given=None):
+    """How many classes an answer has, as everything that tells it says alike.
+
+    Raises:
+        DataError: sources disagree. ConfigError: nothing tells.
+    """
+    told = {"--num_classes": given, results.path / REPORT: results.num_classes, samples.where: samples.num_classes}
+    told = {where: count for where, count in told.items() if count is not None}
+    if len(set(told.values())) > 1:
+        raise DataError(results.path, "the number of classes is " + ", ".join(
+            f"{count} by {where}" for where, count in told.items()), "Are these results of another model?")
+    if told:
+        return next(iter(told.values()))
+    numbers, least = results.answer(samples.names[0]).size, max(samples.labels) + 1
+    if numbers != least:
+        raise ConfigError("--num_classes", f"is needed: an answer of {results.path} has {numbers} numbers, and the "
+                          f"labels go from 0 to {least - 1}", "For example --num_classes 400")
+    return numbers
+
+
+def read_scores(results, samples, num_classes, average=None):
+    """Scores ``(N, num_classes)``, each row's sum 1, and how many rows an answer had.
+
+    Args:
+        average: how several rows in one answer become one: ``scores``, the mean of their softmax; ``logits``, the
+            softmax of their mean; ``none``: there is one row. None: as the bin folder says.
+    """
+    average = average or samples.average
+    rows, all_scores = None, []
+    for name in tqdm(samples.names, desc="results", unit="file", leave=False, disable=None):
+        numbers = results.answer(name).astype("float64")
+        if numbers.size % num_classes or numbers.size // num_classes != (rows or numbers.size // num_classes):
+            raise DataError(results.files[name], f"holds {numbers.size} numbers, expected "
+                            + (f"{rows * num_classes} like the others" if rows else f"a multiple of {num_classes}"),
+                            "It is truncated, or of a model with other classes")
+        logits = numbers.reshape(-1, num_classes)
+        rows = len(logits)
+        if rows > 1 and average in (None, "none"):
+            raise ConfigError("--average", f"{results.files[name]} holds {rows} rows of {num_classes} classes, found "
+                              f"{average}", "Give scores (PoseC3D) or logits (ST-GCN++)")
+        all_scores.append(softmax(logits).mean(axis=0) if average == "scores" else softmax(logits.mean(axis=0)))
+    return np.stack(all_scores), rows
+
+
+def evaluate(result_dir, label_path=None, bins=None, num_classes=None, average=None, out=None):
+    """Accuracy of a result folder.
+
+    Args:
+        result_dir: the folder. label_path, bins: see ``find_samples``.
+        num_classes: None: as the bin folder or the report says. average: see ``read_scores``.
+        out: JSON file in the form of ``main.py --test --out``, which tools/ensemble.py can fuse.
+
+    Returns:
+        the results as a dict.
+
+    Raises:
+        DataError: an answer is missing, strange, truncated or not finite; or all of it is of another model.
+    """
+    if average is not None and average not in AVERAGES:
+        raise ConfigError("--average", f"found {average!r}, expected one of {', '.join(AVERAGES)}")
+    if num_classes is not None and num_classes < 1:
+        raise ConfigError("--num_classes", f"found {num_classes}, expected at least 1")
+    if out:
+        output_folder(Path(out).parent)
+    results = ResultFolder(result_dir)
+    samples = find_samples(results, label_path, bins)
+    results.check_names(samples.names, samples.where)
+    num_classes = find_num_classes(results, samples, num_classes)
+    if samples.labels is not None:
+        check_range(samples.where, samples.names, samples.labels, num_classes)
+    scores, rows = read_scores(results, samples, num_classes, average)
+    label = None if samples.labels is None else np.array(samples.labels)
+    report = summarise(scores, label, samples.sample_names, samples.class_names)
+    report["results"] = {"folder": str(results.path), **{key: results.report[key] for key in ("model", "runtime")
+                                                         if key in results.report}}
+    averaged = f", {rows} rows each, averaged as {average or samples.average}" if rows > 1 else ""
+    logger.info("%d samples of %d classes%s", len(scores), num_classes, averaged)
+    if label is None:
+        logger.info("[TEST] finished, the samples have no labels: no accuracy")
+    else:
+        logger.info("[TEST] finished, avg_acc1= %s, avg_acc%d= %s", report["top1"], min(5, num_classes), report["top5"])
+    if out:
+        save_results(report, out)
+    return report

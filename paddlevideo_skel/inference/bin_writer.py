@@ -1,0 +1,201 @@
+"""Data set → bin folder, by the very path that ``main.py --test`` takes; can be interrupted, continued and shared out.
+
+Needs no paddle.
+"""
+import hashlib
+import json
+import logging
+import shutil
+
+import numpy as np
+from tqdm import tqdm
+
+from ..config import class_names, num_classes
+from ..data.datasets import build_dataset
+from ..data.loader import SAMPLE, BatchLoader, random_numbers
+from ..data.pipeline import Pipeline, list_steps
+from ..errors import ConfigError, DataError, OutputError
+from ..files import output_folder, replacing
+from .bins import BINS, FORMAT, LABELS, MANIFEST, TYPE, BinFolder, file_names, first_difference, read_manifest
+from .artifact import find_export, write_contract
+from .predict import check_pipeline_given
+
+logger = logging.getLogger(__name__)
+
+SEED, EPOCH = 0, 0  # of main.py --test; a test compares them
+SPREAD = 16  # samples that tell one data set from another
+HEATMAPS = "GeneratePoseTarget"
+SHOWN = 80  # characters
+
+
+class BinWriter:
+    """Stands where a pipeline does in a ``BatchLoader``, so that its worker processes write the files themselves.
+
+    A sample may be 205 MB: an array never leaves the process that made it, and each process holds one.
+    """
+
+    def __init__(self, folder, dataset, pipeline):
+        self.folder, self.dataset, self.pipeline = folder, dataset, pipeline
+
+    def __call__(self, number, rng):
+        """Write the file of a sample unless it is there; returns ``[1]`` or ``[0]``: how many were written."""
+        name, shape = self.folder.names[number], self.folder.sample_shape
+        if self.folder.is_whole(name):
+            return np.array([0])
+        array = self.pipeline(self.dataset[number], rng)
+        if array.shape != shape:
+            raise DataError(self.dataset.names[number], f"becomes {array.shape}, expected {shape} like the others",
+                            "Every sample of a folder must have the same shape; choose frames and persons in the "
+                            "pipeline")
+        try:
+            with replacing(self.folder.file(name)) as temporary:
+                np.asarray(array, TYPE).tofile(temporary)
+        except OutputError:
+            # A run that was taken for dead may have made it meanwhile, and cleared away what was begun here.
+            if not self.folder.is_whole(name):
+                raise
+        return np.array([1])
+
+
+class Numbers:
+    """Stands where a data set does: sample i is the number i. It is read only if its file is missing."""
+
+    labels = None
+
+    def __init__(self, names):
+        self.names = names
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, index):
+        return index
+
+
+def write_bins(config, output, split="test", model=None, num_workers=0, share=(0, 1)):
+    """Write the samples of a data set as a bin folder; files that are there and whole are kept.
+
+    Args:
+        config: the ``Config``: ``DATASET.<split>``, prepared by ``PIPELINE.test``, as for ``main.py --test``.
+        output: the folder.
+        model: an export, whose pipeline, input shape and classes are used in the place of the config's; or None.
+        num_workers: processes; 0: this one.
+        share: (rank, W): only samples whose number leaves the remainder ``rank`` by W.
+
+    Returns:
+        the ``BinFolder``.
+
+    Raises:
+        DataError: of a sample; or the folder was begun with another pipeline, data set or model.
+        OutputError: it cannot be written, or there is no room.
+    """
+    export = None if model is None else find_export(model)
+    if export is None:
+        name, classes, pipeline = config.get("model_name", ""), num_classes(config), config.section("PIPELINE.test")
+        names, pipeline = class_names(config, classes), Pipeline(pipeline, config.where("PIPELINE.test"))
+    else:
+        check_pipeline_given(config, export.contract)
+        name, classes, names = export.contract["model_name"], export.num_classes, export.contract.get("class_names")
+        pipeline = Pipeline(export.contract["pipeline"], f"{export.stem}: pipeline")
+    where = config.where(f"DATASET.{split}")
+    dataset = build_dataset(config.section(f"DATASET.{split}"), where, classes)
+    shape = pipeline(dataset[0], random_numbers(SEED, EPOCH, SAMPLE, 0)).shape
+    if export is not None and shape != export.sample_shape:
+        raise ConfigError(where, f"its first sample becomes {shape}, but {export.stem} takes {export.sample_shape}",
+                          "Use the data that the model was trained for")
+    source = {"section": f"DATASET.{split}", **config.section(f"DATASET.{split}"), "digest": fingerprint(dataset)}
+    folder = begin(output, dataset, {
+        "format": FORMAT, "model_name": name, "shape": list(shape), "type": TYPE.name, "count": len(dataset),
+        "num_classes": classes, "class_names": names, "labels": dataset.labels is not None,
+        "average": average_of(pipeline), "source": source, "pipeline": pipeline.spec})
+    made = write_files(folder, dataset, pipeline, num_workers, share)
+    rank, world = share
+    logger.info("%s: %d files%s of %s bytes, %d of them made now", folder.path, len(folder.names[rank::world]),
+                f" of shard {rank + 1}/{world}" if world > 1 else "", f"{folder.size:,}", made)
+    return folder
+
+
+def average_of(pipeline):
+    """How several answers for one sample become one: a model of heatmaps averages scores, one of skeletons logits."""
+    steps = [name for name, *_ in list_steps(pipeline.spec, pipeline.where)]
+    return "scores" if HEATMAPS in steps else "logits"
+
+
+def fingerprint(dataset):
+    """Digest of a data set's names and labels, and of the skeletons of some samples spread over it."""
+    labels = None if dataset.labels is None else dataset.labels.tolist()
+    digest = hashlib.sha256(json.dumps([dataset.names, labels]).encode())
+    for i in np.unique(np.linspace(0, len(dataset) - 1, SPREAD).astype(int)):
+        annotation = dataset[int(i)]
+        for array in (annotation.keypoint, annotation.keypoint_score):
+            if array is not None:
+                digest.update(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def begin(output, dataset, manifest):
+    """Begin a bin folder with ``bins.json`` and ``label.txt``, or see that it was begun with the same; opens it."""
+    path = output_folder(output)
+    if dataset.labels is None:
+        manifest = {**manifest, "sample_names": dataset.names}
+    manifest = json.loads(json.dumps(manifest, default=str))
+    # In this order: another shard may begin the folder at this moment, and it writes bins.json before any file.
+    filled = any(output_folder(path / BINS).glob("*.bin"))
+    begun = (path / MANIFEST).is_file()
+    if filled and not begun:
+        raise DataError(path, f"holds .bin files but no {MANIFEST}: something else began it", "Choose another folder")
+    if begun:
+        refuse_other(path, manifest)
+    if dataset.labels is not None:
+        names = (" ".join(name.split()) for name in dataset.names)  # a name is one line
+        text = "".join(f"{stem}.bin {label} {name}\n" for stem, label, name in
+                       zip(file_names(len(dataset)), dataset.labels, names)).encode(errors="backslashreplace")
+        labels = path / LABELS
+        if not labels.is_file():
+            with replacing(labels) as temporary:
+                temporary.write_bytes(text)
+        elif labels.read_bytes() != text:
+            raise DataError(labels, "does not hold the labels of this data set", "Choose another folder, or remove it")
+    if not begun:
+        with replacing(path / MANIFEST) as temporary:
+            write_contract(manifest, temporary)
+    return BinFolder(path)
+
+
+def refuse_other(path, manifest):
+    """Refuse a folder that another pipeline, data set or model began, telling what differs."""
+    def telling(content):  # the same data may lie elsewhere
+        return {**content, "source": {"digest": content["source"].get("digest")}}
+
+    difference = first_difference(telling(read_manifest(path)), telling(manifest))
+    if difference:
+        key, found, expected = difference
+        raise DataError(path / MANIFEST, f"the folder was begun with {key} {str(found)[:SHOWN]}, now it is "
+                        f"{str(expected)[:SHOWN]}", "Choose another folder, or remove this one")
+
+
+def write_files(folder, dataset, pipeline, num_workers, share):
+    """Write the files of a share that are missing; returns how many."""
+    rank, world = share
+    names = folder.names[rank::world]
+    missing = sum(not folder.is_whole(name) for name in names) * folder.size
+    free = shutil.disk_usage(folder.path).free
+    if missing > free:
+        raise OutputError(folder.path, f"has {free / 1e9:.1f} GB left, {missing / 1e9:.1f} GB are needed",
+                          "Choose a folder with more room, or write shards to several")
+    remove_unfinished(folder, names)
+    writer, samples = BinWriter(folder, dataset, pipeline), Numbers(dataset.names)
+    with BatchLoader(samples, writer, 1, num_workers=num_workers, seed=SEED, share=share) as loader:
+        made = sum(int(batch.array[0, 0]) for batch in tqdm(loader.batches(EPOCH), total=len(loader), desc="bins",
+                                                             unit="sample", leave=False, disable=None))
+    # Again: workers live on for a moment after a run that was killed, and may have begun files.
+    remove_unfinished(folder, names)
+    return made
+
+
+def remove_unfinished(folder, names):
+    """Remove what a killed run left of these files; other shards may be writing theirs."""
+    own = {f".{name}.bin" for name in names}
+    for path in (folder.path / BINS).glob(".*.tmp"):
+        if path.name.rsplit(".", 2)[0] in own:
+            path.unlink(missing_ok=True)

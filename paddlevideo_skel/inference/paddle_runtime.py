@@ -1,0 +1,119 @@
+"""Paddle Inference."""
+import logging
+from dataclasses import replace
+
+import paddle
+from paddle import inference
+
+from .. import devices
+from ..devices import find_device
+from ..errors import SelfCheckError, UnavailableError
+from .benchmark import alternately
+from .runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+HALF = {"fp16": inference.PrecisionType.Half, "bf16": inference.PrecisionType.Bfloat16}
+
+
+class PaddleRuntime(Runtime):
+    """An export in Paddle Inference, on CPU, GPU or NPU."""
+
+    kind, version = "paddle", paddle.__version__
+
+    def __init__(self, export, options):
+        try:
+            super().__init__(export, options)
+        except SelfCheckError as error:
+            if not self.onednn or options.enable_mkldnn:
+                raise
+            # It was right on the host that made the export; what oneDNN does depends on the CPU.
+            logger.warning("Without oneDNN, which %s recommends: %s", export.stem, error.problem)
+            super().__init__(export, replace(options, enable_mkldnn=False))
+
+    def load(self):
+        options, device = self.options, self.choose_device()
+        config = inference.Config(str(self.export.graph), str(self.export.params))
+        config.disable_glog_info()
+        config.switch_ir_optim(options.ir_optim)
+        if device == "cpu":
+            self.set_up_cpu(config)
+        elif device == "gpu":
+            config.enable_use_gpu(options.gpu_mem, options.device_id,
+                                  HALF.get(options.precision, inference.PrecisionType.Float32))
+            if options.use_tensorrt:
+                config.enable_tensorrt_engine(
+                    workspace_size=1 << 30, max_batch_size=64, min_subgraph_size=3,
+                    precision_mode=HALF.get(options.precision, inference.PrecisionType.Float32))
+        else:
+            config.enable_custom_device(device, options.device_id)
+        # Memory optimisation stays off: without oneDNN it fails on .json graphs ("Not find predictor_id 0").
+        self.config = config  # AutoLog asks it what is switched on
+        self.predictor = inference.create_predictor(config)
+        self.input = self.predictor.get_input_handle(self.predictor.get_input_names()[0])
+        self.output = self.predictor.get_output_handle(self.predictor.get_output_names()[0])
+        return device
+
+    def choose_device(self):
+        """``cpu``, ``gpu`` or ``npu``; an error where what was asked for is not here."""
+        options = self.options
+        device = find_device(options.use_gpu, options.use_npu)
+        if options.use_tensorrt and (device != "gpu" or inference.get_trt_compile_version() == (0, 0, 0)):
+            raise UnavailableError("--use_tensorrt", "TensorRT needs a GPU and a paddle built with it",
+                                   "Leave --use_tensorrt away")
+        if options.precision != "fp32" and device == "npu":
+            raise UnavailableError(f"--precision {options.precision}", "is not offered on an NPU through paddle")
+        return device
+
+    def set_up_cpu(self, config):
+        """Threads, oneDNN and precision."""
+        options = self.options
+        self.onednn = self.choose_onednn()
+        devices.keep_memory()
+        config.disable_gpu()
+        config.set_cpu_math_library_num_threads(options.threads)
+        if options.precision == "fp16":
+            raise UnavailableError("--precision fp16", "paddle has no fp16 on a CPU", "Use --precision fp32")
+        if options.precision == "bf16" and not options.enable_mkldnn:
+            raise UnavailableError("--precision bf16", "on a CPU bf16 comes with oneDNN only",
+                                   "Add --enable_mkldnn=True, or use --precision fp32")
+        if not self.onednn:
+            config.disable_mkldnn()
+            return
+        config.enable_mkldnn()
+        if options.precision == "bf16":
+            config.enable_mkldnn_bfloat16()
+
+    def choose_onednn(self):
+        """What the options say, or else whether oneDNN was right and the faster when the export was made."""
+        if self.options.enable_mkldnn is not None:
+            return self.options.enable_mkldnn
+        return bool((self.export.contract.get("verified", {}).get("onednn") or {}).get("faster"))
+
+    @property
+    def files(self):
+        return [self.export.graph, self.export.params]
+
+    def compute(self, array):
+        self.input.reshape(array.shape)
+        self.input.copy_from_cpu(array)
+        self.predictor.run()
+        return self.output.copy_to_cpu()
+
+
+def try_onednn(plain):
+    """What oneDNN makes of an export, for its contract: whether it answers rightly, and faster than without.
+
+    Args:
+        plain: an open ``PaddleRuntime`` of the export without oneDNN.
+    """
+    export = plain.export
+    try:
+        runtime = PaddleRuntime(export, replace(plain.options, enable_mkldnn=True))
+        runtime.check(export.other_batch)
+    except SelfCheckError as error:
+        return {"right": False, "faster": False, "problem": error.problem}
+    array, _ = plain.selfcheck.repeated(export.batch or 1)
+    without, with_onednn = alternately([plain, runtime], array, repeats=5)
+    return {"right": True, "faster": with_onednn < without,
+            "relative_error": {f"batch {n}": e for n, e in runtime.errors.items()}}

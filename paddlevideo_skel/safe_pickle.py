@@ -1,0 +1,337 @@
+"""Pickles and ``.npy`` files from anybody, read as plain data: nothing in them is ever executed.
+
+A pickle is a program for a small machine. Here that machine knows plain containers and scalars and NumPy's
+arrays of numbers and text, and refuses everything else by name before it is imported. It runs on Python's own
+unpickler in its pure form, not the one in C: only there can the steps themselves be narrowed. The one in C lets a
+40-byte file fill 64 GB (an index into its memo) or end the process (a deeply nested tuple as a key).
+"""
+import pickle
+import re
+import struct
+from collections import OrderedDict
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from .errors import DataError
+
+ARRAY_CODES = re.compile(r"[<>|=]?(b1|[iu][1248]|f(2|4|8|16)|[SU][1-9]\d{0,7})")
+NPY_KINDS = "biufSU"
+SCALARS = (str, bytes, int, float, bool, type(None), np.generic)
+# Longer whole numbers cannot be written out for a message.
+MOST_NUMBER_BYTES = 255
+# References let a few lines stand for billions: all of them written out, content is at most so many times its file.
+GROWTH, FREE = 16, 1 << 20
+DEEPEST = 100
+MOST_HEADER = 10_000  # bytes of an .npy file, which needs about 100
+# Stands for numpy.ndarray, which must not be callable: calling it would hand out uncleared memory of any size.
+NDARRAY = object()
+PLAIN_HINT = "A data set is a pickle of dicts, lists, numbers, texts and numeric arrays; save it anew as such"
+
+
+def load_pickle(path):
+    """What a pickle holds, made of plain containers, scalars and numeric or text arrays.
+
+    Pickles of Python 2 (texts read as Latin 1) and of any NumPy are read. Arrays may be read-only.
+
+    Raises:
+        DataError: the file is missing, unreadable, empty, damaged or no pickle, needs far more memory than it is
+            long, or names anything that is not plain data (the message says what; it was not run).
+    """
+    path = Path(path)
+    with reading(path), open(path, "rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        if not size:
+            raise DataError(path, "is empty, expected a pickle", "Copy or download it again")
+        return PlainUnpickler(file, size, path).load()
+
+
+@contextmanager
+def reading(path):
+    """Around the reading of a pickle: whatever goes wrong becomes a ``DataError``."""
+    try:
+        yield
+    except DataError:
+        raise
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except MemoryError as error:
+        raise DataError(path, "needs more memory than there is", PLAIN_HINT) from error
+    except RecursionError as error:
+        raise DataError(path, "is nested too deeply for a data set", PLAIN_HINT) from error
+    except Exception as error:
+        # Any bytes may stand in a file, and the machine can stumble over them in any way; all mean the same.
+        raise DataError(path, f"is damaged, cut short or no pickle ({type(error).__name__}: {error})",
+                        "Copy or download it again") from error
+
+
+def load_npy(path, mmap=True):
+    """The array of an ``.npy`` file, memory-mapped read-only unless ``mmap`` is false.
+
+    Raises:
+        DataError: missing, unreadable, damaged, cut short, no ``.npy``, or not of numbers or text.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+        if head[:6] != b"\x93NUMPY":
+            raise DataError(path, f"begins with {head[:6]!r}, which is not an .npy file" if head else "is empty",
+                            "Write it with numpy.save")
+        length = int.from_bytes(head[8:10] if head[6:7] == b"\x01" else head[8:12], "little")
+        if length > MOST_HEADER:
+            raise DataError(path, f"is damaged: its header would have {length} bytes", "Copy or download it again")
+        # Always by a map first: what the header announces is compared with the file before memory is asked for.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = array if mmap else np.array(array)
+    except DataError:
+        raise
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except Exception as error:
+        # The header is a Python expression: any bytes may stand there, and the ways to stumble over them are many.
+        objects = "Object arrays" in str(error) or "Python objects" in str(error)
+        problem = "is an array of Python objects" if objects else f"is damaged or cut short ({error})"
+        raise DataError(path, f"{problem}, expected an array of numbers",
+                        "Save one numeric array" if objects else "Copy or download it again") from error
+    if array.dtype.kind not in NPY_KINDS:
+        raise DataError(path, f"is an array of {array.dtype}, expected numbers", "Save one numeric array")
+    return array
+
+
+def _unreadable(path, error):
+    if isinstance(error, FileNotFoundError):
+        return DataError(path, "no such file", f"Check the path; the working directory is {Path.cwd()}")
+    return DataError(path, f"cannot be read ({error.strerror or error})", "Check its kind and permissions")
+
+
+class _Dtype:
+    """A dtype as the pickle tells it, checked when it is used: NumPy's own would believe any state it is given."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code):
+        self.code, self.order = code, "="
+
+
+class PlainUnpickler(pickle._Unpickler):
+    """The machine, with few globals and narrowed steps. ``size``: the file's length in bytes."""
+
+    hashable = SCALARS
+
+    def __init__(self, file, size, path):
+        def read(count):
+            if count > size:
+                raise EOFError("asks for more bytes than the file has")
+            return file.read(count)
+
+        self.path, self.size = path, size
+        self.budget = 2 * size + FREE
+        bounded = type("Bounded", (), {"read": staticmethod(read), "readline": file.readline})
+        super().__init__(bounded, encoding="latin1")
+        builtin = {"set": self._set, "frozenset": self._frozenset, "bytearray": self._bytes, "bytes": self._bytes}
+        array = {"_reconstruct": self._reconstruct, "scalar": self._scalar}
+        self.known = {"builtins": builtin, "__builtin__": builtin, "_codecs": {"encode": self._bytes},
+                      "collections": {"OrderedDict": self._ordered_dict},
+                      "numpy": {"dtype": self._dtype, "ndarray": NDARRAY},
+                      **{f"numpy.{core}.multiarray": array for core in ("core", "_core")},
+                      **{f"numpy.{core}.numeric": {"_frombuffer": self._frombuffer} for core in ("core", "_core")}}
+
+    def load(self):
+        content = super().load()
+        self._measure(content)
+        return content
+
+    def _measure(self, content):
+        """Refuse what would take for ever to look at: nested deeply, within itself, or swollen by references."""
+        most, counts, within = GROWTH * self.size + FREE, {}, set()
+        path = [(None, iter((content,)))]
+        total = [0]
+        while path:
+            for value in path[-1][1]:
+                if not isinstance(value, (list, tuple, dict, set, frozenset)):
+                    total[-1] += 1 + (len(value) if isinstance(value, (str, bytes)) else 0)
+                elif id(value) in counts:
+                    total[-1] += counts[id(value)]
+                elif id(value) in within or len(path) > DEEPEST:
+                    raise DataError(self.path, "is nested too deeply for a data set", PLAIN_HINT)
+                else:
+                    within.add(id(value))
+                    inside = chain(value, value.values()) if isinstance(value, dict) else iter(value)
+                    path.append((value, inside))
+                    total.append(1)
+                    break
+            else:
+                value, _ = path.pop()
+                counts[id(value)] = total.pop()
+                within.discard(id(value))
+                if counts[id(value)] > most:
+                    self._refuse_growth()
+                if path:
+                    total[-1] += counts[id(value)]
+
+    def find_class(self, module, name):
+        if name not in self.known.get(module, ()):
+            raise DataError(self.path, f"holds {module}.{name}, which is not plain data; it was not run", PLAIN_HINT)
+        return self.known[module][name]
+
+    def persistent_load(self, pid):
+        raise self._refused("a reference to an object outside the file")
+
+    def _refused(self, what):
+        return DataError(self.path, f"holds {what}, which is not plain data", PLAIN_HINT)
+
+    def _spend(self, amount):
+        # Steps can be repeated on what the file holds once; what they make may not outgrow the file by much.
+        self.budget -= amount
+        if self.budget < 0:
+            self._refuse_growth()
+
+    def _refuse_growth(self):
+        raise DataError(self.path, f"would grow to many times its {self.size} bytes in memory", PLAIN_HINT)
+
+    def _keys(self, keys):
+        # Hashing a deeply nested tuple would end the process; long numbers can be chosen such that all hashes are one.
+        for key in keys:
+            parts = key if type(key) is tuple else (key,)
+            if not all(isinstance(part, self.hashable) and not isinstance(part, np.longdouble) for part in parts):
+                raise self._refused(f"a {type(key).__name__} as a key")
+            if any(isinstance(part, int) and part.bit_length() > 64 for part in parts):
+                raise self._refused("a number of more than 64 bits as a key")
+
+    # What the known globals do.
+
+    def _bytes(self, value=b"", encoding="latin1"):
+        if encoding not in ("latin1", "latin-1", "iso8859-1", "iso-8859-1"):
+            raise self._refused("bytes in an encoding other than Latin 1")
+        if not isinstance(value, (str, bytes, bytearray)):
+            raise self._refused(f"bytes made from a {type(value).__name__}")
+        self._spend(len(value))
+        return value.encode("latin1") if isinstance(value, str) else bytes(value)
+
+    def _set(self, items=()):
+        self._spend(8 * len(items))
+        self._keys(items)
+        return set(items)
+
+    def _frozenset(self, items=()):
+        return frozenset(self._set(items))
+
+    def _ordered_dict(self, pairs=()):
+        self._spend(8 * len(pairs))
+        self._keys(key for key, _ in pairs)
+        return OrderedDict(pairs)
+
+    def _dtype(self, code, align=False, copy=True):
+        if not isinstance(code, str) or not ARRAY_CODES.fullmatch(code):
+            shown = repr(code[:80]) if isinstance(code, str) else f"a {type(code).__name__}"
+            raise DataError(self.path, f"holds an array of the type {shown}, expected numbers or text", PLAIN_HINT)
+        return _Dtype(code)
+
+    def _real_dtype(self, dtype):
+        if type(dtype) is not _Dtype:
+            raise self._refused("an array without a type")
+        real = np.dtype(dtype.code)
+        return real.newbyteorder(dtype.order) if dtype.order in "<>" else real
+
+    def _reconstruct(self, cls, shape, code):
+        if cls is not NDARRAY:
+            raise self._refused("a special kind of array")
+        return np.empty(0, "i1")
+
+    def _scalar(self, dtype, raw):
+        return self._array(dtype, raw, ())[()]
+
+    def _frombuffer(self, raw, dtype, shape, order, axes=None):
+        array = self._array(dtype, raw, shape, "F" if order == "F" else "C")
+        return array.transpose(*axes) if order == "K" and axes is not None else array
+
+    def _array(self, dtype, raw, shape, order="C"):
+        raw = raw.encode("latin1") if isinstance(raw, str) else raw
+        if not isinstance(raw, (bytes, bytearray)):
+            raise self._refused("an array of Python objects")
+        if type(shape) is not tuple or not all(type(count) is int for count in shape):
+            raise self._refused("an array without a shape")
+        self._spend(len(raw))
+        return np.frombuffer(raw, self._real_dtype(dtype)).reshape(shape, order=order)
+
+    # Narrowed steps.
+
+    def load_build(self):
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if type(target) is _Dtype:
+            if any(part is not None for part in state[2:5]):
+                raise self._refused("an array of records")
+            if state[1] not in ("<", ">", "=", "|"):
+                raise ValueError("unknown byte order")
+            target.order = state[1]
+        elif type(target) is np.ndarray:
+            _, shape, dtype, fortran, raw = state
+            array = self._array(dtype, raw, shape, "F" if fortran else "C")
+            # The machine has already noted this array for later references: fill it, do not replace it. NumPy is
+            # given a state that was just proved to fit, and keeps the bytes as they are, without a copy.
+            raw = raw if isinstance(raw, bytes) else array.tobytes("A")
+            target.__setstate__((1, array.shape, array.dtype, bool(fortran), raw))
+        else:
+            raise self._refused(f"a state for a {type(target).__name__}")
+
+    def load_setitems(self):
+        self._keys(self.stack[::2])
+        self._into(self.metastack[-1][-1], dict)
+        super().load_setitems()
+
+    def load_setitem(self):
+        self._keys(self.stack[-2:-1])
+        self._into(self.stack[-3], dict)
+        super().load_setitem()
+
+    def load_appends(self):
+        self._into(self.metastack[-1][-1], list)
+        super().load_appends()
+
+    def load_append(self):
+        self._into(self.stack[-2], list)
+        super().load_append()
+
+    def load_additems(self):
+        self._keys(self.stack)
+        self._into(self.metastack[-1][-1], set)
+        super().load_additems()
+
+    def load_dict(self):
+        self._keys(self.stack[::2])
+        super().load_dict()
+
+    def load_frozenset(self):
+        self._keys(self.stack)
+        super().load_frozenset()
+
+    def _into(self, target, kind):
+        if not isinstance(target, kind):
+            raise self._refused(f"items put into a {type(target).__name__}")
+
+    def load_bytearray8(self):
+        count, = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(count)))
+
+    def load_long4(self):
+        count, = struct.unpack("<i", self.read(4))
+        if not 0 <= count <= MOST_NUMBER_BYTES:
+            raise self._refused(f"a whole number of {count} bytes")
+        self.append(pickle.decode_long(self.read(count)))
+
+    def load_object(self):
+        raise self._refused("an object")
+
+    dispatch = {**pickle._Unpickler.dispatch, **{
+        pickle.BUILD[0]: load_build, pickle.SETITEMS[0]: load_setitems, pickle.SETITEM[0]: load_setitem,
+        pickle.APPENDS[0]: load_appends, pickle.APPEND[0]: load_append, pickle.ADDITEMS[0]: load_additems,
+        pickle.DICT[0]: load_dict, pickle.FROZENSET[0]: load_frozenset, pickle.BYTEARRAY8[0]: load_bytearray8,
+        pickle.LONG4[0]: load_long4,
+        **dict.fromkeys((code[0] for code in (pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EXT1,
+                                              pickle.EXT2, pickle.EXT4)), load_object),
+    }}

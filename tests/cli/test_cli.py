@@ -1,0 +1,144 @@
+"""The commands as a user types them: exit status 2 and one line for every kind of bad input, no traceback."""
+
+import numpy as np
+import pytest
+from commands import call
+
+from paddlevideo_skel.cli import COMMANDS, run_command
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run_command(name, ["--help"])
+    assert exit_.value.code == 0
+    assert COMMANDS[name] in capsys.readouterr().out
+
+
+def test_the_console_commands_overview():
+    shown = call("-m", "paddlevideo_skel", "--help")
+    assert shown.returncode == 0
+    for name, text in COMMANDS.items():
+        assert name in shown.stdout
+        assert text.split()[0] in shown.stdout
+    unknown = call("-m", "paddlevideo_skel", "trian")
+    assert unknown.returncode == 2
+    assert "Traceback" not in unknown.stderr
+
+
+def bad(capsys, name, *argv):
+    """The one line of error that a command ends with."""
+    status = run_command(name, [str(part) for part in argv])
+    captured = capsys.readouterr()
+    assert status == 2
+    assert "Traceback" not in captured.err
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    return errors[0]
+
+
+TRAINING = [
+    (["-o", "DATASET.train.file_path=gone.pkl"], ["gone.pkl", "no such file"]),
+    (["-o", "MODEL.backbone.name=STGCNPlus"], ["MODEL.backbone", "STGCNPlusPlus"]),
+    (["-o", "PIPELINE.train.transform.0={PreNormalise3D: }"], ["PIPELINE.train.transform.0", "PreNormalize3D"]),
+    (["-o", "epochs=0"], ["epochs"]),
+    (["-w", "gone.pdparams"], ["gone.pdparams", "no such checkpoint"]),
+    (["--test"], ["--test", "-w"]),
+    (["--out", "a.json"], ["--out", "--test"]),
+    (["--amp_level", "O2"], ["--amp_level", "--amp"]),
+    (["--max_iters", "0"], ["--max_iters"]),
+    (["-p", "nonsense=1"], ["nonsense", "batch_range"]),
+]
+
+
+@pytest.mark.parametrize(("argv", "words"), TRAINING)
+def test_bad_input_to_main(argv, words, config_file, tmp_path, capsys):
+    line = bad(capsys, "train", "-c", config_file, "-o", f"output_dir={tmp_path / 'out'}", *argv)
+    for word in words:
+        assert word in line
+    assert not list(tmp_path.rglob("*.pdparams"))
+
+
+def damaged_sets(folder, good):
+    """Data set pickles with one thing wrong each: name → (path, words of the error)."""
+    import pickle
+
+    def write(name, change):
+        content = pickle.loads(good)
+        change(content["annotations"][5])
+        path = folder / f"{name}.pkl"
+        path.write_bytes(pickle.dumps(content))
+        return path
+
+    def keypoint(function):
+        return lambda entry: entry.update(keypoint=function(entry["keypoint"]))
+
+    def with_nan(array):
+        array = array.copy()
+        array[0, 3, 4, 1] = np.nan
+        return array
+
+    name = pickle.loads(good)["annotations"][5]["frame_dir"]
+    truncated = folder / "truncated.pkl"
+    truncated.write_bytes(good[:len(good) // 2])
+    text = folder / "text.pkl"
+    text.write_text("hello")
+    return {
+        "truncated": (truncated, ["truncated.pkl"]),
+        "text": (text, ["text.pkl"]),
+        "nan": (write("nan", keypoint(with_nan)), [name, "frame 3", "joint 4"]),
+        "infinite": (write("infinite", keypoint(lambda a: a * np.inf)), [name]),
+        "no frames": (write("frames", lambda e: e.update(keypoint=e["keypoint"][:, :0], total_frames=0)), [name]),
+        "no person": (write("person", keypoint(np.zeros_like)), [name, "person"]),
+        "joints": (write("joints", keypoint(lambda a: a[:, :, :20])), [name, "20", "25"]),
+        "channels": (write("channels", keypoint(lambda a: a[..., :1])), [name]),
+        "label": (write("label", lambda e: e.update(label=9)), [name, "9"]),
+        "text as numbers": (write("kind", lambda e: e.update(keypoint="abc")), [name]),
+    }
+
+
+@pytest.mark.parametrize("kind", ["truncated", "text", "nan", "infinite", "no frames", "no person", "joints",
+                                  "channels", "label", "text as numbers"])
+def test_damaged_data_in_training(kind, config_file, sample_set, tmp_path, capsys):
+    path, words = damaged_sets(tmp_path, (sample_set / "ntu_3d.pkl").read_bytes())[kind]
+    line = bad(capsys, "train", "-c", config_file, "-o", f"output_dir={tmp_path / 'out'}",
+               "-o", f"DATASET.train.file_path={path}", "-o", "DATASET.train.split=null")
+    for word in words:
+        assert word in line
+    assert not list(tmp_path.rglob("*.pdparams"))
+
+
+def test_main_py_ends_with_status_2_and_one_line(config_file):
+    ended = call("main.py", "-c", config_file, "-o", "DATASET.train.file_path=gone.pkl", "-o", "output_dir=/dev/null/x")
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("error: /dev/null/x: the output folder cannot be written")
+    debugged = call("main.py", "--debug", "-c", config_file, "-o", "output_dir=/dev/null/x")
+    assert debugged.returncode != 0
+    assert "Traceback" in debugged.stderr
+
+
+def test_commands_work_outside_the_checkout(tmp_path):
+    made = call("-m", "paddlevideo_skel", "samples", "-o", "data/samples", "-n", "3", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    trained = call("-m", "paddlevideo_skel", "train", "-c", "configs/recognition/ctrgcn/ctrgcn_samples.yaml",
+                   "--max_iters", "1", "-o", "epochs=1", "-o", "DATASET.batch_size=2", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert (tmp_path / "output/CTRGCN_samples/CTRGCN_samples_epoch_00001.pdparams").is_file()
+    again = call("-m", "paddlevideo_skel", "samples", "-o", "/dev/null/x", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "/dev/null/x" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+def test_samples_of_too_few_or_wrong_numbers(tmp_path, capsys):
+    assert "samples_per_class" in bad(capsys, "samples", "-o", tmp_path / "s", "-n", "2")
+    assert "--seed" in bad(capsys, "samples", "-o", tmp_path / "s", "--seed", "-1")
+    assert not (tmp_path / "s").exists()
+
+
+def test_samples_can_be_drawn(tmp_path):
+    assert run_command("samples", ["-o", str(tmp_path / "s"), "-n", "3", "--draw", str(tmp_path / "d")]) == 0
+    pictures = list((tmp_path / "d").iterdir())
+    assert len(pictures) == 36
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)

@@ -1,0 +1,59 @@
+"""One small model of each family, with the shape of its input and a pipeline that makes it."""
+import json
+
+import numpy as np
+import paddle
+
+from paddlevideo_skel.models import build_model
+
+TRIANGLE = {"name": "triangle", "joints": 5, "bones": [[0, 1], [1, 2], [1, 3], [3, 4]], "center": 1}
+SMALL = {
+    "CTRGCN": {"backbone": {"name": "CTRGCN", "graph": TRIANGLE, "num_person": 1, "base_channel": 16},
+               "head": {"name": "CTRGCNHead", "num_classes": 3, "in_channels": 16}},
+    "CTRGCNLite": {"backbone": {"name": "CTRGCNLite", "graph": TRIANGLE, "num_person": 3, "base_channel": 16,
+                                "in_channels": 2},
+                   "head": {"name": "CTRGCNHead", "num_classes": 3, "in_channels": 16}},
+    "STGCNPlusPlus": {"backbone": {"name": "STGCNPlusPlus", "layout": TRIANGLE, "base_channels": 12},
+                      "head": {"name": "STGCNPlusPlusHead", "num_classes": 3, "in_channels": 48}},
+    "STGCN": {"backbone": {"name": "STGCN", "layout": TRIANGLE, "in_channels": 3},
+              "head": {"name": "STGCNHead", "num_classes": 3}},
+    "ResNet3dSlowOnly": {"framework": "Recognizer3D",
+                         "backbone": {"name": "ResNet3dSlowOnly", "in_channels": 5, "base_channels": 8,
+                                      "stage_blocks": [1, 2, 1], "layout": TRIANGLE},
+                         "head": {"name": "I3DHead", "num_classes": 3, "in_channels": 128, "drop_ratio": 0}},
+}
+SHAPES = {"CTRGCN": (3, 16, 5, 1), "CTRGCNLite": (2, 16, 5, 3), "STGCNPlusPlus": (1, 2, 16, 5, 3),
+          "STGCN": (3, 16, 5, 2), "ResNet3dSlowOnly": (5, 8, 16, 16)}
+PIPELINES = {
+    "CTRGCN": ["Iden"], "CTRGCNLite": [{"FormatPersons": {"num_person": 3}}], "STGCN": ["Iden"],
+    "STGCNPlusPlus": ["PoseDecode", {"FormatGCNInput": {"num_person": 2}}],
+    "ResNet3dSlowOnly": [{"UniformSampleFrames": {"clip_len": 8, "test_mode": True, "num_clips": 2}}, "PoseDecode",
+                         {"Resize": {"scale": [16, 16], "keep_ratio": False}},
+                         "GeneratePoseTarget", {"FormatShape": {"input_format": "NCTHW"}}],
+}
+
+
+def small(name, **changes):
+    spec = json.loads(json.dumps({"framework": "RecognizerGCN", **SMALL[name]}))
+    spec["backbone"].update(changes)
+    return build_model(spec)
+
+
+def sample(name, batch, seed=0):
+    return paddle.to_tensor(np.random.default_rng(seed).normal(size=(batch, *SHAPES[name])).astype("float32"))
+
+
+def distillation(frozen=(True, False)):
+    student = {"backbone": {**SMALL["CTRGCN"]["backbone"], "name": "CTRGCNLite"}, "head": SMALL["CTRGCN"]["head"]}
+    return {"framework": "RecognizerDistillation", "freeze_params_list": list(frozen),
+            "models": [{"Teacher": SMALL["CTRGCN"]}, {"Student": student}], "loss": {}}
+
+
+def arrays(model):
+    """A model's state as arrays, by name."""
+    return {name: value.numpy() for name, value in model.state_dict().items()}
+
+
+def same(a, b):
+    """Whether two states of arrays are equal."""
+    return set(a) == set(b) and all(np.array_equal(a[k], b[k]) for k in a)
