@@ -29,7 +29,7 @@ WAYS = (("paddlevideo", "paddle"), ("paddlevideo", "paddle, oneDNN"), ("ordinary
         ("minimal", "paddle, oneDNN"), ("paddlevideo", "onnxruntime"), ("ordinary", "onnxruntime"),
         ("minimal", "onnxruntime"))
 FIRST, PLAIN = WAYS[0], ("paddlevideo", "onnxruntime")
-SECONDS, LEAST_ROUNDS, TIMES, LONG, PAUSE = 12.0, 3, 5, 0.5, 0.25
+SECONDS, MIN_ROUNDS, TIMES, LONG, PAUSE = 12.0, 3, 5, 0.5, 0.25
 FILES = {"paddle": (".json", ".pdiparams"), "onnxruntime": (".onnx",)}
 COLUMNS = {"model": "", "batch": "", "export": "", "runtime": "", "ms": ".1f", "ratio": ".2f", "to_plain": ".2f",
            "agreement": ".0e", "MB": ".2f", "share": ".0%"}
@@ -122,7 +122,7 @@ def measure(workers, batch, seconds):
     """Seconds of each answer ``(rounds, ways)``, and each way's relative error, at one batch size."""
     errors = [worker.ask(f"batch {batch}") for worker in workers]
     rounds, end = [], time.perf_counter() + seconds
-    while len(rounds) < LEAST_ROUNDS or time.perf_counter() < end:
+    while len(rounds) < MIN_ROUNDS or time.perf_counter() < end:
         rounds.append([worker.seconds() for worker in workers])
     return np.array(rounds), errors
 

@@ -40,13 +40,13 @@ def measure(path, folder):
     for kind in ("ordinary", "minimal"):
         export = export_model(config, model, folder / kind, "model", kind, to_onnx=kind == "ordinary")
         sizes.append(sum(file.stat().st_size for file in (folder / kind).iterdir() if file.suffix != ".onnx"))
-        errors += export.contract["verified"]["relative_error"].values()
+        errors += export.metadata["verified"]["relative_error"].values()
         if kind == "ordinary":
-            contract, cost = export.contract, multiplications(export.file(".onnx"))
-            errors += contract["onnx"]["relative_error"].values()
-    clips = contract["clips"]
-    return {"model": contract["backbone"], "classes": contract["output"]["num_classes"], "clips": clips,
-            "input": contract["input"]["shape"][1:], "parameters": contract["parameters"], "macs": cost / clips,
+            metadata, cost = export.metadata, multiplications(export.file(".onnx"))
+            errors += metadata["onnx"]["relative_error"].values()
+    clips = metadata["clips"]
+    return {"model": metadata["backbone"], "classes": metadata["output"]["num_classes"], "clips": clips,
+            "input": metadata["input"]["shape"][1:], "parameters": metadata["parameters"], "macs": cost / clips,
             "sizes": sizes, "error": max(errors)}
 
 

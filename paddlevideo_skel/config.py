@@ -38,7 +38,7 @@ POSITIVE = {"epochs", "keep", "log_interval", "save_interval", "val_interval", "
             "DATASET.valid_batch_size", "DATASET.test_batch_size", "INFERENCE.window_size", "INFERENCE.person_nums"}
 MISSPELT = {"fasle": False, "flase": False, "fales": False, "ture": True, "treu": True}
 LAYOUT_KEYS = ("layout", "graph", "dataset")
-MOST_CHARACTERS, MOST_VALUES, MOST_BITS, DEEPEST = 64 << 10, 100_000, 1024, 50
+MAX_CHARACTERS, MAX_VALUES, MAX_BITS, MAX_DEPTH = 64 << 10, 100_000, 1024, 50
 
 
 class _Loader(yaml.SafeLoader):
@@ -48,14 +48,14 @@ class _Loader(yaml.SafeLoader):
 
     def fetch_flow_collection_start(self, token_class):
         # PyYAML looks at all open brackets at each token: thousands of them would take for ever.
-        if self.flow_level >= DEEPEST:
-            raise yaml.scanner.ScannerError(None, None, f"more than {DEEPEST} brackets are open", self.get_mark())
+        if self.flow_level >= MAX_DEPTH:
+            raise yaml.scanner.ScannerError(None, None, f"more than {MAX_DEPTH} brackets are open", self.get_mark())
         super().fetch_flow_collection_start(token_class)
 
     def flatten_mapping(self, node):
         super().flatten_mapping(node)
-        if len(node.value) > MOST_VALUES:
-            raise yaml.constructor.ConstructorError(None, None, f"more than {MOST_VALUES} keys are merged into one",
+        if len(node.value) > MAX_VALUES:
+            raise yaml.constructor.ConstructorError(None, None, f"more than {MAX_VALUES} keys are merged into one",
                                                     node.start_mark)
 
 
@@ -89,8 +89,8 @@ def parse_yaml(text, source):
     Raises:
         ConfigError: it is no YAML, too long, or holds tags, dates or numbers that no config has.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise ConfigError(source, f"has {len(text)} characters, expected at most {MOST_CHARACTERS}",
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(source, f"has {len(text)} characters, expected at most {MAX_CHARACTERS}",
                           "class_names may name a text file with one a line")
     try:
         loader = _Loader(text)
@@ -102,7 +102,7 @@ def parse_yaml(text, source):
         # PyYAML makes numbers and dates of any text that a tag calls so, and stumbles over it in any way.
         raise ConfigError(source, f"cannot be read as a config ({type(error).__name__}: {error})") from None
     try:
-        return _meant(content, "", source, [MOST_VALUES])
+        return _meant(content, "", source, [MAX_VALUES])
     except RecursionError:
         raise ConfigError(source, "is nested too deeply, or holds itself by an alias") from None
 
@@ -236,7 +236,7 @@ def _meant(value, key_path, source, budget):
     """
     budget[0] -= 1
     if budget[0] < 0:
-        raise ConfigError(source, f"holds more than {MOST_VALUES} values once its aliases are written out")
+        raise ConfigError(source, f"holds more than {MAX_VALUES} values once its aliases are written out")
     if isinstance(value, dict):
         return {k: _meant(v, f"{key_path}.{k}".lstrip("."), source, budget) for k, v in value.items()}
     if isinstance(value, list):
@@ -250,7 +250,7 @@ def _meant(value, key_path, source, budget):
                 return ast.literal_eval(value)
             except (ValueError, SyntaxError, RecursionError, MemoryError):
                 raise ConfigError(f"{source}: {key_path}", f"{value[:80]!r} is no tuple of numbers") from None
-    elif isinstance(value, int) and value.bit_length() > MOST_BITS:
+    elif isinstance(value, int) and value.bit_length() > MAX_BITS:
         raise ConfigError(f"{source}: {key_path}", f"is a number of {value.bit_length()} bits")
     elif not isinstance(value, (int, float, type(None))):
         raise ConfigError(f"{source}: {key_path}", f"is a {type(value).__name__}, expected a number, a text, a list or "

@@ -21,11 +21,11 @@ ARRAY_CODES = re.compile(r"[<>|=]?(b1|[iu][1248]|f(2|4|8|16)|[SU][1-9]\d{0,7})")
 NPY_KINDS = "biufSU"
 SCALARS = (str, bytes, int, float, bool, type(None), np.generic)
 # Longer whole numbers cannot be written out for a message.
-MOST_NUMBER_BYTES = 255
+MAX_NUMBER_BYTES = 255
 # References let a few lines stand for billions: all of them written out, content is at most so many times its file.
 GROWTH, FREE = 16, 1 << 20
-DEEPEST = 100
-MOST_HEADER = 10_000  # bytes of an .npy file, which needs about 100
+MAX_DEPTH = 100
+MAX_HEADER = 10_000  # bytes of an .npy file, which needs about 100
 # Stands for numpy.ndarray, which must not be callable: calling it would hand out uncleared memory of any size.
 NDARRAY = object()
 PLAIN_HINT = "A data set is a pickle of dicts, lists, numbers, texts and numeric arrays; save it anew as such"
@@ -82,7 +82,7 @@ def load_npy(path, mmap=True):
             raise DataError(path, f"begins with {head[:6]!r}, which is not an .npy file" if head else "is empty",
                             "Write it with numpy.save")
         length = int.from_bytes(head[8:10] if head[6:7] == b"\x01" else head[8:12], "little")
-        if length > MOST_HEADER:
+        if length > MAX_HEADER:
             raise DataError(path, f"is damaged: its header would have {length} bytes", "Copy or download it again")
         # Always by a map first: what the header announces is compared with the file before memory is asked for.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -156,7 +156,7 @@ class PlainUnpickler(pickle._Unpickler):
                     total[-1] += 1 + (len(value) if isinstance(value, (str, bytes)) else 0)
                 elif id(value) in counts:
                     total[-1] += counts[id(value)]
-                elif id(value) in within or len(path) > DEEPEST:
+                elif id(value) in within or len(path) > MAX_DEPTH:
                     raise DataError(self.path, "is nested too deeply for a data set", PLAIN_HINT)
                 else:
                     within.add(id(value))
@@ -320,7 +320,7 @@ class PlainUnpickler(pickle._Unpickler):
 
     def load_long4(self):
         count, = struct.unpack("<i", self.read(4))
-        if not 0 <= count <= MOST_NUMBER_BYTES:
+        if not 0 <= count <= MAX_NUMBER_BYTES:
             raise self._refused(f"a whole number of {count} bytes")
         self.append(pickle.decode_long(self.read(count)))
 

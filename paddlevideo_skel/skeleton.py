@@ -70,7 +70,7 @@ class Layout:
         return parents
 
     def to_dict(self):
-        """The form in which a config's YAML or an export's contract describes a layout."""
+        """The form in which a config's YAML or an export's metadata describes a layout."""
         spec = {"name": self.name, "joints": list(self.joints), "bones": [list(b) for b in self.bones],
                 "center": self.center, "left": list(self.left), "right": list(self.right)}
         if self.bone_parents is not None:
@@ -132,7 +132,7 @@ _BUILT_IN = (
            left=(4, 5, 6, 7, 12, 13, 14, 15), right=(8, 9, 10, 11, 16, 17, 18, 19)),
 )
 LAYOUTS = {layout.name: layout for layout in _BUILT_IN}
-MOST_JOINTS = 1000  # a whole body with face and hands has 133
+MAX_JOINTS = 1000  # a whole body with face and hands has 133
 STRATEGIES = ("spatial", "inward_outward", "uniform", "distance")
 ALIASES = {"ntu_rgb_d": "ntu-rgb+d", "nturgb+d": "ntu-rgb+d", "handmp": "hand"}
 
@@ -166,11 +166,11 @@ def _from_dict(spec, where):
         if key not in spec:
             raise ConfigError(where, f"a layout needs {key!r}", f"Found only: {', '.join(map(str, spec)) or 'nothing'}")
     joints = spec["joints"]
-    if isinstance(joints, int) and not isinstance(joints, bool) and 0 < joints <= MOST_JOINTS:
+    if isinstance(joints, int) and not isinstance(joints, bool) and 0 < joints <= MAX_JOINTS:
         joints = [f"joint_{i}" for i in range(joints)]
-    if not isinstance(joints, (list, tuple)) or not 0 < len(joints) <= MOST_JOINTS:
+    if not isinstance(joints, (list, tuple)) or not 0 < len(joints) <= MAX_JOINTS:
         raise ConfigError(f"{where}.joints", f"found {str(joints)[:80]}, expected a list of names or a number from 1 "
-                          f"to {MOST_JOINTS}")
+                          f"to {MAX_JOINTS}")
     shift = 1 if spec.get("one_based") else 0
 
     def joint(value, key):

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..errors import ConfigError, ExportError, SkelError, ToolMissingError
 from ..files import output_folder
-from ..inference.artifact import CONTRACT, OM, SELFCHECK, write_contract
+from ..inference.artifact import METADATA, OM, SELFCHECK, write_metadata
 from .atc_command import SOC, Job, arguments, path_problem, plan, shell_line
 from .atc_errors import explain
 from .operators import check
@@ -177,7 +177,7 @@ def compile_all(jobs, options, launcher=(), time_limit=TIME_LIMIT):
 
 
 def compile_om(job, options, launcher=(), time_limit=TIME_LIMIT):
-    """Compile one ``.om``, with its log beside it and, for an export, its contract and self-check.
+    """Compile one ``.om``, with its log beside it and, for an export, its metadata and self-check.
 
     ``options`` name files by their absolute paths, for atc runs in a folder of its own.
 
@@ -211,7 +211,7 @@ def compile_om(job, options, launcher=(), time_limit=TIME_LIMIT):
 
 
 def place_export(job, options):
-    """Contract and self-check for an ``.om`` that is compiled elsewhere, where it would have none."""
+    """Metadata and self-check for an ``.om`` that is compiled elsewhere, where it would have none."""
     if job.export is None or job.stem.resolve() == job.export.stem.resolve():
         return
     output_folder(job.om.parent)
@@ -222,20 +222,20 @@ def place_export(job, options):
 
 
 def write_export(job, options, folder):
-    """Contract and self-check of the ``.om``, for one that an export was made into."""
+    """Metadata and self-check of the ``.om``, for one that an export was made into."""
     if job.export is None:
         return
-    stem, contract = Path(folder) / job.stem.name, job.export.contract
-    shape = [job.batch or -1, *contract["input"]["shape"][1:]]
+    stem, metadata = Path(folder) / job.stem.name, job.export.metadata
+    shape = [job.batch or -1, *metadata["input"]["shape"][1:]]
     selfcheck = f"{stem.name}{SELFCHECK}"
-    write_contract({**contract, "input": {**contract["input"], "shape": shape},
-                    "selfcheck": {**contract["selfcheck"], "file": selfcheck},
+    write_metadata({**metadata, "input": {**metadata["input"], "shape": shape},
+                    "selfcheck": {**metadata["selfcheck"], "file": selfcheck},
                     "om": {"file": job.om.name, "batch_sizes": [job.batch] if job.batch else list(job.sizes),
                            "soc_version": options.soc_version,
                            "precision": options.precision_mode_v2 or options.precision_mode,
                            "input_fp16": options.input_fp16}},
-                   stem.with_name(stem.name + CONTRACT))
-    source = job.export.stem.with_name(contract["selfcheck"]["file"])
+                   stem.with_name(stem.name + METADATA))
+    source = job.export.stem.with_name(metadata["selfcheck"]["file"])
     if (job.om.parent / selfcheck).resolve() != source.resolve():
         job.export.selfcheck().save(stem.with_name(selfcheck))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import ConfigError, ExportError, near_miss
-from ..inference.artifact import CONTRACT, OM, ONNX, ExportFolder
+from ..inference.artifact import OM, ONNX, ExportFolder, metadata_path
 from .operators import Input, inputs, load
 from .soc import soc_version
 
@@ -218,13 +218,13 @@ def _jobs(path, output, sizes, dynamic):
 
 
 def _export(path, fed):
-    """The export that the model belongs to, by the contract beside it."""
-    if not path.with_name(path.stem + CONTRACT).is_file():
+    """The export that the model belongs to, by the metadata beside it."""
+    if not metadata_path(path.with_suffix("")).is_file():
         return None
     export = ExportFolder(path.with_suffix(""))
-    wanted = [Input(export.contract["input"]["name"], tuple(export.contract["input"]["shape"]))]
+    wanted = [Input(export.metadata["input"]["name"], tuple(export.metadata["input"]["shape"]))]
     if list(fed) != wanted:
-        raise ExportError(path, f"takes {_shapes(fed)}, its contract says {_shapes(wanted)}",
+        raise ExportError(path, f"takes {_shapes(fed)}, its metadata says {_shapes(wanted)}",
                           "The files do not belong together: export the model again")
     export.selfcheck()  # it goes with the .om, so what is wrong with it is told now
     return export

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, DataError, SkelError, ToolMissingError, UnavailableError
 from ..files import output_folder, parse_json, replacing
-from ..inference.artifact import ONNX, ExportFolder, find_export
+from ..inference.artifact import METADATA, OLD_METADATA, ONNX, ExportFolder, find_export
 from ..inference.bin_inference import infer_bins
 from ..inference.bin_results import evaluate
 from ..inference.bin_writer import write_bins
@@ -81,7 +81,7 @@ def deploy(config, weights, output, batch_sizes, atc_options, kind="minimal", op
         else:
             measure(row, model, output, Options(precision=precision, device_id=device_id), reference)
         rows.append(row)
-    report = {"model": export.contract["model_name"], "data": data_name(config), "rows": [vars(row) for row in rows]}
+    report = {"model": export.metadata["model_name"], "data": data_name(config), "rows": [vars(row) for row in rows]}
     write_table(report, output)
     return report
 
@@ -118,7 +118,7 @@ def digest(path):
 
 def export_once(config, weights, folder, kind):
     """The export, made if it is not there. An export is there whole or not at all."""
-    if any(folder.glob("*.contract.json")):
+    if any(next(folder.glob(f"*{ending}"), None) for ending in (METADATA, OLD_METADATA)):
         logger.info("%s: kept", folder)
         return find_export(folder)
     from ..export.export import export

@@ -28,7 +28,7 @@ STORAGES = {"DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "B
 DTYPES = {"torch.float64": "f8", "torch.float32": "f4", "torch.float16": "f2", "torch.bfloat16": "bf16",
           "torch.int64": "i8", "torch.int32": "i4", "torch.int16": "i2", "torch.int8": "i1", "torch.uint8": "u1",
           "torch.bool": "b1", "torch.uint16": "u2", "torch.uint32": "u4", "torch.uint64": "u8"}
-MOST_AXES = 16
+MAX_AXES = 16
 # PyTorch stores uncompressed. Whatever is unpacked or copied may together be so many times the file, and some more.
 GROWTH, FREE = 16, 16 << 20
 HINT = "Download it again, or save it anew with torch.save(model.state_dict(), ...)"
@@ -167,7 +167,7 @@ class _Machine(PlainUnpickler):
         return self._view(storage, DTYPES.get(dtype.name, dtype.name), offset, size, stride)
 
     def _view(self, storage, kind, offset, size, stride):
-        if len(size) != len(stride) or len(size) > MOST_AXES or not all(map(_whole, (offset, *size, *stride))):
+        if len(size) != len(stride) or len(size) > MAX_AXES or not all(map(_whole, (offset, *size, *stride))):
             raise self._refused("a tensor whose size and stride are not as many whole numbers")
         return Tensor(storage, kind, offset, tuple(size), tuple(stride))
 

@@ -9,7 +9,7 @@ EMA_WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "average
 PREFIXES = ("_layers.", "module.", "_orig_mod.", "averaged_model.", "ema_model.", "ema.", "model.")
 # Beside the weights: paddle's table of names, and how many models an average is made of.
 BOOKKEEPING = ("StructuredToParameterName@@", "n_averaged", "steps")
-DEEPEST = 4
+MAX_DEPTH = 4
 
 
 def unwrap(content, where):
@@ -22,7 +22,7 @@ def unwrap(content, where):
         CheckpointError: there is none, or something else than arrays stands in it.
     """
     words = []
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         wrapper = _wrapper(content, where)
         if wrapper is None:
             break
@@ -35,7 +35,7 @@ def unwrap(content, where):
     if copies:
         words.append(f"beside an average of {len(copies)} entries ('ema_…'), which was not taken")
         weights = {name: value for name, value in weights.items() if name not in copies}
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         prefix = next((p for p in ("ema_", *PREFIXES) if weights and all(n.startswith(p) for n in weights)), None)
         if prefix is None:
             break

@@ -129,13 +129,13 @@ def compare(config, checkpoint, exports, example):
     yield first
     for kind, export in exports.items():
         for runtime_kind, name in (("paddle", "Paddle Inference"), ("onnxruntime", "ONNX Runtime")):
-            if runtime_kind == "onnxruntime" and "onnx" not in export.contract:
+            if runtime_kind == "onnxruntime" and "onnx" not in export.metadata:
                 continue
             step(f"Predicting one sample: {kind} export, {name}")
             runtime = open_runtime(export, runtime_kind)
             predict(Predictor(runtime), example)
             graph = (export.file(".onnx"),) if runtime_kind == "onnxruntime" else (export.graph, export.params)
-            beside = (export.file(".contract.json"), export.file(".selfcheck.npz"))
+            beside = (export.file(".metadata.json"), export.file(".selfcheck.npz"))
             size = sum(path.stat().st_size for path in (*graph, *beside)) / 1e6
             yield row(kind, name, runtime, size, right)[1]
 

@@ -4,7 +4,7 @@ import os
 from ..config import SPLITS, load_config
 from ..errors import ConfigError
 
-MOST_WORKERS = 4  # by default: a worker for heatmaps takes a gigabyte
+MAX_WORKERS = 4  # by default: a worker for heatmaps takes a gigabyte
 
 
 def add_arguments(parser):
@@ -16,7 +16,7 @@ def add_arguments(parser):
     parser.add_argument("--split", choices=SPLITS, default="test",
                         help="whose samples (DATASET.<split>), default test; all are prepared by PIPELINE.test")
     parser.add_argument("--model", metavar="EXPORT", help="an export, whose own pre-processing is used")
-    parser.add_argument("--num_workers", type=int, default=min(cores, MOST_WORKERS), metavar="N",
+    parser.add_argument("--num_workers", type=int, default=min(cores, MAX_WORKERS), metavar="N",
                         help="worker processes; 0: none; default %(default)s")
     parser.add_argument("--shard", metavar="I/N", help="make only every N-th sample, from the I-th on")
 

@@ -8,9 +8,9 @@ from ..plotting import new_figure, picture
 from ..skeleton import get_layout
 
 _COLOURS = {"left": "tab:blue", "right": "tab:orange", "middle": "0.35"}
-LEAST_SCORE = 0.3  # joints with less are left out, with their bones
+MIN_SCORE = 0.3  # joints with less are left out, with their bones
 WIDEST, TALLEST = 18, 3.2  # inches: a strip, a panel in it
-MOST_FRAMES = 120  # of an animation
+MAX_FRAMES = 120  # of an animation
 
 
 @dataclass
@@ -33,7 +33,7 @@ def _scene(annotation, layout):
     keypoint = np.asarray(annotation.keypoint, dtype=float)
     seen = (keypoint != 0).any(axis=-1)
     if annotation.keypoint_score is not None:
-        seen &= np.asarray(annotation.keypoint_score) >= LEAST_SCORE
+        seen &= np.asarray(annotation.keypoint_score) >= MIN_SCORE
     # A picture's y grows downwards; the Kinect's x grows to the left as the camera sees it.
     points = keypoint[..., :2] * ((1, -1) if keypoint.shape[-1] == 2 else (-1, 1))
     low, high = (points[seen].min(axis=0), points[seen].max(axis=0)) if seen.any() else (np.zeros(2), np.ones(2))
@@ -103,7 +103,7 @@ def animate_sequence(annotation, layout, path, fps=15, class_name=None):
         fps: frames a second of the animation, if all are shown.
     """
     scene = _scene(annotation, layout)
-    step = -(-scene.frames // MOST_FRAMES)
+    step = -(-scene.frames // MAX_FRAMES)
     width, height = scene.high - scene.low
     figure = new_figure(float(np.clip(4 * width / height, 2.5, 7)), float(np.clip(4 * height / width, 2.5, 4)) + 0.4)
 

@@ -1,4 +1,4 @@
-"""Export: graph, weights, contract and self-check in one folder, which is there only if its answers are right."""
+"""Export: graph, weights, metadata and self-check in one folder, which is there only if its answers are right."""
 import logging
 import math
 import os
@@ -16,16 +16,17 @@ from ..config import class_names
 from ..errors import ConfigError, ExportError, SelfCheckError
 from ..files import temporary_folder
 from ..inference.artifact import (
-    CONTRACT,
     FORMAT,
     GRAPHS,
+    METADATA,
+    OLD_METADATA,
     ONNX,
     PARAMS,
     SELFCHECK,
     ExportFolder,
     SelfCheck,
     is_large,
-    write_contract,
+    write_metadata,
 )
 from ..inference.paddle_runtime import PaddleRuntime, try_onednn
 from ..inference.runtime import Options
@@ -80,7 +81,7 @@ def _export(config, model, stage, kind, form, to_onnx, opset):
     shape = input_shape(config, model)
     selfcheck = make_selfcheck(model, shape)
     slim = minimal(model) if kind == "minimal" else model
-    contract = make_contract(config, model, slim, shape, kind, stage.name)
+    metadata = make_metadata(config, model, slim, shape, kind, stage.name)
     with tqdm(total=2 + to_onnx, desc=f"exporting {kind}", unit="step", leave=False, disable=None) as bar:
         if form == "pdmodel":
             save_old_graph(config, model, kind, shape, stage.stem)
@@ -88,16 +89,16 @@ def _export(config, model, stage, kind, form, to_onnx, opset):
             save_graph(slim, shape, stage.stem)
         bar.update()
         selfcheck.save(f"{stage.stem}{SELFCHECK}")
-        write_contract(contract, f"{stage.stem}{CONTRACT}")
-        contract["verified"] = verify(stage.stem)
-        write_contract(contract, f"{stage.stem}{CONTRACT}")
+        write_metadata(metadata, f"{stage.stem}{METADATA}")
+        metadata["verified"] = verify(stage.stem)
+        write_metadata(metadata, f"{stage.stem}{METADATA}")
         bar.update()
         if to_onnx:
             onnx_convert.convert_in_place(ExportFolder(stage.stem), opset)
             bar.update()
     folder = stage.finish()
-    errors = contract["verified"]["relative_error"]
-    logger.info("Exported %s (%s, %d parameters): %s", contract["model_name"], kind, contract["parameters"],
+    errors = metadata["verified"]["relative_error"]
+    logger.info("Exported %s (%s, %d parameters): %s", metadata["model_name"], kind, metadata["parameters"],
                 folder.stem)
     logger.info("Paddle Inference agrees with the dynamic graph: relative error %.1g", max(errors.values()))
     return folder
@@ -126,7 +127,7 @@ def make_selfcheck(model, shape):
     return SelfCheck(stored, logits, scale=scale)
 
 
-def make_contract(config, model, saved, shape, kind, name):
+def make_metadata(config, model, saved, shape, kind, name):
     """Everything that somebody who uses the files has to know."""
     top_k = config.get("INFERENCE", {}).get("top_k", 1)
     classes = model.head.num_classes
@@ -186,7 +187,7 @@ class Stage:
     def finish(self):
         """Move the files in place of an earlier export of this name."""
         made = {path.name for path in self.temporary.iterdir()}
-        for ending in (CONTRACT, *GRAPHS, PARAMS, ONNX, SELFCHECK):
+        for ending in (METADATA, OLD_METADATA, *GRAPHS, PARAMS, ONNX, SELFCHECK):
             if f"{self.name}{ending}" not in made:
                 (self.output / f"{self.name}{ending}").unlink(missing_ok=True)
         for name in sorted(made):

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from ..errors import ExportError
 
 # Numbers: below this a Cast would take as much room as it saves.
-LEAST = 128
+MIN_SIZE = 128
 
 
 def shrink(source, path):
@@ -25,7 +25,7 @@ def shrink(source, path):
     kept, casts = [], []
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor)
-        if array.dtype != np.float32 or array.size < LEAST:
+        if array.dtype != np.float32 or array.size < MIN_SIZE:
             kept.append(tensor)
             continue
         if np.abs(array).max() > np.finfo("float16").max:

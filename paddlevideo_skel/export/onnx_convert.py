@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, ExportError, SelfCheckError, UnavailableError
 from ..files import temporary_folder
-from ..inference.artifact import CONTRACT, ONNX, PARAMS, SELFCHECK, ExportFolder, write_contract
+from ..inference.artifact import METADATA, ONNX, PARAMS, SELFCHECK, ExportFolder, write_metadata
 from ..inference.runtime import Options, open_runtime
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def convert(folder, opset=OPSET, save_file=None):
 
     Args:
         folder: the ``ExportFolder``. opset: version of the operator set.
-        save_file: where the model goes; None: ``<stem>.onnx``. Elsewhere it gets the contract and the self-check
+        save_file: where the model goes; None: ``<stem>.onnx``. Elsewhere it gets the metadata and the self-check
             beside it, so that it is an export of its own.
 
     Returns:
@@ -60,11 +60,11 @@ def convert(folder, opset=OPSET, save_file=None):
 
 def _copy(folder, stem):
     """The export's files under another stem."""
-    contract = {**folder.contract, "selfcheck": {**folder.contract["selfcheck"], "file": f"{stem.name}{SELFCHECK}"}}
+    metadata = {**folder.metadata, "selfcheck": {**folder.metadata["selfcheck"], "file": f"{stem.name}{SELFCHECK}"}}
     for source, ending in ((folder.graph, folder.graph.suffix), (folder.params, PARAMS)):
         shutil.copyfile(source, stem.with_name(stem.name + ending))
     folder.selfcheck().save(stem.with_name(stem.name + SELFCHECK))
-    write_contract(contract, stem.with_name(stem.name + CONTRACT))
+    write_metadata(metadata, stem.with_name(stem.name + METADATA))
     return ExportFolder(stem)
 
 
@@ -83,10 +83,10 @@ def convert_in_place(folder, opset=OPSET):
     except SelfCheckError as error:
         raise ExportError(path.name, f"paddle2onnx converted the model wrongly at opset {opset}: {error.problem}",
                           "Nothing was kept. Try another --opset") from error
-    folder.contract["onnx"] = {"file": path.name, "opset": opset, "paddle2onnx": version("paddle2onnx"),
+    folder.metadata["onnx"] = {"file": path.name, "opset": opset, "paddle2onnx": version("paddle2onnx"),
                                "onnxruntime": runtime.version, "rewrites": rewrites,
                                "relative_error": {f"batch {n}": e for n, e in runtime.errors.items()}}
-    write_contract(folder.contract, folder.file(CONTRACT))
+    write_metadata(folder.metadata, folder.file(METADATA))
     logger.info("Converted to ONNX, opset %d: ONNX Runtime agrees with the dynamic graph, relative error %.1g",
                 opset, max(runtime.errors.values()))
 
@@ -101,7 +101,7 @@ def rewrite_file(folder, path, opset):
 
     from .ort_rewrites import rewrite
 
-    if folder.contract.get("kind") != "minimal":
+    if folder.metadata.get("kind") != "minimal":
         return {}
     model = onnx.load(path)
     done = rewrite(model)

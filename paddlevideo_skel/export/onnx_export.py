@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..errors import ConfigError, ExportError, OutputError, SelfCheckError, UnavailableError
 from ..files import temporary_folder
-from ..inference.artifact import CONTRACT, GRAPHS, ONNX, SELFCHECK, ExportFolder, relative_error, write_contract
+from ..inference.artifact import GRAPHS, METADATA, ONNX, SELFCHECK, ExportFolder, relative_error, write_metadata
 from ..inference.runtime import Options
 from .onnx_convert import check_model, need_packages, run_paddle2onnx, version
 
@@ -73,7 +73,7 @@ def export_onnx(export, output, batches=(None,), opset=None, simplified=True, in
     Args:
         export: ``ExportFolder`` with a Paddle graph.
         output: folder. A model for batch size B becomes ``<name>_bsB.onnx``, one for any size ``<name>.onnx``, each
-            with a contract and a self-check of its own.
+            with metadata and a self-check of its own.
         batches: batch sizes; None is any size.
         opset: 11 to 17, and only this one is tried; None: the first of 11, 12, … that is right.
         simplified: whether onnxslim simplifies them.
@@ -130,7 +130,7 @@ def check_before(export, output, batches, simplified, instead):
     there = output / export.stem.name
     taken = any(there.with_name(there.name + ending).is_file() for ending in GRAPHS)
     if None in batches and taken and (instead or there.resolve() != export.stem.resolve()):
-        raise OutputError(there, "is a Paddle export already, whose contract would be overwritten",
+        raise OutputError(there, "is a Paddle export already, whose metadata would be overwritten",
                           "Choose another folder")
 
 
@@ -164,8 +164,8 @@ def attempt(source, way, batches, simplified, folder, name):
             if simplified:
                 plain = stage(source, way, simplify(fixed), batch, folder / label)
                 compare(plain, rows, "after simplification", len(model.graph.node))
-                plain.contract["onnx"]["onnxslim"] = version("onnxslim")
-                write_contract(plain.contract, plain.file(CONTRACT))
+                plain.metadata["onnx"]["onnxslim"] = version("onnxslim")
+                write_metadata(plain.metadata, plain.file(METADATA))
                 bar.update()
             made.append(plain)
     return made
@@ -187,20 +187,20 @@ def converted(source, way, path):
 
 
 def stage(source, way, model, batch, stem):
-    """Write a model with contract and self-check under a stem that nobody uses yet; returns its ``ExportFolder``."""
+    """Write a model with metadata and self-check under a stem that nobody uses yet; returns its ``ExportFolder``."""
     import onnx
 
     path = stem.with_name(stem.name + ONNX)
     onnx.save(model, path)
     check_model(path, way.opset)
-    contract = {**source.contract}
-    contract["input"] = {**contract["input"], "shape": [batch or -1, *source.sample_shape]}
-    contract["output"] = {**contract["output"], "name": model.graph.output[0].name}
-    contract["selfcheck"] = {**contract["selfcheck"], "file": f"{stem.name}{SELFCHECK}"}
-    contract["onnx"] = {"file": path.name, "opset": way.opset, "paddle2onnx": version("paddle2onnx"),
+    metadata = {**source.metadata}
+    metadata["input"] = {**metadata["input"], "shape": [batch or -1, *source.sample_shape]}
+    metadata["output"] = {**metadata["output"], "name": model.graph.output[0].name}
+    metadata["selfcheck"] = {**metadata["selfcheck"], "file": f"{stem.name}{SELFCHECK}"}
+    metadata["onnx"] = {"file": path.name, "opset": way.opset, "paddle2onnx": version("paddle2onnx"),
                         "converted_at_opset": way.converted_at, "onnxslim": None}
     source.selfcheck().save(stem.with_name(stem.name + SELFCHECK))
-    write_contract(contract, stem.with_name(stem.name + CONTRACT))
+    write_metadata(metadata, stem.with_name(stem.name + METADATA))
     return ExportFolder(stem)
 
 
@@ -225,7 +225,7 @@ def different_rows(reference, batch):
 
 
 def compare(export, rows, when, nodes):
-    """Compare a model's answers and note the errors in its contract.
+    """Compare a model's answers and note the errors in its metadata.
 
     Raises:
         SelfCheckError: with the measured error and the tolerance.
@@ -240,15 +240,15 @@ def compare(export, rows, when, nodes):
     if not error <= runtime.tolerance:
         raise SelfCheckError(runtime.label, f"answers {len(array)} different samples otherwise together than one by "
                              f"one: relative error {error:.2g}, allowed {runtime.tolerance:.0e} ({when})")
-    export.contract["onnx"].update(
+    export.metadata["onnx"].update(
         onnxruntime=runtime.version, nodes=len(onnx.load(export.file(ONNX)).graph.node), nodes_converted=nodes,
         relative_error={**{f"batch {n}": e for n, e in runtime.errors.items()}, "different samples": error})
-    write_contract(export.contract, export.file(CONTRACT))
+    write_metadata(export.metadata, export.file(METADATA))
 
 
 def report(model):
     """A line about a model that was written."""
-    made = model.contract["onnx"]
+    made = model.metadata["onnx"]
     logger.info("%s: opset %d, batch %s, %d of %d nodes: ONNX Runtime agrees with the dynamic graph, relative error "
                 "%.1g", made["file"], made["opset"], model.batch or "of any size", made["nodes"],
                 made["nodes_converted"], max(made["relative_error"].values()))

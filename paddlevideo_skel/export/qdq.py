@@ -29,8 +29,8 @@ METHODS = {"minmax": quantization.CalibrationMethod.MinMax, "entropy": quantizat
 # All between two products, so that numbers stay in 8 bits from one to the next. The head's Gemm is not among them.
 OPERATORS = ("Conv", "MatMul", "Add", "Relu", "Concat", "Split", "MaxPool", "Reshape", "Transpose")
 STEPS = 10
-LEAST_SIZE = 1024  # numbers of a constant whose rows are looked at
-LEAST_OPSET = 13  # QuantizeLinear with a scale for each channel
+MIN_SIZE = 1024  # numbers of a constant whose rows are looked at
+MIN_OPSET = 13  # QuantizeLinear with a scale for each channel
 
 
 class Samples(quantization.CalibrationDataReader):
@@ -63,9 +63,9 @@ class Quantizer:
         self.folder, self.samples, self.weight_bits = Path(folder), samples, weight_bits
         model = onnx.load(source)
         opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-        if opset < LEAST_OPSET:
-            raise ExportError(source, f"is of opset {opset}, 8 bits need {LEAST_OPSET}",
-                              f"Convert it with --opset_version {LEAST_OPSET}")
+        if opset < MIN_OPSET:
+            raise ExportError(source, f"is of opset {opset}, 8 bits need {MIN_OPSET}",
+                              f"Convert it with --opset_version {MIN_OPSET}")
         rewrite_for_8_bits(model)
         rewritten, prepared = self.folder / "rewritten.onnx", self.folder / "prepared.onnx"
         onnx.save(model, rewritten)
@@ -235,7 +235,7 @@ def fewest_rows(array):
         not save a quarter at least.
     """
     best, least = (None, None), 0.75 * array.nbytes
-    if (array.ndim < 2 or array.size < LEAST_SIZE
+    if (array.ndim < 2 or array.size < MIN_SIZE
             or np.unique(array, return_counts=True)[1].max() < array.size / 4):  # often the same number: a zero
         return best
     whole = array.size // len(array)

@@ -1,6 +1,6 @@
 """An export's ONNX model with smaller weights: 8 bits throughout, or half precision in the file alone.
 
-What comes of it is an export of its own, with a self-check and a contract that says what the rounding cost: both models
+What comes of it is an export of its own, with a self-check and metadata that says what the rounding cost: both models
 are tested on the config's test data, and nothing is kept where top-1 drops by more than was allowed. Needs no paddle.
 """
 import importlib.util
@@ -19,16 +19,16 @@ from ..errors import ConfigError, DataError, ExportError, OutputError, SelfCheck
 from ..evaluation import hits
 from ..files import temporary_folder
 from ..inference.artifact import (
-    CONTRACT,
     GRAPHS,
     INT8_TOLERANCE,
+    METADATA,
     ONNX,
     SELFCHECK,
     ExportFolder,
     SelfCheck,
     is_large,
     relative_error,
-    write_contract,
+    write_metadata,
 )
 from ..inference.bin_writer import fingerprint
 from ..inference.predict import check_pipeline_given
@@ -42,7 +42,7 @@ SEED, EPOCH = 0, 0  # of main.py --test
 BATCH = 8
 CPU = Options(use_gpu=False, use_npu=False)
 # Another processor's kernels may round otherwise than those compared here, by a few times as much.
-MARGIN, LEAST = 4, 5e-3
+MARGIN, MIN_TOLERANCE = 4, 5e-3
 
 
 def quantize(config, export, output, name=None, samples=100, method="minmax", tolerance=0.04, max_drop=1.0,
@@ -128,7 +128,7 @@ class Calibration:
     def __init__(self, config, export, count):
         self.section, where = config.section("DATASET.train"), config.where("DATASET.train")
         self.dataset = build_dataset(self.section, where, export.num_classes)
-        self.pipeline = Pipeline(export.contract["pipeline"], f"{export.stem}: pipeline")
+        self.pipeline = Pipeline(export.metadata["pipeline"], f"{export.stem}: pipeline")
         self.chosen = np.unique(np.linspace(0, len(self.dataset) - 1, count).astype(int)).tolist()
         self.shape = export.sample_shape
 
@@ -153,12 +153,12 @@ class TestData:
     __test__ = False  # not one of pytest's
 
     def __init__(self, config, export):
-        check_pipeline_given(config, export.contract)
+        check_pipeline_given(config, export.metadata)
         where = config.where("DATASET.test")
         self.dataset = build_dataset(config.section("DATASET.test"), where, export.num_classes)
         if self.dataset.labels is None:
             raise DataError(where, "has no labels, so that top-1 cannot be compared", "Give a test set with labels")
-        self.pipeline = Pipeline(export.contract["pipeline"], f"{export.stem}: pipeline")
+        self.pipeline = Pipeline(export.metadata["pipeline"], f"{export.stem}: pipeline")
 
     def compare(self, *exports):
         """Logits ``(N, classes)`` of each export for all samples, in ONNX Runtime on the CPU."""
@@ -184,14 +184,14 @@ def derive(export, output, name, precision, make, test, max_drop):
 
     Args:
         make: ``make(folder, path)`` writes one model after the other, each more exact than the one before, and yields
-            what the contract shall say of it; the first that is good enough is taken.
+            what the metadata shall say of it; the first that is good enough is taken.
     """
     if export.batch is not None:
         raise ExportError(export.stem, f"takes {export.batch} samples at once and no other number",
                           "Give the export for any batch size")
     if not export.file(ONNX).is_file():
         raise ExportError(export.file(ONNX), "the export has no ONNX model yet", "Convert it with tools/paddle2onnx.py")
-    if "quantization" in export.contract:
+    if "quantization" in export.metadata:
         raise ExportError(export.stem, "is rounded already", "Give the float32 export")
     if not max_drop >= 0:
         raise ConfigError("--max_drop", f"found {max_drop!r}, expected points from 0")
@@ -199,7 +199,7 @@ def derive(export, output, name, precision, make, test, max_drop):
     if Path(name).name != name or name in ("", ".", ".."):
         raise ConfigError("--save_name", f"{name!r} is no plain file name")
     if any((output / f"{name}{ending}").is_file() for ending in GRAPHS):
-        raise OutputError(output / name, "is a Paddle export, whose contract would be overwritten",
+        raise OutputError(output / name, "is a Paddle export, whose metadata would be overwritten",
                           "Choose another --save_name")
     with temporary_folder(output, name) as temporary:
         work = temporary / "work"
@@ -227,10 +227,10 @@ def derive(export, output, name, precision, make, test, max_drop):
             raise ExportError(name, f"top-1 drops from {report['top1']['fp32']:.2f} to {best:.2f} % of "
                               f"{report['samples']} samples at best, {max_drop:g} points are allowed",
                               "Nothing was kept. Calibrate with more --samples, or allow more by --max_drop")
-        stage.contract["quantization"].update(test=report, tried=tried)
-        write_contract(stage.contract, stage.file(CONTRACT))
-        made = sum(stage.file(ending).stat().st_size for ending in (ONNX, CONTRACT, SELFCHECK))
-        for ending in (ONNX, SELFCHECK, CONTRACT):
+        stage.metadata["quantization"].update(test=report, tried=tried)
+        write_metadata(stage.metadata, stage.file(METADATA))
+        made = sum(stage.file(ending).stat().st_size for ending in (ONNX, METADATA, SELFCHECK))
+        for ending in (ONNX, SELFCHECK, METADATA):
             os.replace(stage.file(ending), output / f"{name}{ending}")
     logger.info("%s: %.2f MB; top-1 %.2f, in float32 %.2f (%d samples, the same class for %.1f %%)", output / name,
                 made / 1e6, report["top1"][precision], report["top1"]["fp32"], report["samples"], report["agreement"])
@@ -243,7 +243,7 @@ def allowed(max_drop, samples):
 
 
 def write_export(export, stem, precision, details):
-    """Contract and self-check beside a model that was made; the answers are the rounded model's own.
+    """Metadata and self-check beside a model that was made; the answers are the rounded model's own.
 
     They are computed by ONNX Runtime without its optimisations: in float32, rounded where the model says so. A runtime
     that computes in integers rounds in other places; how far that leads, at two batch sizes, gives the tolerance.
@@ -259,27 +259,27 @@ def write_export(export, stem, precision, details):
     SelfCheck(selfcheck.stored, logits, scale=selfcheck.scale).save(stem.with_name(stem.name + SELFCHECK))
     own = dict(details or {}, precision=precision, of=export.stem.name,
                selfcheck_difference=relative_error(logits, selfcheck.logits))
-    contract = {key: value for key, value in export.contract.items() if key != "verified"}
-    contract["quantization"] = own
-    contract["selfcheck"] = {**contract["selfcheck"], "file": f"{stem.name}{SELFCHECK}"}
+    metadata = {key: value for key, value in export.metadata.items() if key != "verified"}
+    metadata["quantization"] = own
+    metadata["selfcheck"] = {**metadata["selfcheck"], "file": f"{stem.name}{SELFCHECK}"}
     if precision == "int8":
-        contract["selfcheck"]["tolerance"] = INT8_TOLERANCE
-    write_contract(contract, stem.with_name(stem.name + CONTRACT))
+        metadata["selfcheck"]["tolerance"] = INT8_TOLERANCE
+    write_metadata(metadata, stem.with_name(stem.name + METADATA))
     stage = ExportFolder(stem)
     runtime = open_runtime(stage, "onnxruntime", CPU)
     runtime.check(stage.other_batch)
     worst = max(runtime.errors.values())
     if precision == "int8":
-        contract["selfcheck"]["tolerance"] = min(max(LEAST, MARGIN * worst), INT8_TOLERANCE)
-    contract["onnx"] = {**contract.get("onnx", {}), "file": path.name, "onnxruntime": runtime.version,
+        metadata["selfcheck"]["tolerance"] = min(max(MIN_TOLERANCE, MARGIN * worst), INT8_TOLERANCE)
+    metadata["onnx"] = {**metadata.get("onnx", {}), "file": path.name, "onnxruntime": runtime.version,
                         "relative_error": {f"batch {n}": e for n, e in runtime.errors.items()}}
-    write_contract(contract, stage.file(CONTRACT))
+    write_metadata(metadata, stage.file(METADATA))
     return ExportFolder(stem)
 
 
 def compare(export, stage, test):
-    """What rounding cost on the test data, as the contract holds it; accuracies in percent."""
-    precision = stage.contract["quantization"]["precision"]
+    """What rounding cost on the test data, as the metadata holds it; accuracies in percent."""
+    precision = stage.metadata["quantization"]["precision"]
     right, found = test.compare(export, stage)
     labels = test.dataset.labels
     top1 = {"fp32": 100 * float(hits(right, labels, 1).mean()), precision: 100 * float(hits(found, labels, 1).mean())}

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 HELD = ("frame_dir", "filename", "label", "total_frames", "keypoint")  # what an array with its label file can hold
 PADDED = "padded_to"  # split → [frames, persons] of the array that it was
-LARGEST = 1_000_000  # frames times persons: a whole day of one
+MAX_SIZE = 1_000_000  # frames times persons: a whole day of one
 
 
 def trimmed(sample):
@@ -184,9 +184,9 @@ def _size(group, name, padded, frames, persons, path):
         raise DataError(f"{path}: {PADDED}", f"is {str(noted)[:80]}, expected frames and persons of an array")
     longest, most = max(a.total_frames for a in group), max(len(a.keypoint) for a in group)
     size = frames or max(longest, noted[0]), persons or max(most, noted[1])
-    if size[0] * size[1] > LARGEST:
+    if size[0] * size[1] > MAX_SIZE:
         raise DataError(path, f"its arrays would have {size[0]} frames and {size[1]} persons, expected at most "
-                              f"{LARGEST} together", "Choose --frames and --persons")
+                              f"{MAX_SIZE} together", "Choose --frames and --persons")
     return size
 
 

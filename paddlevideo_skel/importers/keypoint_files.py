@@ -14,8 +14,8 @@ AXES = {"x": "x", "y": "y", "z": "z", "score": "score", "s": "score", "c": "scor
         "confidence": "score", "visibility": "score", "v": "score"}
 CHANNELS = {"xy": ("x", "y"), "xys": ("x", "y", "score"), "xyz": ("x", "y", "z"), "xyzs": ("x", "y", "z", "score")}
 LONG_FORM = "Expected the columns frame, joint, x, y and, where there are any, person, z, score"
-LARGEST = 1 << 25  # numbers of a file: hours of a few persons
-LARGEST_GAP = 1000  # frames; more, and ten times as many as there are, is a mistake in the frame numbers
+MAX_NUMBERS = 1 << 25  # numbers of a file: hours of a few persons
+MAX_GAP = 1000  # frames; more, and ten times as many as there are, is a mistake in the frame numbers
 
 
 def read_keypoints(path, layout):
@@ -227,14 +227,14 @@ def _placed(table, frame, person, joint, values, joints):
     """Rows put where their frame, person and joint say, ``(M, T, V, C)``; NaN where there is no row."""
     frames = int(frame.max() - frame.min()) + 1
     present = len(np.unique(frame))
-    if frames > 10 * present + LARGEST_GAP:
+    if frames > 10 * present + MAX_GAP:
         raise DataError(table.path, f"its frames are numbered {frame.min()} to {frame.max()}, but there are only "
                                     f"{present}", "Number the frames one by one")
     people, person = np.unique(person, return_inverse=True)
-    if len(people) * frames * joints * values.shape[-1] > LARGEST:
+    if len(people) * frames * joints * values.shape[-1] > MAX_NUMBERS:
         raise DataError(table.path, f"its {frames} frames with {len(people)} persons, each in every frame, would be "
-                                    f"more than {LARGEST} numbers", "Part it into several files, or give persons who "
-                                    "follow one another the same number")
+                                    f"more than {MAX_NUMBERS} numbers",
+                        "Split it into several files, or give persons who follow one another the same number")
     place = (person, frame - frame.min()) + (() if joint is None else (joint,))
     taken, first = np.unique(np.stack(place), axis=1, return_index=True)
     if taken.shape[1] != len(values):

@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 FRAMES, JOINTS, READ_PERSONS, PERSONS = 300, 18, 5, 2
 SHAPE = (3, FRAMES, JOINTS, PERSONS)
 PARTS = ("train", "val")
-MOST_BYTES, MOST_LABEL_BYTES = 64 << 20, 512 << 20  # of a clip, which has about 1 MB, and of the labels
-LARGEST = 10.0  # of x, y and score, which are 0 to 1; pixels are more
+MAX_BYTES, MAX_LABEL_BYTES = 64 << 20, 512 << 20  # of a clip, which has about 1 MB, and of the labels
+MAX_COORDINATE = 10.0  # of x, y and score, which are 0 to 1; pixels are more
 AGAIN = "Get the file from the data set again"
 FORMAT = 1  # of what the work folder holds; a change in reading must raise it
 
@@ -101,7 +101,7 @@ def select(folder, part):
 
 def load_labels(path):
     """What a label file says: name → dict of ``has_skeleton``, ``label`` and ``label_index``."""
-    labels = load_json(path, MOST_LABEL_BYTES, path)
+    labels = load_json(path, MAX_LABEL_BYTES, path)
     if not isinstance(labels, dict) or not labels:
         raise DataError(path, f"holds a {type(labels).__name__}, expected an object with an entry a clip", AGAIN)
     for name, about in labels.items():
@@ -135,7 +135,7 @@ def read_clip(source, indices):
     Raises:
         DataError: its problem begins with ``damaged:``, ``label:`` or ``empty:``.
     """
-    path, content = source.path, load_json(source.path, MOST_BYTES, source.path)
+    path, content = source.path, load_json(source.path, MAX_BYTES, source.path)
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
         raise DataError(path, "damaged: has no list 'data' of frames", AGAIN)
     if content.get("label_index", indices[source.name]) != indices[source.name]:
@@ -187,7 +187,7 @@ def _numbers(rows, frames, count, what, path):
         numbers = np.empty(0)
     if numbers.shape != (len(rows), count) or numbers.dtype.kind not in "iuf":
         raise DataError(path, f"damaged: a {what} holds something else than numbers", AGAIN)
-    near = np.abs(numbers) <= LARGEST  # false for NaN as well
+    near = np.abs(numbers) <= MAX_COORDINATE  # false for NaN as well
     if not near.all():
         row, column = np.argwhere(~near)[0]
         raise DataError(path, f"damaged: a {what} of frame {frames[row]} holds {numbers[row, column]:.4g}, expected "

@@ -7,7 +7,7 @@ from ..files import parse_json
 from .tables import read_table, read_text
 
 HEADERS = ("file", "filename", "name", "path", "sample", "frame_dir")
-MOST_DIGITS = 19  # so that class numbers are 64-bit ones
+MAX_DIGITS = 19  # so that class numbers are 64-bit ones
 FORM = "Expected a line 'file,label' for each sample, or JSON: {\"file\": label, …}"
 
 
@@ -79,7 +79,7 @@ def number_labels(labels, where, names=None):
     Raises:
         DataError: a label that is not among ``names``.
     """
-    if all(label.isascii() and label.isdigit() and len(label) < MOST_DIGITS for label in labels):
+    if all(label.isascii() and label.isdigit() and len(label) < MAX_DIGITS for label in labels):
         numbers = [int(label) for label in labels]
         count = len(names) if names else max(numbers) + 1
         if max(numbers) >= count:

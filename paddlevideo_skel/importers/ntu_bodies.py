@@ -11,7 +11,7 @@ from .ntu_skeleton import JOINTS, Body
 
 SHORT = 11  # frames; a body seen in no more is noise
 WIDE = 0.8  # a person is at most so wide for its height, or the frame is implausible
-MOST_WIDE = 0.69754  # share of implausible frames from which a body is dropped
+MAX_WIDE_SHARE = 0.69754  # share of implausible frames from which a body is dropped
 SPINE_BASE, SPINE_MID, LEFT_SHOULDER, RIGHT_SHOULDER = 0, 1, 4, 8
 
 
@@ -58,7 +58,7 @@ def wide(body):
 def plausible(bodies):
     """The bodies of which less than 69.754 % of the frames are ``wide``; if none is left, the one with fewest."""
     shares = [wide(body).mean() for body in bodies]
-    return [body for body, share in zip(bodies, shares) if share < MOST_WIDE] or [bodies[int(np.argmin(shares))]]
+    return [body for body, share in zip(bodies, shares) if share < MAX_WIDE_SHARE] or [bodies[int(np.argmin(shares))]]
 
 
 def energy(body):

@@ -14,7 +14,7 @@ from ..errors import DataError
 JOINTS = 25
 BODY_NUMBERS, JOINT_NUMBERS = 10, 12
 BODY_LINES = 2 + JOINTS
-MOST_BYTES = 64 << 20  # the largest real file has less than a tenth
+MAX_BYTES = 64 << 20  # the largest real file has less than a tenth
 FARTHEST = 1000.0  # metres
 SHOWN = 40  # characters
 AGAIN = "Get the file from the data set again"
@@ -65,9 +65,9 @@ class _Lines:
         self.path, self.next = path, 0
         try:
             with open(path, "rb") as file:
-                content = file.read(MOST_BYTES + 1)
-            if len(content) > MOST_BYTES:
-                raise DataError(path, f"damaged: is longer than {MOST_BYTES >> 20} MB, which no recording is", AGAIN)
+                content = file.read(MAX_BYTES + 1)
+            if len(content) > MAX_BYTES:
+                raise DataError(path, f"damaged: is longer than {MAX_BYTES >> 20} MB, which no recording is", AGAIN)
             self.lines = content.decode("ascii").rstrip().split("\n")
         except OSError as error:
             raise DataError(path, f"damaged: cannot be read ({error.strerror})", AGAIN) from error

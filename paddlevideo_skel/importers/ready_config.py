@@ -7,12 +7,12 @@ from ..skeleton import LAYOUTS
 
 BASE = "configs/recognition/stgcn_plusplus/stgcn_plusplus_utkinect.yaml"
 BATCH = 16
-CLIP_STEP, SHORTEST, LONGEST = 8, 16, 100  # frames
+CLIP_STEP, MIN_FRAMES, MAX_FRAMES = 8, 16, 100  # frames
 
 
 def clip_length(lengths):
     """Frames a clip: the median length of the sequences to a multiple of 8, from 16 to 100."""
-    return int(np.clip(round(float(np.median(lengths)) / CLIP_STEP) * CLIP_STEP, SHORTEST, LONGEST))
+    return int(np.clip(round(float(np.median(lengths)) / CLIP_STEP) * CLIP_STEP, MIN_FRAMES, MAX_FRAMES))
 
 
 def ready_config(path, layout, annotations, class_names, splits):

@@ -16,14 +16,14 @@ from ..errors import DataError
 logger = logging.getLogger(__name__)
 
 CHUNK = 32  # files that a worker reads at a time, and that are lost at most when it is interrupted
-MOST_WORKERS = 8  # by default
+MAX_WORKERS = 8  # by default
 WITHOUT_STRICT = "Get the file again, or import without --strict: then such files are skipped and listed"
 
 
 def default_workers():
     """One process a core, within reason."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS)
+    return min(cores, MAX_WORKERS)
 
 
 def in_order(function, items, workers):

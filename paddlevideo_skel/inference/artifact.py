@@ -1,4 +1,4 @@
-"""The export folder: its files, its contract, its self-check. Neither paddle nor onnxruntime is needed here."""
+"""The export folder: its files, its metadata, its self-check. Neither paddle nor onnxruntime is needed here."""
 import io
 import json
 import math
@@ -16,10 +16,11 @@ TOLERANCE = 1e-4
 # A model in 8 bits rounds to one step or the next, as the kernel adds up.
 INT8_TOLERANCE = 5e-2
 LARGE = 1_000_000  # numbers; a clip of heatmaps has 2.6 million of them
-CONTRACT, SELFCHECK, PARAMS, ONNX, OM = ".contract.json", ".selfcheck.npz", ".pdiparams", ".onnx", ".om"
-MOST_NUMBERS = 1 << 30  # of an input; eight samples of PoseC3D have 409 million
-MOST_BYTES = 1 << 26  # of a self-check's arrays, which are at most some million numbers
-RECORDS = ("onnx", "verified", "quantization")  # entries of a contract that say how the export was made
+OLD_METADATA = ".contract.json"  # of exports made before version 0.2
+METADATA, SELFCHECK, PARAMS, ONNX, OM = ".metadata.json", ".selfcheck.npz", ".pdiparams", ".onnx", ".om"
+MAX_NUMBERS = 1 << 30  # of an input; eight samples of PoseC3D have 409 million
+MAX_BYTES = 1 << 26  # of a self-check's arrays, which are at most some million numbers
+RECORDS = ("onnx", "verified", "quantization")  # entries of metadata that say how the export was made
 GRAPHS = (".json", ".pdmodel")
 AGAIN = "Export the model again with tools/export_model.py or tools/minimal_export_model.py"
 
@@ -69,16 +70,16 @@ def relative_error(found, right):
 
 
 class ExportFolder:
-    """An export: the folder and the save name, with its contract.
+    """An export: the folder and the save name, with its metadata.
 
     Attributes:
         stem: folder and save name as one path, ``…/inference``.
-        contract: the content of ``<stem>.contract.json``.
+        metadata: the content of ``<stem>.metadata.json``.
     """
 
     def __init__(self, stem):
         self.stem = Path(stem)
-        self.contract = read_contract(self.stem)
+        self.metadata = read_metadata(self.stem)
 
     def file(self, ending):
         """The path of one of the files."""
@@ -106,17 +107,17 @@ class ExportFolder:
     @property
     def sample_shape(self):
         """Shape of one sample, without the batch axis."""
-        return tuple(self.contract["input"]["shape"][1:])
+        return tuple(self.metadata["input"]["shape"][1:])
 
     @property
     def batch(self):
         """The batch size of a model that takes no other; None: it takes any."""
-        batch = self.contract["input"]["shape"][0]
+        batch = self.metadata["input"]["shape"][0]
         return None if batch == -1 else batch
 
     @property
     def num_classes(self):
-        return self.contract["output"]["num_classes"]
+        return self.metadata["output"]["num_classes"]
 
     @property
     def other_batch(self):
@@ -129,12 +130,12 @@ class ExportFolder:
         Raises:
             ExportError: missing, damaged, or of another model.
         """
-        path = self.stem.with_name(self.contract["selfcheck"]["file"])
+        path = self.stem.with_name(self.metadata["selfcheck"]["file"])
         if not is_file(path):
             raise ExportError(path, "the export's self-check is missing", AGAIN)
         try:
             array, logits, scale = read_arrays(path, ("input", "logits", "scale"))
-            selfcheck = SelfCheck(array, logits, self.contract["selfcheck"]["tolerance"], scale)
+            selfcheck = SelfCheck(array, logits, self.metadata["selfcheck"]["tolerance"], scale)
             shape = selfcheck.shape
         except Exception as error:
             # An archive of arrays can be damaged in any way, and zipfile and NumPy stumble over each in their own.
@@ -144,7 +145,7 @@ class ExportFolder:
                 and logits.shape[1] == self.num_classes and logits.any()
                 and all(a.dtype == np.float32 and np.isfinite(a).all() for a in arrays))
         if not fits:
-            raise ExportError(path, f"holds an input {shape} and logits {logits.shape}, the contract says "
+            raise ExportError(path, f"holds an input {shape} and logits {logits.shape}, expected "
                               f"{self.sample_shape} and {self.num_classes} classes, all finite", AGAIN)
         return selfcheck
 
@@ -157,8 +158,8 @@ def read_arrays(path, names):
     with zipfile.ZipFile(path) as archive:
         found = [archive.NameToInfo.get(f"{name}.npy") for name in names]
         size = sum(info.file_size for info in found if info)
-        if size > MOST_BYTES:
-            raise ValueError(f"it would have {size} bytes unpacked, expected at most {MOST_BYTES}")
+        if size > MAX_BYTES:
+            raise ValueError(f"it would have {size} bytes unpacked, expected at most {MAX_BYTES}")
         return [info and _array(archive.read(info)) for info in found]
 
 
@@ -171,42 +172,48 @@ def _array(content):
     return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape, order="F" if columns_first else "C").copy()
 
 
-def read_contract(stem):
-    """The content of ``<stem>.contract.json``, with the entries that everything else relies on checked."""
-    path = Path(stem).with_name(Path(stem).name + CONTRACT)
+def metadata_path(stem):
+    """The file of an export's metadata, under its old name where an older version made the export."""
+    new, old = (Path(stem).with_name(Path(stem).name + ending) for ending in (METADATA, OLD_METADATA))
+    return old if old.is_file() and not new.is_file() else new
+
+
+def read_metadata(stem):
+    """The content of ``<stem>.metadata.json``, with the entries that everything else relies on checked."""
+    path = metadata_path(stem)
     if not path.is_file():
-        raise ExportError(path, "the export's contract is missing", AGAIN)
+        raise ExportError(path, "the export's metadata is missing", AGAIN)
     try:
-        contract = parse_json(path.read_text(encoding="utf-8"))
-        if contract["format"] != FORMAT:
-            raise ExportError(path, f"is of format {contract['format']!r}, this version reads {FORMAT}", AGAIN)
-        shape, tolerance = contract["input"]["shape"], contract["selfcheck"]["tolerance"]
-        sizes, classes, names = shape[1:], contract["output"]["num_classes"], contract.get("class_names")
+        metadata = parse_json(path.read_text(encoding="utf-8"))
+        if metadata["format"] != FORMAT:
+            raise ExportError(path, f"is of format {metadata['format']!r}, this version reads {FORMAT}", AGAIN)
+        shape, tolerance = metadata["input"]["shape"], metadata["selfcheck"]["tolerance"]
+        sizes, classes, names = shape[1:], metadata["output"]["num_classes"], metadata.get("class_names")
         sizes = sizes if shape[0] == -1 else shape
-        valid = (len(shape) > 1 and all(type(n) is int and n > 0 for n in (*sizes, classes, contract.get("top_k", 1)))
-                 and math.prod(sizes) <= MOST_NUMBERS and 0 < tolerance <= most_tolerance(contract)
-                 and Path(contract["selfcheck"]["file"]).name == contract["selfcheck"]["file"] != ""
-                 and isinstance(contract["pipeline"], dict)
-                 and all(isinstance(text, str) for text in (contract["model_name"], contract["input"].get("name", "")))
+        valid = (len(shape) > 1 and all(type(n) is int and n > 0 for n in (*sizes, classes, metadata.get("top_k", 1)))
+                 and math.prod(sizes) <= MAX_NUMBERS and 0 < tolerance <= most_tolerance(metadata)
+                 and Path(metadata["selfcheck"]["file"]).name == metadata["selfcheck"]["file"] != ""
+                 and isinstance(metadata["pipeline"], dict)
+                 and all(isinstance(text, str) for text in (metadata["model_name"], metadata["input"].get("name", "")))
                  and (names is None or (isinstance(names, list) and len(names) == classes
                                         and all(isinstance(name, str) for name in names)))
-                 and all(isinstance(contract.get(key), (dict, type(None))) for key in RECORDS))
+                 and all(isinstance(metadata.get(key), (dict, type(None))) for key in RECORDS))
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise ExportError(path, f"is no valid contract ({type(error).__name__}: {error})", AGAIN) from error
+        raise ExportError(path, f"is no valid metadata ({type(error).__name__}: {error})", AGAIN) from error
     if not valid:
-        raise ExportError(path, "is no valid contract: an entry is of the wrong kind", AGAIN)
-    return contract
+        raise ExportError(path, "is no valid metadata: an entry is of the wrong kind", AGAIN)
+    return metadata
 
 
-def most_tolerance(contract):
-    """The widest tolerance that a contract may ask for."""
-    own = contract.get("quantization")
+def most_tolerance(metadata):
+    """The widest tolerance that metadata may ask for."""
+    own = metadata.get("quantization")
     return INT8_TOLERANCE if isinstance(own, dict) and own.get("precision") == "int8" else TOLERANCE
 
 
-def write_contract(contract, path):
-    """Write a contract, a line an entry."""
-    lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in contract.items())
+def write_metadata(metadata, path):
+    """Write metadata, a line an entry."""
+    lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in metadata.items())
     try:
         Path(path).write_text("{\n" + lines + "\n}\n", encoding="utf-8")
     except OSError as error:
@@ -223,16 +230,17 @@ def find_export(path):
     """
     path = Path(path)
     if path.is_dir():
-        stems = sorted(p.with_name(p.name.removesuffix(CONTRACT)) for p in path.glob("*" + CONTRACT))
+        stems = sorted({p.with_name(p.name.removesuffix(ending)) for ending in (METADATA, OLD_METADATA)
+                        for p in path.glob("*" + ending)})
         if len(stems) == 1:
             return ExportFolder(stems[0])
         problem = "holds no export" if not stems else f"holds several exports: {', '.join(s.name for s in stems)}"
         raise ExportError(path, problem, AGAIN if not stems else f"Name one, e.g. {stems[0]}.json")
-    for ending in (CONTRACT, SELFCHECK, PARAMS, ONNX, OM, *GRAPHS):
+    for ending in (METADATA, OLD_METADATA, SELFCHECK, PARAMS, ONNX, OM, *GRAPHS):
         if path.name.endswith(ending):
             path = path.with_name(path.name.removesuffix(ending))
             break
-    there = [e for e in (*GRAPHS, ONNX, OM, CONTRACT, PARAMS) if path.with_name(path.name + e).is_file()]
+    there = [e for e in (*GRAPHS, ONNX, OM, METADATA, OLD_METADATA, PARAMS) if path.with_name(path.name + e).is_file()]
     if not there:
         raise ExportError(path, "no such export (.json, .pdmodel, .onnx, .om)", "Give the path of an exported model")
     return ExportFolder(path)

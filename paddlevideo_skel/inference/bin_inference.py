@@ -96,7 +96,7 @@ def open_bins(source, export):
         logger.warning("%s has no bins.json: nothing tells which pre-processing made its %d files; only their size is "
                        "checked", source, len(folder.names))
         return folder
-    difference = first_difference(folder.manifest["pipeline"], export.contract["pipeline"])
+    difference = first_difference(folder.manifest["pipeline"], export.metadata["pipeline"])
     if difference:
         key, found, expected = difference
         raise DataError(source, f"was made by another pre-processing than the model's: {key} is {str(found)[:SHOWN]}, "
@@ -117,7 +117,7 @@ def describe(runtime, folder):
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-    return {"format": FORMAT, "model": runtime.export.contract["model_name"], "model_digest": digest.hexdigest()[:16],
+    return {"format": FORMAT, "model": runtime.export.metadata["model_name"], "model_digest": digest.hexdigest()[:16],
             "runtime": runtime.kind, "device": runtime.device.split(":")[0], "precision": runtime.options.precision,
             "bins": identity(folder)}
 

@@ -17,7 +17,7 @@ from ..data.pipeline import Pipeline, list_steps
 from ..errors import ConfigError, DataError, OutputError
 from ..files import output_folder, replacing
 from .bins import BINS, FORMAT, LABELS, MANIFEST, TYPE, BinFolder, file_names, first_difference, read_manifest
-from .artifact import find_export, write_contract
+from .artifact import find_export, write_metadata
 from .predict import check_pipeline_given
 
 logger = logging.getLogger(__name__)
@@ -94,9 +94,9 @@ def write_bins(config, output, split="test", model=None, num_workers=0, share=(0
         name, classes, pipeline = config.get("model_name", ""), num_classes(config), config.section("PIPELINE.test")
         names, pipeline = class_names(config, classes), Pipeline(pipeline, config.where("PIPELINE.test"))
     else:
-        check_pipeline_given(config, export.contract)
-        name, classes, names = export.contract["model_name"], export.num_classes, export.contract.get("class_names")
-        pipeline = Pipeline(export.contract["pipeline"], f"{export.stem}: pipeline")
+        check_pipeline_given(config, export.metadata)
+        name, classes, names = export.metadata["model_name"], export.num_classes, export.metadata.get("class_names")
+        pipeline = Pipeline(export.metadata["pipeline"], f"{export.stem}: pipeline")
     where = config.where(f"DATASET.{split}")
     dataset = build_dataset(config.section(f"DATASET.{split}"), where, classes)
     shape = pipeline(dataset[0], random_numbers(SEED, EPOCH, SAMPLE, 0)).shape
@@ -158,7 +158,7 @@ def begin(output, dataset, manifest):
             raise DataError(labels, "does not hold the labels of this data set", "Choose another folder, or remove it")
     if not begun:
         with replacing(path / MANIFEST) as temporary:
-            write_contract(manifest, temporary)
+            write_metadata(manifest, temporary)
     return BinFolder(path)
 
 

@@ -19,7 +19,7 @@ TYPE = np.dtype("<f4")
 MAKE = "Make the folder with tools/preprocess_bin.py"
 AGAIN = "Run tools/preprocess_bin.py with the same arguments again: it makes what is missing"
 DIGITS = 5
-MORE_NAMES, MOST_DIGITS = 100, 18
+MORE_NAMES, MAX_DIGITS = 100, 18
 AVERAGES = ("scores", "logits", "none")
 # Entries of bins.json, and the types that they may have.
 ENTRIES = {"format": int, "model_name": str, "shape": list, "type": str, "count": int, "num_classes": int,
@@ -189,7 +189,7 @@ def read_label_file(path):
         fields = line.split(None, 2)
         if not fields:
             continue
-        if len(fields) < 2 or not fields[1].isdecimal() or len(fields[1]) > MOST_DIGITS:
+        if len(fields) < 2 or not fields[1].isdecimal() or len(fields[1]) > MAX_DIGITS:
             raise DataError(f"{path}: line {number}", f"is {line[:60]!r}, expected a file's name and a whole number",
                             "For example: 00000.bin 12")
         lines.append((fields[0].removesuffix(".bin"), int(fields[1]), fields[2].rstrip() if fields[2:] else ""))

@@ -13,7 +13,7 @@ from ..logs import write_line
 from ..plotting import picture
 
 STANDARD_INPUT = "-"
-LINES, LEAST = 8, 0.05  # most classes in the picture, and the score that a class must reach to be one of them
+MAX_LINES, MIN_SCORE = 8, 0.05  # most classes in the picture, and the score that a class must reach to be one of them
 
 
 def stream(predictor, source, fps=None, out=None, plot=None):
@@ -138,7 +138,7 @@ def draw_scores(axes, answers, names):
     scores = np.stack([nobody if answer.scores is None else answer.scores for answer in answers])
     at = [answer.frame for answer in answers]
     best = np.max(known, axis=0)
-    strongest = [c for c in np.argsort(-best, kind="stable")[:LINES] if best[c] >= min(LEAST, best.max())]
+    strongest = [c for c in np.argsort(-best, kind="stable")[:MAX_LINES] if best[c] >= min(MIN_SCORE, best.max())]
     for c in strongest:
         axes.plot(at, scores[:, c], marker="." if len(at) < 40 else None, label=names[c] if names else f"class {c}")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)

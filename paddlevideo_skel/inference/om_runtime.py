@@ -23,7 +23,7 @@ class OmRuntime(Runtime):
     ATC computes in float16 unless it is told otherwise, so the user says with ``precision`` what it was compiled for:
     ``fp32`` keeps the self-check's own tolerance, ``fp16`` allows for rounding. One ``.om`` file computes in one
     precision only, so it cannot be shown to be right in float32 itself; the ONNX model that it was compiled from was,
-    when it was made, and the contract holds what was measured. An error of ATC's own that is smaller than the rounding
+    when it was made, and the metadata holds what was measured. An error of ATC's own that is smaller than the rounding
     allowed for is not found by the self-check; ``tools/compare_outputs.py`` against ONNX Runtime shows it.
     """
 
@@ -45,19 +45,19 @@ class OmRuntime(Runtime):
     def _check_input(self, path):
         found, expected = self.session.shape, (self.export.batch, *self.export.sample_shape)
         if self.export.batch is None:
-            raise ExportError(path, f"takes the input {found}; its contract knows no batch size", "Make an ONNX model "
+            raise ExportError(path, f"takes the input {found}; its metadata knows no batch size", "Make an ONNX model "
                               "of one batch size with tools/export_onnx.py and compile that with tools/atc.py")
         if found != expected or self.session.dtype not in ("float32", "float16"):
-            raise ExportError(path, f"takes the input {found} of {self.session.dtype}, its contract says {expected} of "
+            raise ExportError(path, f"takes the input {found} of {self.session.dtype}, its metadata says {expected} of "
                               "float32 or float16", COMPILE)
 
     @classmethod
     def show_float32(cls, export, options):
-        """See the class. Raises an ``ExportError`` where the contract holds no measured error of an ONNX model."""
-        errors = (export.contract.get("onnx") or {}).get("relative_error")
+        """See the class. Raises an ``ExportError`` where the metadata holds no measured error of an ONNX model."""
+        errors = (export.metadata.get("onnx") or {}).get("relative_error")
         tolerance = export.selfcheck().tolerance
         if not isinstance(errors, dict) or not errors or not all(error <= tolerance for error in errors.values()):
-            raise ExportError(export.stem, "its contract does not say that its ONNX model was right in float32, so "
+            raise ExportError(export.stem, "its metadata does not say that its ONNX model was right in float32, so "
                               f"--precision {options.precision} cannot tell rounding from wrong answers",
                               "Make the ONNX model with tools/export_onnx.py and compile that with tools/atc.py")
 

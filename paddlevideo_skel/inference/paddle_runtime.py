@@ -88,7 +88,7 @@ class PaddleRuntime(Runtime):
         """What the options say, or else whether oneDNN was right and the faster when the export was made."""
         if self.options.enable_mkldnn is not None:
             return self.options.enable_mkldnn
-        return bool((self.export.contract.get("verified", {}).get("onednn") or {}).get("faster"))
+        return bool((self.export.metadata.get("verified", {}).get("onednn") or {}).get("faster"))
 
     @property
     def files(self):
@@ -102,7 +102,7 @@ class PaddleRuntime(Runtime):
 
 
 def try_onednn(plain):
-    """What oneDNN makes of an export, for its contract: whether it answers rightly, and faster than without.
+    """What oneDNN makes of an export, for its metadata: whether it answers rightly, and faster than without.
 
     Args:
         plain: an open ``PaddleRuntime`` of the export without oneDNN.

@@ -1,4 +1,4 @@
-"""Prediction: files in, classes out, by the pre-processing that the export's contract holds. No paddle is needed."""
+"""Prediction: files in, classes out, by the pre-processing that the export's metadata holds. No paddle is needed."""
 import json
 import logging
 import time
@@ -27,14 +27,14 @@ class Predictor:
     """A runtime with the pre-processing and the class names of its export.
 
     Args:
-        runtime: a ``Runtime``. top_k: classes to tell; None: as the contract says.
+        runtime: a ``Runtime``. top_k: classes to tell; None: as the metadata says.
     """
 
     def __init__(self, runtime, top_k=None):
-        contract = runtime.export.contract
-        self.runtime, self.names = runtime, contract.get("class_names")
-        self.pipeline = Pipeline(contract["pipeline"], f"{runtime.export.stem}: pipeline")
-        self.top_k = contract.get("top_k", 1) if top_k is None else top_k
+        metadata = runtime.export.metadata
+        self.runtime, self.names = runtime, metadata.get("class_names")
+        self.pipeline = Pipeline(metadata["pipeline"], f"{runtime.export.stem}: pipeline")
+        self.top_k = metadata.get("top_k", 1) if top_k is None else top_k
         if not 1 <= self.top_k <= runtime.export.num_classes:
             raise ConfigError("--top_k", f"found {self.top_k}, expected 1 to {runtime.export.num_classes}")
 
@@ -88,10 +88,10 @@ def list_files(path):
     return files
 
 
-def check_pipeline_given(config, contract):
+def check_pipeline_given(config, metadata):
     """Warn where a given config prepares samples otherwise than the export does."""
     given = Pipeline(config.section("PIPELINE.test"), config.where("PIPELINE.test")).spec
-    if json.loads(json.dumps(given)) != contract["pipeline"]:
+    if json.loads(json.dumps(given)) != metadata["pipeline"]:
         logger.warning("%s differs from the pre-processing that the model was exported with; the export's is used",
                        config.where("PIPELINE.test"))
 
@@ -127,7 +127,7 @@ def predict(predictor, source, batch_size=None, out=None, benchmark=False, timed
     if waiting:
         results += finish(predictor, waiting)
     seconds = time.perf_counter() - start
-    report = {"model": predictor.runtime.export.contract["model_name"], "runtime": predictor.runtime.describe(),
+    report = {"model": predictor.runtime.export.metadata["model_name"], "runtime": predictor.runtime.describe(),
               "samples": results}
     if timed:
         report["seconds_per_file"] = seconds / len(files)
@@ -173,7 +173,7 @@ def measure(predictor, path, batch_size):
 
     samples = read_sample(path)
     batch = [samples[i % len(samples)] for i in range(batch_size)]
-    log = open_log(predictor.runtime, predictor.runtime.export.contract["model_name"], batch_size,
+    log = open_log(predictor.runtime, predictor.runtime.export.metadata["model_name"], batch_size,
                    [batch_size, *predictor.runtime.export.sample_shape])
     for _ in tqdm(range(WARMUP + REPEATS), desc="benchmark", leave=False, disable=None):
         log.times.start()

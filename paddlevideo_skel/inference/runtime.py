@@ -210,7 +210,7 @@ class Runtime:
                                                  (self.options.use_gpu, "--use_gpu=False")) if asked]
         if options:
             text = f"Use {' '.join(options)}, with which the export was checked when it was made"
-            if self.kind == "paddle" and "onnx" in self.export.contract:
+            if self.kind == "paddle" and "onnx" in self.export.metadata:
                 text += ", or --runtime onnxruntime"
             return text
         return ("The files do not belong together or are damaged: export the model again"

@@ -17,7 +17,7 @@ from .predict import Predictor
 
 PERSONS_HINT = "Give the persons to follow first, or allow more with --persons where the model takes any number"
 RECENT = 1000  # measurements that medians are taken of; a stream may go on for ever
-MOST_FRAMES, MOST_PERSONS = 100_000, 100
+MAX_FRAMES, MAX_PERSONS = 100_000, 100
 
 
 @dataclass
@@ -58,14 +58,14 @@ class StreamingPredictor:
         early: answer before the window is full, about the frames there are.
         persons: most persons in a frame, each with a place of their own; None: as many as the model takes.
         img_shape: (height, width) of the picture that 2D coordinates live in.
-        top_k: classes to tell; None: as the contract says.
+        top_k: classes to tell; None: as the metadata says.
     """
 
     def __init__(self, runtime, window=64, every=4, smoothing=0.0, mean=None, early=False, persons=None,
                  img_shape=None, top_k=None):
-        for name, value, most in (("--window", window, MOST_FRAMES), ("--every", every, MOST_FRAMES),
-                                  ("--mean", 1 if mean is None else mean, MOST_FRAMES),
-                                  ("--persons", 1 if persons is None else persons, MOST_PERSONS)):
+        for name, value, most in (("--window", window, MAX_FRAMES), ("--every", every, MAX_FRAMES),
+                                  ("--mean", 1 if mean is None else mean, MAX_FRAMES),
+                                  ("--persons", 1 if persons is None else persons, MAX_PERSONS)):
             if type(value) is not int or not 1 <= value <= most:
                 raise ConfigError(name, f"found {value!r}, expected a whole number from 1 to {most}")
         if not 0 <= smoothing < 1:
@@ -75,7 +75,7 @@ class StreamingPredictor:
         self.predictor, self.window, self.every, self.early = Predictor(runtime, top_k), window, every, early
         self.smoothing, self.mean, self.img_shape = smoothing, mean, img_shape
         self.persons, self.exact = persons_taken(runtime.export, persons)
-        layout = runtime.export.contract.get("layout")
+        layout = runtime.export.metadata.get("layout")
         self.joints = len(layout["joints"]) if layout else None
         self.costs = Costs()
         self.reset()
@@ -224,7 +224,7 @@ def persons_taken(export, persons):
 
     Pipelines that form the persons themselves take any number; otherwise a sample is the network's ``(C, T, V, M)``.
     """
-    for name, arguments, _ in list_steps(export.contract["pipeline"], f"{export.stem}: pipeline"):
+    for name, arguments, _ in list_steps(export.metadata["pipeline"], f"{export.stem}: pipeline"):
         if name in ("FormatPersons", "FormatGCNInput", "GeneratePoseTarget"):
             return persons or arguments.get("num_person", 2), False
     takes = export.sample_shape[-1]

@@ -17,7 +17,7 @@ from ..plotting import picture
 logger = logging.getLogger(__name__)
 
 METHODS = ("scores", "logits")
-SMALLEST = 1e-300  # a score of 0 has no logarithm
+MIN_SCORE = 1e-300  # a score of 0 has no logarithm
 HINT = "Give files that main.py --test --out wrote"
 
 
@@ -107,7 +107,7 @@ def fuse(runs, weights, method="scores"):
     if method == "scores":
         fused = sum(weight * run.scores for weight, run in zip(weights, runs))
     else:
-        logits = sum(weight * np.log(np.maximum(run.scores, SMALLEST)) for weight, run in zip(weights, runs))
+        logits = sum(weight * np.log(np.maximum(run.scores, MIN_SCORE)) for weight, run in zip(weights, runs))
         fused = np.exp(logits - logits.max(axis=1, keepdims=True))
     return fused / fused.sum(axis=1, keepdims=True)
 

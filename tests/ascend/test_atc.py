@@ -139,10 +139,10 @@ def test_what_cannot_be_planned(arguments, problem):
         plan(*arguments)
 
 
-def test_a_contract_of_another_model_is_refused():
+def test_a_metadata_of_another_model_is_refused():
     write_onnx_export(Path("m.onnx"))
     write_onnx(Path("m.onnx"), name="other")
-    with pytest.raises(ExportError, match=r"takes other.*its contract says data_batch_0"):
+    with pytest.raises(ExportError, match=r"takes other.*its metadata says data_batch_0"):
         plan(["m.onnx"], batch_sizes=(1,))
 
 
@@ -204,13 +204,13 @@ def test_an_export_becomes_an_export_of_its_own(tmp_path, with_atc, capsys):
     write_onnx_export(Path("in/m.onnx"))
     put_npu_smi(tmp_path / "bin", SEED_TABLE)
     assert run("in/m.onnx", "--batch_sizes=1,4", "-o", "out") == 0
-    assert names("out") == {f"m_bs{n}.{e}" for n in (1, 4) for e in ("om", "contract.json", "selfcheck.npz", "atc.log")}
+    assert names("out") == {f"m_bs{n}.{e}" for n in (1, 4) for e in ("om", "metadata.json", "selfcheck.npz", "atc.log")}
     printed = capsys.readouterr().out
     assert "out/m_bs1.om: 0.00 MB, batch 1, " in printed and "out/m_bs4.om: 0.00 MB, batch 4, " in printed
     shutil.rmtree("in")
     export = ExportFolder("out/m_bs4")
     assert (export.batch, ExportFolder("out/m_bs1").batch, export.sample_shape) == (4, 1, (3, 4))
-    assert export.contract["om"] == {"file": "m_bs4.om", "batch_sizes": [4], "soc_version": "Ascend310P3",
+    assert export.metadata["om"] == {"file": "m_bs4.om", "batch_sizes": [4], "soc_version": "Ascend310P3",
                                      "precision": None, "input_fp16": False}
     assert export.selfcheck().logits.shape == (2, 5)
     options = called(Path("out/m_bs4.om"))
@@ -224,9 +224,9 @@ def test_a_fixed_batch_beside_its_model(with_atc):
     check = Path("m_bs4.selfcheck.npz").read_bytes()
     assert run("m_bs4.onnx", "--soc_version=310P3", "--precision_mode_v2=origin") == 0
     assert Path("m_bs4.selfcheck.npz").read_bytes() == check
-    assert names(".") >= {"m_bs4.om", "m_bs4.onnx", "m_bs4.contract.json", "m_bs4.atc.log"}
-    contract = ExportFolder("m_bs4").contract
-    assert contract["input"]["shape"] == [4, 3, 4] and contract["om"]["precision"] == "origin"
+    assert names(".") >= {"m_bs4.om", "m_bs4.onnx", "m_bs4.metadata.json", "m_bs4.atc.log"}
+    metadata = ExportFolder("m_bs4").metadata
+    assert metadata["input"]["shape"] == [4, 3, 4] and metadata["om"]["precision"] == "origin"
 
 
 def test_a_bare_model_and_one_om_for_several_sizes(with_atc):
@@ -455,7 +455,7 @@ def execute(script, *argv, **environment):
 def test_the_script_compiles_elsewhere(tmp_path):
     write_onnx_export(Path("in/m.onnx"))
     script_of("in/m.onnx", "--batch_sizes=1,4", "-o", "out", "--precision_mode_v2=origin")
-    assert names("out") == {f"m_bs{n}.{e}" for n in (1, 4) for e in ("contract.json", "selfcheck.npz")}
+    assert names("out") == {f"m_bs{n}.{e}" for n in (1, 4) for e in ("metadata.json", "selfcheck.npz")}
     # Everything moves to another place, and to a host that has atc.
     Path("else where").mkdir()
     for name in ("in", "out", "scripts"):
@@ -473,7 +473,7 @@ def test_the_script_compiles_elsewhere(tmp_path):
     options = called(tmp_path / "elsewhere/out/m_bs4.om")
     assert options["soc_version"] == "Ascend310P3" and options["precision_mode_v2"] == "origin"
     export = ExportFolder(tmp_path / "elsewhere/out/m_bs4")
-    assert export.contract["input"]["shape"][0] == 4 and len(export.selfcheck().logits) == 2
+    assert export.metadata["input"]["shape"][0] == 4 and len(export.selfcheck().logits) == 2
 
 
 @pytest.mark.parametrize("table, soc_version", [

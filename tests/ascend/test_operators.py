@@ -55,7 +55,7 @@ def test_an_operator_depends_on_the_opset():
 def test_a_wheel_has_the_list(tmp_path):
     subprocess.run([sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path), "build_py", "-d",
                     str(tmp_path / "lib")], cwd=ROOT, check=True, capture_output=True)
-    built = tmp_path / "lib" / "paddlevideo_skel" / "deploy" / "ascend"
+    built = tmp_path / "lib" / "paddlevideo_skel" / "ascend"
     assert (built / operators.DATA).read_bytes() == Path(operators.__file__).with_name(operators.DATA).read_bytes()
 
 

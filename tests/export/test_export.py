@@ -17,7 +17,7 @@ from paddlevideo_skel.inference.artifact import find_export
 from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime
 from paddlevideo_skel.inference.runtime import Options
 
-FILES = {"inference.json", "inference.pdiparams", "inference.contract.json", "inference.selfcheck.npz"}
+FILES = {"inference.json", "inference.pdiparams", "inference.metadata.json", "inference.selfcheck.npz"}
 
 
 def content(folder):
@@ -42,19 +42,19 @@ def test_the_files_answer_like_the_dynamic_graph_at_any_batch_size(tmp_path, nam
         assert np.abs(runtime.run(array[:batch]) - right[:batch]).max() < 1e-5 * np.abs(right).max()
 
 
-def test_the_contract_knows_everything(tmp_path):
+def test_the_metadata_knows_everything(tmp_path):
     config = small_config("ctrgcn", "INFERENCE.top_k=3")
-    contract = export_model(config, filled(config), tmp_path, "inference", "minimal").contract
-    assert contract["input"]["shape"] == [-1, 3, FRAMES, JOINTS, 1]
-    assert contract["output"]["num_classes"] == CLASSES == len(contract["class_names"])
-    assert contract["class_names"][0] == "walk"
-    assert (contract["model_name"], contract["kind"], contract["top_k"]) == ("CTRGCNLite_utkinect", "minimal", 3)
-    assert contract["layout"]["joints"][0] == "hip_center" and len(contract["layout"]["bones"]) == 19
+    metadata = export_model(config, filled(config), tmp_path, "inference", "minimal").metadata
+    assert metadata["input"]["shape"] == [-1, 3, FRAMES, JOINTS, 1]
+    assert metadata["output"]["num_classes"] == CLASSES == len(metadata["class_names"])
+    assert metadata["class_names"][0] == "walk"
+    assert (metadata["model_name"], metadata["kind"], metadata["top_k"]) == ("CTRGCNLite_utkinect", "minimal", 3)
+    assert metadata["layout"]["joints"][0] == "hip_center" and len(metadata["layout"]["bones"]) == 19
     # The pipeline stands on its own: a custom layout is its description, not a name from somebody's config.
-    assert contract["pipeline"]["sample"][0]["PreNormalize3D"]["layout"]["center"] == 1
-    assert contract["selfcheck"]["tolerance"] == 1e-4
-    assert max(contract["verified"]["relative_error"].values()) < 1e-5
-    assert contract["tools"]["paddle"] == paddle.__version__
+    assert metadata["pipeline"]["sample"][0]["PreNormalize3D"]["layout"]["center"] == 1
+    assert metadata["selfcheck"]["tolerance"] == 1e-4
+    assert max(metadata["verified"]["relative_error"].values()) < 1e-5
+    assert metadata["tools"]["paddle"] == paddle.__version__
     stored = np.load(tmp_path / "inference.selfcheck.npz")
     right = dynamic(filled(config), stored["input"])
     np.testing.assert_allclose(stored["logits"], right, rtol=1e-5, atol=1e-5 * np.abs(right).max())
@@ -64,7 +64,7 @@ def test_the_contract_knows_everything(tmp_path):
 def test_clips_are_averaged_inside_the_graph(tmp_path):
     config = small_config("stgcn_plusplus")
     folder = export_model(config, filled(config), tmp_path, "inference", "minimal")
-    assert folder.contract["clips"] == 2 and folder.sample_shape == (2, 1, FRAMES, JOINTS, 3)
+    assert folder.metadata["clips"] == 2 and folder.sample_shape == (2, 1, FRAMES, JOINTS, 3)
     clips = np.random.default_rng(1).normal(0, 0.4, (2, 1, FRAMES, JOINTS, 3)).astype("float32")
     each = dynamic(filled(config), np.stack([np.stack([clip, clip]) for clip in clips]))
     together = answers(tmp_path, clips[None])
@@ -75,7 +75,7 @@ def test_the_minimal_ctrgcn_lite_is_under_4_6_megabytes(tmp_path):
     config = load_config("configs/recognition/ctrgcn/ctrgcn_lite_ntucs_joint_dml.yaml")
     folder = export_model(config, filled(config), tmp_path, "CTRGCNLiteJoint", "minimal")
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 4.6e6
-    assert folder.contract["output"]["num_classes"] == 60
+    assert folder.metadata["output"]["num_classes"] == 60
 
 
 @pytest.mark.parametrize("kind", ["ordinary", "minimal"])
@@ -134,7 +134,7 @@ def test_the_student_of_a_distillation_is_exported(tmp_path, form):
     both = fill(build_recognizer(config))
     paddle.save((both if form == "both" else both.student).state_dict(), str(tmp_path / "a.pdparams"))
     folder = export(config, tmp_path / "a.pdparams", tmp_path / "out", kind="minimal")
-    assert folder.stem.name == config["model_name"] and folder.contract["backbone"] == "CTRGCNLite"
+    assert folder.stem.name == config["model_name"] and folder.metadata["backbone"] == "CTRGCNLite"
     array = np.random.default_rng(5).normal(0, 0.4, (1, *folder.sample_shape)).astype("float32")
     right = dynamic(both.student, array)
     assert np.abs(answers(folder.stem, array) - right).max() < 1e-5 * np.abs(right).max()
@@ -157,7 +157,7 @@ def test_the_command(tmp_path, capsys, command, kind):
     given = [f"--override={text}" for text in overrides]
     assert run_command("export", [*command, "-c", f"configs/recognition/{path}", "--save_name", "inference", *given,
                                   f"-p={tmp_path / 'a.pdparams'}", f"-o={tmp_path / 'out'}"]) == 0
-    assert json.loads((tmp_path / "out/inference.contract.json").read_text())["kind"] == kind
+    assert json.loads((tmp_path / "out/inference.metadata.json").read_text())["kind"] == kind
     assert "agrees with the dynamic graph" in capsys.readouterr().out
     assert run_command("export", ["-c", f"configs/recognition/{path}", "-p", "nowhere", "-o", str(tmp_path)]) == 2
     assert "no such checkpoint" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from tiny_export import logits, matrix, samples, write_export
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import ExportError
 from paddlevideo_skel.export import float16, quantize
-from paddlevideo_skel.inference.artifact import CONTRACT, ONNX, relative_error
+from paddlevideo_skel.inference.artifact import METADATA, ONNX, relative_error
 from paddlevideo_skel.inference.runtime import open_runtime
 
 
@@ -28,8 +28,8 @@ def test_the_weights_are_rounded_and_nothing_else(export, tmp_path):
         found = runtime.run(array)
         assert max(runtime.errors.values()) <= 1e-4
     assert relative_error(found, rounded) < 1e-6 < relative_error(found, logits(array)) < 1e-3
-    assert made.contract["selfcheck"]["tolerance"] == 1e-4
-    own = json.loads(made.file(CONTRACT).read_text())["quantization"]
+    assert made.metadata["selfcheck"]["tolerance"] == 1e-4
+    own = json.loads(made.file(METADATA).read_text())["quantization"]
     assert own["precision"] == "fp16" and own["tensors"] == 1
     assert own["test"]["top1"] == {"fp32": 100.0, "fp16": 100.0}
     kinds = {tensor.data_type for tensor in onnx.load(made.file(ONNX)).graph.initializer}

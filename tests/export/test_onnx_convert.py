@@ -46,26 +46,26 @@ def test_onnx_runtime_answers_like_the_dynamic_graph_at_any_batch_size(tmp_path,
     runtime = open_runtime(folder, "onnxruntime")
     for batch in (1, 2, 4):
         assert np.abs(runtime.run(array[:batch]) - right[:batch]).max() < 1e-5 * np.abs(right).max()
-    assert any(folder.contract["onnx"]["rewrites"].values()) == (kind == "minimal")
-    assert folder.contract["onnx"]["opset"] == 13 and max(folder.contract["onnx"]["relative_error"].values()) < 1e-5
+    assert any(folder.metadata["onnx"]["rewrites"].values()) == (kind == "minimal")
+    assert folder.metadata["onnx"]["opset"] == 13 and max(folder.metadata["onnx"]["relative_error"].values()) < 1e-5
 
 
-def test_the_model_is_valid_and_keeps_the_contract(folder):
+def test_the_model_is_valid_and_keeps_the_metadata(folder):
     convert(folder, opset=15)
     model = onnx.load(folder.file(".onnx"))
     onnx.checker.check_model(model, full_check=True)
     assert [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")] == [15]
-    assert [i.name for i in model.graph.input] == [folder.contract["input"]["name"]]
-    assert find_export(folder.file(".onnx")).contract["onnx"]["opset"] == 15
+    assert [i.name for i in model.graph.input] == [folder.metadata["input"]["name"]]
+    assert find_export(folder.file(".onnx")).metadata["onnx"]["opset"] == 15
 
 
 def test_elsewhere_it_is_an_export_of_its_own(folder, tmp_path):
     before = content(tmp_path)
     made = convert(folder, save_file=tmp_path / "device" / "m.onnx")
-    assert {p.name for p in (tmp_path / "device").iterdir()} == {"m.onnx", "m.contract.json", "m.selfcheck.npz"}
+    assert {p.name for p in (tmp_path / "device").iterdir()} == {"m.onnx", "m.metadata.json", "m.selfcheck.npz"}
     (tmp_path / "device").rename(tmp_path / "moved")
     assert open_runtime(tmp_path / "moved" / "m.onnx", "onnxruntime").errors[1] < 1e-5
-    assert made.contract["selfcheck"]["file"] == "m.selfcheck.npz"
+    assert made.metadata["selfcheck"]["file"] == "m.selfcheck.npz"
     after = content_of_files(tmp_path)
     assert after == before
 

@@ -65,12 +65,12 @@ def test_predict_gives_such_a_model_what_it_takes(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [[0, 3, 4, 5, 1], [-2, 3, 4, 5, 1], [True, 3, 4, 5, 1], ["4", 3, 4, 5, 1], [4], []])
-def test_a_contract_with_no_such_batch_is_refused(tmp_path, shape):
-    path = write_export(tmp_path).file(".contract.json")
-    contract = json.loads(path.read_text())
-    contract["input"]["shape"] = shape
-    path.write_text(json.dumps(contract))
-    with pytest.raises(ExportError, match="no valid contract"):
+def test_a_metadata_with_no_such_batch_is_refused(tmp_path, shape):
+    path = write_export(tmp_path).file(".metadata.json")
+    metadata = json.loads(path.read_text())
+    metadata["input"]["shape"] = shape
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(ExportError, match="no valid metadata"):
         find_export(path)
 
 
@@ -232,7 +232,7 @@ def names(folder):
 
 
 def files(stem):
-    return sorted(f"{stem}.{ending}" for ending in ("onnx", "contract.json", "selfcheck.npz"))
+    return sorted(f"{stem}.{ending}" for ending in ("onnx", "metadata.json", "selfcheck.npz"))
 
 
 @pytest.mark.parametrize("simplified", [True, False])
@@ -250,13 +250,13 @@ def test_each_batch_is_an_export_of_its_own(source, run, tmp_path, simplified):
             assert relative_error(runtime.run(array[:count]), right[:count]) < 1e-5
         graph = onnx.load(export.file(".onnx"))
         assert graph.ir_version == 6 and graph.opset_import[0].version == 11
-        assert [value.name for value in graph.graph.input] == [export.contract["input"]["name"]] == ["data_batch_0"]
-        assert [value.name for value in graph.graph.output] == [export.contract["output"]["name"]] == ["fetch_name_0"]
+        assert [value.name for value in graph.graph.input] == [export.metadata["input"]["name"]] == ["data_batch_0"]
+        assert [value.name for value in graph.graph.output] == [export.metadata["output"]["name"]] == ["fetch_name_0"]
         assert operators.check(graph, batch=2 if export.batch is None else None) == []
         assert not {"Shape", "Expand"} & set(kinds(graph))
         # Padding with zeros is no part of the file.
         assert export.file(".onnx").stat().st_size < 1.4 * source.file(".pdiparams").stat().st_size
-        entry = export.contract["onnx"]
+        entry = export.metadata["onnx"]
         assert entry["opset"] == 11 and max(entry["relative_error"].values()) < 1e-5
         assert (entry["nodes"] < 0.7 * entry["nodes_converted"]) == simplified == bool(entry["onnxslim"])
 
@@ -331,8 +331,8 @@ def test_other_opsets_are_tried_in_order(source, run, tmp_path, monkeypatch, cap
     if not lowered:
         monkeypatch.setattr("paddlevideo_skel.export.onnx_graph.ATTRIBUTES", {"Squeeze": "nothing"})
     [model] = export_onnx(source, tmp_path, [2], opset)
-    assert model.contract["onnx"]["opset"] == made == onnx.load(model.file(".onnx")).opset_import[0].version
-    assert model.contract["onnx"]["converted_at_opset"] == converted
+    assert model.metadata["onnx"]["opset"] == made == onnx.load(model.file(".onnx")).opset_import[0].version
+    assert model.metadata["onnx"]["converted_at_opset"] == converted
     assert f"Not converted, opset {opset or 11}: paddle2onnx was ended by signal 6" in caplog.text
     assert names(tmp_path) == files("m_bs2")
 
@@ -350,14 +350,14 @@ def test_the_order():
 
 
 def copied(source, folder, name, **changes):
-    """The export under another name, with other entries in its contract."""
+    """The export under another name, with other entries in its metadata."""
     folder.mkdir()
     for path in source.stem.parent.iterdir():
         shutil.copy(path, folder / path.name.replace("m.", f"{name}.", 1))
-    path = folder / f"{name}.contract.json"
-    contract = json.loads(path.read_text())
-    contract["selfcheck"]["file"] = f"{name}.selfcheck.npz"
-    path.write_text(json.dumps({**contract, **changes}))
+    path = folder / f"{name}.metadata.json"
+    metadata = json.loads(path.read_text())
+    metadata["selfcheck"]["file"] = f"{name}.selfcheck.npz"
+    path.write_text(json.dumps({**metadata, **changes}))
     return find_export(folder)
 
 
@@ -371,7 +371,7 @@ def test_an_export_of_the_other_kind_is_tried_too(source, run, tmp_path, monkeyp
 
     monkeypatch.setattr(onnx_export, "run_paddle2onnx", convert)
     [model] = export_onnx(source, tmp_path / "out", [2], opset=13, instead=[other])
-    assert names(tmp_path / "out") == files("m_bs2") and model.contract["kind"] == "other"
+    assert names(tmp_path / "out") == files("m_bs2") and model.metadata["kind"] == "other"
     assert f"opset 13 of {source.stem}: no such operator" in caplog.text
     with np.load(other.file(".selfcheck.npz")) as stored:
         np.savez(other.file(".selfcheck.npz"), **{**stored, "logits": stored["logits"] * np.float32(1.01)})
@@ -414,7 +414,7 @@ def test_beside_its_own_graph(source, run, tmp_path):
     export = copied(source, tmp_path / "e", "m")
     export_onnx(export, tmp_path / "e", [None], simplified=False)
     again = ExportFolder(export.stem)
-    assert again.has_graph() and again.contract["pipeline"] == source.contract["pipeline"]
+    assert again.has_graph() and again.metadata["pipeline"] == source.metadata["pipeline"]
     assert open_runtime(again, "onnxruntime").errors[1] < 1e-5
 
 
@@ -449,7 +449,7 @@ def test_every_model_at_both_opsets(tmp_path, name, kind):
         for model in export_onnx(export, tmp_path / str(opset), [2, None], opset):
             assert relative_error(open_runtime(model, "onnxruntime").run(array), right) < 1e-5
             assert operators.check(model.file(".onnx"), batch=None if model.batch else 2) == []
-            assert model.contract["onnx"]["converted_at_opset"] == opset
+            assert model.metadata["onnx"]["converted_at_opset"] == opset
 
 
 @pytest.mark.slow
@@ -467,7 +467,7 @@ def test_a_sum_that_paddle2onnx_aborts_on(tmp_path):
     model.head.__class__ = Summed
     export = export_model(config, model, tmp_path / "export", "m", "ordinary")
     [made] = export_onnx(export, tmp_path, [2])
-    assert made.contract["onnx"]["opset"] == 11 and made.contract["onnx"]["converted_at_opset"] == 13
+    assert made.metadata["onnx"]["opset"] == 11 and made.metadata["onnx"]["converted_at_opset"] == 13
     assert "ReduceSum" in kinds(onnx.load(made.file(".onnx"))) and operators.check(made.file(".onnx")) == []
 
 

@@ -19,7 +19,7 @@ from paddlevideo_skel.training.metrics import SkeletonMetric
 PATH = CONFIGS / "stgcn" / "stgcn_pphuman.yaml"
 PAD = "PIPELINE.{}.transform.0.AutoPadding.window_size={}"
 IDEN = [f"PIPELINE.{split}.transform=[{{Iden: }}]" for split in ("train", "valid", "test")]
-FILES = {"model.pdmodel", "model.pdiparams", "infer_cfg.yml", "model.contract.json", "model.selfcheck.npz"}
+FILES = {"model.pdmodel", "model.pdiparams", "infer_cfg.yml", "model.metadata.json", "model.selfcheck.npz"}
 
 
 def pphuman(folder, skeleton):
@@ -62,7 +62,7 @@ def test_the_export_answers_pphuman_like_the_dynamic_graph(tmp_path, kind, windo
     padded = np.concatenate([skeleton, np.zeros((2, 8, 17, 1), "float32")], axis=1)
     right = dynamic(model, padded[None])[0]
     assert np.abs(pphuman(tmp_path / "out", skeleton) - right).max() < 1e-5 * np.abs(right).max()
-    assert find_export(tmp_path / "out").contract["input"]["shape"] == [-1, 2, window, 17, 1]
+    assert find_export(tmp_path / "out").metadata["input"]["shape"] == [-1, 2, window, 17, 1]
 
 
 def test_infer_cfg_is_what_paddledetection_reads(tmp_path):
@@ -72,7 +72,7 @@ def test_infer_cfg_is_what_paddledetection_reads(tmp_path):
     assert yaml.safe_load((tmp_path / "out/infer_cfg.yml").read_text()) == {
         "mode": "paddle", "arch": "STGCN", "min_subgraph_size": 3, "use_dynamic_shape": False,
         "Preprocess": [{"type": "AutoPadding", "window_size": 50}], "label_list": ["keypoint"]}
-    assert find_export(tmp_path / "out").contract["class_names"] == ["fall", "other"]
+    assert find_export(tmp_path / "out").metadata["class_names"] == ["fall", "other"]
 
 
 def test_paddlevideos_own_config_takes_its_window_from_inference():

@@ -15,7 +15,7 @@ from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import ConfigError, DataError, ExportError, OutputError, SelfCheckError
 from paddlevideo_skel.export import qdq, qdq_rewrites, quantize
 from paddlevideo_skel.export.ort_rewrites import Graph, attributes
-from paddlevideo_skel.inference.artifact import CONTRACT, ONNX, find_export, relative_error
+from paddlevideo_skel.inference.artifact import METADATA, ONNX, find_export, relative_error
 from paddlevideo_skel.inference.runtime import open_runtime
 
 RNG = np.random.default_rng(11)
@@ -28,7 +28,7 @@ def test_eight_bits_are_as_near_as_their_steps(export, tmp_path):
     config = read_config(tmp_path)
     made = quantize.quantize(config, export, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "tiny_int8.contract.json", "tiny_int8.onnx", "tiny_int8.selfcheck.npz"]
+        "tiny_int8.metadata.json", "tiny_int8.onnx", "tiny_int8.selfcheck.npz"]
     # A product of rounded numbers: half a step of the input for each weight, half a step of each weight for the input.
     train, array = samples(20, 3), samples(1, 3)
     x_step, w_step = np.ptp(train) / 255, np.abs(matrix()).max(axis=0) / 127
@@ -44,13 +44,13 @@ def test_eight_bits_are_as_near_as_their_steps(export, tmp_path):
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators
 
 
-def test_the_contract_says_what_rounding_cost(export, tmp_path):
+def test_the_metadata_says_what_rounding_cost(export, tmp_path):
     test = samples(50, 4)
     labels = logits(test).argmax(axis=1)
     labels[:10] = (labels[:10] + 1) % CLASSES  # float32 has 40 of 50
     config = read_config(tmp_path, labels=labels)
     made = quantize.quantize(config, export, tmp_path / "out", "mine", samples=5, method="percentile", max_drop=20)
-    own = json.loads(made.file(CONTRACT).read_text())["quantization"]
+    own = json.loads(made.file(METADATA).read_text())["quantization"]
     assert (own["precision"], own["method"], own["samples"], own["of"]) == ("int8", "percentile", 5, "tiny")
     assert own["calibration"]["file_path"].endswith("train.npy") and len(own["calibration"]["digest"]) == 16
     with open_runtime(made, "onnxruntime", CPU) as runtime:
@@ -59,7 +59,7 @@ def test_the_contract_says_what_rounding_cost(export, tmp_path):
     assert report["top1"] == {"fp32": 80.0, "int8": pytest.approx(100 * (found == labels).mean())}
     assert report["drop_points"] == pytest.approx(report["top1"]["fp32"] - report["top1"]["int8"])
     assert report["agreement"] == pytest.approx(100 * (found == logits(test).argmax(axis=1)).mean())
-    assert 0 < made.contract["selfcheck"]["tolerance"] <= 5e-2
+    assert 0 < made.metadata["selfcheck"]["tolerance"] <= 5e-2
     assert own["difference"] <= own["tolerance"]
 
 
@@ -81,7 +81,7 @@ def test_weights_have_that_many_bits(export, tmp_path, bits, largest):
 def test_the_bits_of_the_weights_may_be_given(export, tmp_path, capsys):
     config = read_config(tmp_path)
     made = quantize.quantize(config, export, tmp_path / "out", weight_bits=7)
-    assert made.contract["quantization"]["weight_bits"] == 7
+    assert made.metadata["quantization"]["weight_bits"] == 7
     with pytest.raises(ConfigError, match="--weight_bits: found 6, expected 7 or 8"):
         quantize.quantize(config, export, tmp_path / "out", weight_bits=6)
 
@@ -104,7 +104,7 @@ def test_a_candidate_that_is_refused_does_not_end_the_search(export, tmp_path, m
             quantize.quantize(config, export, tmp_path / "out")
         assert not (tmp_path / "out").exists()
         return
-    tried = quantize.quantize(config, export, tmp_path / "out").contract["quantization"]["tried"]
+    tried = quantize.quantize(config, export, tmp_path / "out").metadata["quantization"]["tried"]
     assert len(tried) == 2 and "self-check" in tried[0]["refused"] and "top1" in tried[1]
 
 
@@ -119,10 +119,10 @@ def test_another_model_is_refused_by_the_selfcheck(export, tmp_path):
 
 
 def test_a_wide_tolerance_is_only_for_eight_bits(export, tmp_path):
-    contract = json.loads(export.file(CONTRACT).read_text())
-    contract["selfcheck"]["tolerance"] = 1e-2
-    export.file(CONTRACT).write_text(json.dumps(contract))
-    with pytest.raises(ExportError, match="no valid contract"):
+    metadata = json.loads(export.file(METADATA).read_text())
+    metadata["selfcheck"]["tolerance"] = 1e-2
+    export.file(METADATA).write_text(json.dumps(metadata))
+    with pytest.raises(ExportError, match="no valid metadata"):
         find_export(export.stem)
 
 

@@ -529,7 +529,7 @@ def names():
 
 
 def archives_of_arrays():
-    """Self-checks that swell, or hold other things than the contract says."""
+    """Self-checks that swell, or hold other things than the metadata says."""
 
     def npz(**entries):
         file = io.BytesIO()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 WALL = 300  # seconds; only for a process that waits: time that it computes is limited to much less
-MOST_BROKEN = 6  # cases after which a test ends: each may take two seconds
+MAX_BROKEN = 6  # cases after which a test ends: each may take two seconds
 EXAMPLES = 100  # that hypothesis makes for a test
 CUTS = 8  # places at which a file is cut
 # How many cases each test reads at least. Their sum is what the documentation promises.
@@ -161,7 +161,7 @@ class Session:
         self.broken.append(f"{reader}, {what}: {answer['text']} {answer['notes'] or ''}\n  it begins with "
                            f"{content[:100]!r}; its files are in {kept}; again: python tests/fuzz/fuzz_child.py "
                            f"{self.child.table} {reader} {kept}")
-        assert len(self.broken) < MOST_BROKEN, self.report()
+        assert len(self.broken) < MAX_BROKEN, self.report()
 
     def report(self):
         return f"{len(self.broken)} of {self.count} cases broke:\n" + "\n".join(self.broken)

@@ -31,14 +31,14 @@ OPTIONS = Options(use_gpu=False, use_npu=False, cpu_threads=1)
 def export_folder(folder):
     found = find_export(folder)
     selfcheck = found.selfcheck()
-    return found.contract, found.sample_shape, found.batch, found.num_classes, selfcheck.stored, selfcheck.logits
+    return found.metadata, found.sample_shape, found.batch, found.num_classes, selfcheck.stored, selfcheck.logits
 
 
 @checks("export_folder")
 def is_export(found):
-    contract, shape, batch, classes, stored, logits = found
+    metadata, shape, batch, classes, stored, logits = found
     assert all(type(n) is int and n > 0 for n in (*shape, classes)) and (batch is None or batch > 0)
-    assert 0 < contract["selfcheck"]["tolerance"] <= 0.05
+    assert 0 < metadata["selfcheck"]["tolerance"] <= 0.05
     assert logits.shape[1:] == (classes,) and stored.dtype == logits.dtype == np.float32
     assert np.isfinite(stored).all() and np.isfinite(logits).all() and logits.any()
 

@@ -349,10 +349,10 @@ def road(tmp):
     """An export, and the files of the road to the NPU."""
     npu, weights = npu_folders(tmp / "npu"), pickle.dumps(state_dict(), 4)
     results = {**under("results", npu["results"]), **under("bins", npu["bins"]), **under("others", npu["others"])}
-    yield Seed("export_folder", npu["export"], "tiny.contract.json", 120, whole=True)
+    yield Seed("export_folder", npu["export"], "tiny.metadata.json", 120, whole=True)
     yield Seed("export_folder", npu["export"], "tiny.selfcheck.npz", 70)
     yield Seed("export_folder", npu["export"], "tiny.selfcheck.npz", 100, "input.npy", entry_of_zip("input.npy"))
-    yield Seed("opened_export", npu["export"], "tiny.contract.json", 100)
+    yield Seed("opened_export", npu["export"], "tiny.metadata.json", 100)
     yield Seed("opened_export", npu["export"], "tiny.onnx", 120)
     yield Seed("operators_of_a_model", npu["export"], "tiny.onnx", 100)
     yield Seed("bin_folder", npu["bins"], "bins.json", 120, whole=True)

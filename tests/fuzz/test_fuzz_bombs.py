@@ -7,15 +7,15 @@ import pytest
 JSON_FILES = (("examined_array", "examined.json"), ("kinetics_clip", "clip.json"),
               ("kinetics_labels", "kinetics_train_label.json"), ("keypoints_json", "x.json"),
               ("label_list_json", "list.json"), ("layout_file", "layout.yaml"), ("import_journal", "journal.jsonl"),
-              ("export_folder", "tiny.contract.json"), ("bin_folder", "bins.json"),
+              ("export_folder", "tiny.metadata.json"), ("bin_folder", "bins.json"),
               ("results", "results/results.json"), ("results", "bins/bins.json"),
               ("begun_results", "results/begun.json"), ("begun_road", "deploy.json"),
               ("stream_of_frames", "frames.jsonl"), ("fused_results", "one.json"), ("config", "x.yaml"),
               ("run_lock", ".run.lock"))
 DOCUMENTS = (("examined_array", "examined.json"), ("kinetics_labels", "kinetics_train_label.json"),
              ("kinetics_clip", "clip.json"), ("keypoints_json", "x.json"),
-             ("label_list_json", "list.json"), ("export_folder", "tiny.contract.json"),
-             ("opened_export", "tiny.contract.json"), ("bin_folder", "bins.json"), ("results", "results/results.json"),
+             ("label_list_json", "list.json"), ("export_folder", "tiny.metadata.json"),
+             ("opened_export", "tiny.metadata.json"), ("bin_folder", "bins.json"), ("results", "results/results.json"),
              ("results", "bins/bins.json"), ("results_by_report", "results/results.json"),
              ("begun_results", "results/begun.json"), ("begun_results", "bins/bins.json"),
              ("fused_results", "one.json"), ("begun_road", "deploy.json"), ("run_lock", ".run.lock"))

@@ -22,7 +22,7 @@ from paddlevideo_skel.importers.keypoint_files import read_keypoints
 from paddlevideo_skel.importers.kinetics_hrnet import join_kpfiles
 from paddlevideo_skel.importers.labels import number_labels
 from paddlevideo_skel.importers.layout_file import read_layout
-from paddlevideo_skel.inference.artifact import read_arrays, read_contract
+from paddlevideo_skel.inference.artifact import read_arrays, read_metadata
 from paddlevideo_skel.inference.bin_results import read_report
 from paddlevideo_skel.inference.bins import BinFolder
 from paddlevideo_skel.inference.live import json_frames
@@ -30,7 +30,7 @@ from paddlevideo_skel.safe_pickle import load_npy, load_pickle
 from paddlevideo_skel.skeleton import get_layout
 
 PLAIN = {"descr": "<f4", "fortran_order": False, "shape": (2, 2)}
-CONTRACT = {"format": 1, "model_name": "m", "input": {"name": "x", "shape": [-1, 3]}, "output": {"num_classes": 2},
+METADATA = {"format": 1, "model_name": "m", "input": {"name": "x", "shape": [-1, 3]}, "output": {"num_classes": 2},
             "selfcheck": {"file": "m.npz", "tolerance": 1e-4}, "pipeline": {}, "class_names": None, "top_k": 1}
 BINS = {"format": 1, "model_name": "m", "shape": [2], "type": "float32", "count": 1, "num_classes": 2,
         "class_names": None, "labels": True, "average": "logits", "source": {}, "pipeline": {}}
@@ -189,8 +189,8 @@ def test_json_that_is_nested_too_deeply(tmp_path):
     for text in ("[" * 100_000, '{"a":' * 100_000):
         with pytest.raises(ValueError, match="too deeply"):
             parse_json(text)
-        with pytest.raises(ExportError, match="no valid contract"):
-            read_contract(saved(tmp_path / "m.contract.json", text).with_name("m"))
+        with pytest.raises(ExportError, match="no valid metadata"):
+            read_metadata(saved(tmp_path / "m.metadata.json", text).with_name("m"))
         with pytest.raises(DataError, match="is damaged"):
             read_report(saved(tmp_path / "results.json", text))
         with pytest.raises(DataError, match="no JSON"):
@@ -267,11 +267,11 @@ def test_reports_that_name_no_bin_folder(tmp_path, bins):
     {"class_names": ["a"]}, {"class_names": [1, 2]}, {"class_names": "ab"}, {"top_k": "x"}, {"top_k": 0}, {"onnx": [1]},
     {"verified": "x"}, {"input": {"name": 3, "shape": [-1, 3]}}, {"input": {"name": "x", "shape": [10 ** 9, 10 ** 9]}},
     {"selfcheck": {"file": "", "tolerance": 1e-4}}, {"selfcheck": {"file": "../x", "tolerance": 1e-4}}])
-def test_contracts(tmp_path, changes):
-    path = tmp_path / "m.contract.json"
-    assert read_contract(saved(path, json.dumps(CONTRACT)).with_name("m")) == CONTRACT
-    with pytest.raises(ExportError, match="no valid contract"):
-        read_contract(saved(path, json.dumps({**CONTRACT, **changes})).with_name("m"))
+def test_metadata(tmp_path, changes):
+    path = tmp_path / "m.metadata.json"
+    assert read_metadata(saved(path, json.dumps(METADATA)).with_name("m")) == METADATA
+    with pytest.raises(ExportError, match="no valid metadata"):
+        read_metadata(saved(path, json.dumps({**METADATA, **changes})).with_name("m"))
 
 
 def test_archives_of_arrays_that_swell(tmp_path):

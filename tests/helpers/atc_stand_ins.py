@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from paddlevideo_skel.inference.artifact import SelfCheck, write_contract
+from paddlevideo_skel.inference.artifact import SelfCheck, write_metadata
 
 ATC = '''#!{python}
 """STAND-IN for Ascend's atc: no model is compiled here."""
@@ -164,14 +164,14 @@ def write_onnx(path, batch="N", name="data_batch_0", opset=13, classes=CLASSES):
 
 
 def write_onnx_export(path, batch="N"):
-    """The same with its contract and self-check, as tools/export_onnx.py leaves them."""
+    """The same with its metadata and self-check, as tools/export_onnx.py leaves them."""
     matrix = write_onnx(path, batch)
     array = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype("float32")
     stem = path.with_suffix("")
     SelfCheck(array, array.mean(1) @ matrix).save(f"{stem}.selfcheck.npz")
-    write_contract({"format": 1, "model_name": "tiny", "pipeline": {}, "output": {"num_classes": CLASSES},
+    write_metadata({"format": 1, "model_name": "tiny", "pipeline": {}, "output": {"num_classes": CLASSES},
                     "input": {"name": "data_batch_0", "shape": [-1 if batch == "N" else batch, *SHAPE],
                               "dtype": "float32"},
                     "selfcheck": {"file": f"{stem.name}.selfcheck.npz", "tolerance": 1e-4}},
-                   f"{stem}.contract.json")
+                   f"{stem}.metadata.json")
     return path

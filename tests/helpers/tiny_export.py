@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 
-from paddlevideo_skel.inference.artifact import CONTRACT, ONNX, SELFCHECK, ExportFolder, SelfCheck, write_contract
+from paddlevideo_skel.inference.artifact import METADATA, ONNX, SELFCHECK, ExportFolder, SelfCheck, write_metadata
 
 SAMPLE, CLASSES = (3, 4, 5, 1), 6
 PIPELINE = {"sample": [{"PreNormalize3D": None}], "transform": [{"FormatGCNInput": {"num_person": 1}}]}
@@ -25,18 +25,18 @@ def logits(array, seed=0):
 
 
 def write_export(folder, name="tiny", batch=None, seed=0, onnx_error=1e-7, **changes):
-    """An ONNX export for one batch size, or any; ``changes`` are entries of its contract."""
+    """An ONNX export for one batch size, or any; ``changes`` are entries of its metadata."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / name
     write_onnx(stem.with_name(name + ONNX), batch, seed)
     array = samples(2, 7)
     SelfCheck(array, logits(array, seed).astype("float32")).save(stem.with_name(name + SELFCHECK))
-    write_contract({
+    write_metadata({
         "format": 1, "model_name": "tiny", "input": {"name": "x", "shape": [batch or -1, *SAMPLE], "type": "float32"},
         "output": {"num_classes": CLASSES}, "pipeline": PIPELINE, "class_names": None, "top_k": 2,
         "selfcheck": {"file": name + SELFCHECK, "tolerance": 1e-4},
         "onnx": {"file": name + ONNX, "opset": 13, "relative_error": {"batch 1": onnx_error}}, **changes,
-    }, stem.with_name(name + CONTRACT))
+    }, stem.with_name(name + METADATA))
     return ExportFolder(stem)
 
 

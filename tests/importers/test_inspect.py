@@ -242,7 +242,7 @@ def test_padding_is_not_shown(tmp_path, monkeypatch):
         assert sum(shown) == 200
     long = star()
     long.keypoint = np.repeat(long.keypoint[:, :1], 13, axis=1) + 9 * np.arange(13)[:, None, None]
-    monkeypatch.setattr(draw, "MOST_FRAMES", 6)
+    monkeypatch.setattr(draw, "MAX_FRAMES", 6)
     animate_sequence(long, "coco", tmp_path / "b.gif", fps=30)
     with image_module.open(tmp_path / "b.gif") as gif:
         assert gif.n_frames == 5 and gif.info["duration"] == 100  # every third

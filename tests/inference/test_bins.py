@@ -158,10 +158,10 @@ def test_a_folder_of_other_data_is_refused(data, folder, tmp_path, capsys):
     assert content(folder) == before
 
 
-def contract(path, config, shape, pipeline=None):
-    """The contract of an export, which is all that pre-processing reads of it."""
+def metadata(path, config, shape, pipeline=None):
+    """The metadata of an export, which is all that pre-processing reads of it."""
     path.mkdir()
-    (path / "m.contract.json").write_text(json.dumps({
+    (path / "m.metadata.json").write_text(json.dumps({
         "format": 1, "model_name": "exported", "input": {"shape": [-1, *shape]}, "output": {"num_classes": 10},
         "selfcheck": {"file": "m.selfcheck.npz", "tolerance": 1e-4}, "class_names": None,
         "pipeline": pipeline or config["PIPELINE"]["test"]}))
@@ -170,7 +170,7 @@ def contract(path, config, shape, pipeline=None):
 
 def test_an_export_brings_its_own_pre_processing(data, whole, tmp_path, capsys):
     config = config_of("stgcn_plusplus", data)
-    export = contract(tmp_path / "export", config, (2, 1, 16, 20, 3))
+    export = metadata(tmp_path / "export", config, (2, 1, 16, 20, 3))
     flags = arguments(data / "3d.pkl", tmp_path / "bins", f"--model={export}",
                       "--override=PIPELINE.test.transform.1.GenSkeFeat.feats=[b]")
     assert run_command("preprocess-bin", flags) == 0
@@ -178,7 +178,7 @@ def test_an_export_brings_its_own_pre_processing(data, whole, tmp_path, capsys):
     made, right = content(tmp_path / "bins"), content(whole)
     assert BinFolder(tmp_path / "bins").manifest["model_name"] == "exported"
     assert {k: v for k, v in made.items() if k != "bins.json"} == {k: v for k, v in right.items() if k != "bins.json"}
-    other = contract(tmp_path / "other", config, (2, 1, 32, 20, 3))
+    other = metadata(tmp_path / "other", config, (2, 1, 32, 20, 3))
     with pytest.raises(ConfigError, match=r"DATASET.test: its first sample becomes \(2, 1, 16, 20, 3\), but .* takes "
                                           r"\(2, 1, 32, 20, 3\)"):
         write_bins(config, tmp_path / "more", model=other)

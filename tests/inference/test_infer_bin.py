@@ -20,7 +20,7 @@ from tiny_export import CLASSES, PIPELINE, SAMPLE, logits, samples, write_bin_fo
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import OutputError
 from paddlevideo_skel.inference import bin_inference
-from paddlevideo_skel.inference.artifact import relative_error, write_contract
+from paddlevideo_skel.inference.artifact import relative_error, write_metadata
 from paddlevideo_skel.inference.bin_inference import infer_bins, merge_reports, read_ahead
 from paddlevideo_skel.inference.bin_results import ResultFolder
 from paddlevideo_skel.inference.onnx_runtime import OnnxRuntime
@@ -99,9 +99,9 @@ def fixed_batch(export, folder, batch):
     onnx.save(model, stem.with_suffix(".onnx"))
     stem.with_suffix(".om").touch()
     export.selfcheck().save(f"{stem}.selfcheck.npz")
-    contract = {**export.contract, "selfcheck": {"file": f"{stem.name}.selfcheck.npz", "tolerance": 1e-4},
-                "input": {**export.contract["input"], "shape": [batch, *export.sample_shape]}}
-    write_contract(contract, f"{stem}.contract.json")
+    metadata = {**export.metadata, "selfcheck": {"file": f"{stem.name}.selfcheck.npz", "tolerance": 1e-4},
+                "input": {**export.metadata["input"], "shape": [batch, *export.sample_shape]}}
+    write_metadata(metadata, f"{stem}.metadata.json")
     return stem
 
 
@@ -117,7 +117,7 @@ def test_a_real_model_on_every_runtime(tmp_path, monkeypatch):
     model = fixed_batch(export, tmp_path / "fixed", 4)
     array = np.random.default_rng(5).normal(0, 0.4, (COUNT, *export.sample_shape)).astype("float32")
     bins = write_bin_folder(tmp_path / "bins", array, num_classes=export.num_classes,
-                            pipeline=export.contract["pipeline"])
+                            pipeline=export.metadata["pipeline"])
     for name, path, more in (("paddle", export.graph, ["--runtime=paddle", "-b4"]),
                              ("onnx", model.with_suffix(".onnx"), ["--provider=cpu"])):
         assert call(path, bins, tmp_path / name, *more) == 0

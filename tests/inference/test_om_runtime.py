@@ -122,14 +122,14 @@ def test_rounding_is_allowed_only_where_the_onnx_model_was_right(tmp_path, insta
 
 
 @pytest.mark.parametrize(("batch", "chip", "words"), [
-    (2, {}, r"takes the input \(4, 3, 4, 5, 1\) of float32, its contract says \(2, 3"),
-    (None, {}, r"its contract knows no batch size\. Make an ONNX model of one batch size"),
-    (4, {"input_type": "int32"}, "of int32, its contract says"),
+    (2, {}, r"takes the input \(4, 3, 4, 5, 1\) of float32, its metadata says \(2, 3"),
+    (None, {}, r"its metadata knows no batch size\. Make an ONNX model of one batch size"),
+    (4, {"input_type": "int32"}, "of int32, its metadata says"),
     (4, {"outputs": 2}, "2 outputs, expected one")])
-def test_a_model_that_is_not_the_contracts(tmp_path, install, batch, chip, words):
+def test_a_model_that_is_not_the_metadata(tmp_path, install, batch, chip, words):
     export = write_export(tmp_path, "tiny_bs4", BATCH)
     export.file(".om").touch()
-    export.contract["input"]["shape"] = [batch or -1, *SAMPLE]
+    export.metadata["input"]["shape"] = [batch or -1, *SAMPLE]
     stand_in = install(Chip(**chip))
     with pytest.raises(ExportError, match=words):
         open_runtime(export, "om")

@@ -13,7 +13,7 @@ from deploy_cases import dynamic, filled, small_config
 
 from paddlevideo_skel.errors import SelfCheckError
 from paddlevideo_skel.export.export import export_model
-from paddlevideo_skel.inference.artifact import CONTRACT, ExportFolder
+from paddlevideo_skel.inference.artifact import METADATA, ExportFolder
 from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime
 from paddlevideo_skel.inference.runtime import Options
 
@@ -48,21 +48,21 @@ def test_a_minimal_graph_is_right_with_onednn(exported):
     assert np.abs(found - right).max() < 1e-5 * np.abs(right).max()
 
 
-def test_the_contract_tells_of_onednn(exported):
-    verdict = exported[1].contract["verified"]["onednn"]
+def test_the_metadata_tells_of_onednn(exported):
+    verdict = exported[1].metadata["verified"]["onednn"]
     assert verdict["right"] and isinstance(verdict["faster"], bool)
     assert max(verdict["relative_error"].values()) < 1e-5
 
 
 def advised(folder, faster):
-    """The export with another advice in its contract."""
-    contract = {**folder.contract, "verified": {**folder.contract["verified"], "onednn": {"faster": faster}}}
-    folder.file(CONTRACT).write_text(json.dumps(contract))
+    """The export with another advice in its metadata."""
+    metadata = {**folder.metadata, "verified": {**folder.metadata["verified"], "onednn": {"faster": faster}}}
+    folder.file(METADATA).write_text(json.dumps(metadata))
     return ExportFolder(folder.stem)
 
 
 @pytest.mark.parametrize("faster", [True, False])
-def test_the_contract_decides_where_the_options_do_not(exported, faster):
+def test_the_metadata_decides_where_the_options_do_not(exported, faster):
     folder = advised(exported[1], faster)
     assert PaddleRuntime(folder, Options()).onednn is faster
     assert PaddleRuntime(folder, Options(enable_mkldnn=not faster)).onednn is not faster
@@ -70,7 +70,7 @@ def test_the_contract_decides_where_the_options_do_not(exported, faster):
 
 @pytest.fixture
 def wrong(exported, monkeypatch):
-    """An export whose contract advises oneDNN, on a host where oneDNN answers wrongly."""
+    """An export whose metadata advises oneDNN, on a host where oneDNN answers wrongly."""
     compute = PaddleRuntime.compute
     monkeypatch.setattr(PaddleRuntime, "compute", lambda self, array: compute(self, array) + self.onednn)
     return advised(exported[1], True)

@@ -5,12 +5,13 @@ import sys
 import numpy as np
 import pytest
 from deploy_cases import dynamic, filled, small_config
+from tiny_export import logits, samples, write_export
 
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.errors import ConfigError, DataError, ExportError, SelfCheckError, UnavailableError
 from paddlevideo_skel.export.export import export_model
 from paddlevideo_skel.inference import runtime as runtimes_module
-from paddlevideo_skel.inference.artifact import find_export, relative_error
+from paddlevideo_skel.inference.artifact import METADATA, find_export, relative_error
 from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime
 from paddlevideo_skel.inference.runtime import Options, Runtime, open_runtime
 
@@ -93,8 +94,8 @@ def test_what_is_missing_is_named(folder):
     folder.file(".selfcheck.npz").unlink()
     with pytest.raises(ExportError, match=r"self-check is missing.*Export the model again"):
         open_runtime(folder, "paddle")
-    folder.file(".contract.json").unlink()
-    with pytest.raises(ExportError, match=r"contract is missing.*Export the model again"):
+    folder.file(".metadata.json").unlink()
+    with pytest.raises(ExportError, match=r"metadata is missing.*Export the model again"):
         open_runtime(folder.graph, "paddle")
     with pytest.raises(ExportError, match="holds no export"):
         open_runtime(folder.stem.parent, "paddle")
@@ -104,14 +105,14 @@ def test_what_is_missing_is_named(folder):
     {"format": 99}, {"selfcheck": {"file": "inference.selfcheck.npz", "tolerance": 0.5}},
     {"selfcheck": {"file": "../elsewhere.npz", "tolerance": 1e-4}}, {"input": {"shape": [-1, "3"]}},
     {"pipeline": None}])
-def test_a_contract_that_was_changed_is_refused(folder, change):
-    path = folder.file(".contract.json")
+def test_a_metadata_that_was_changed_is_refused(folder, change):
+    path = folder.file(".metadata.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(ExportError, match=r"contract|format"):
+    with pytest.raises(ExportError, match=r"metadata|format"):
         find_export(path)
 
 
-@pytest.mark.parametrize("ending", ["", ".json", ".pdmodel", ".onnx", ".pdiparams", ".contract.json"])
+@pytest.mark.parametrize("ending", ["", ".json", ".pdmodel", ".onnx", ".pdiparams", ".metadata.json"])
 def test_every_name_finds_the_export(exported, ending):
     assert find_export(f"{exported.stem}{ending}").stem == exported.stem
     assert find_export(exported.stem.parent).stem == exported.stem
@@ -215,3 +216,12 @@ def test_wrong_answers_of_onednn_are_refused(tmp_path, monkeypatch):
         pytest.skip(f"this Paddle answers rightly with oneDNN ({error:.1g})")
     with pytest.raises(SelfCheckError, match=r"relative error \S+, allowed 1e-04\. Use --enable_mkldnn=False"):
         open_runtime(folder, "paddle", Options(enable_mkldnn=True))
+
+
+def test_an_export_of_an_older_version_opens(tmp_path):
+    export = write_export(tmp_path / "export")
+    export.file(METADATA).rename(export.file(".contract.json"))
+    for path in (tmp_path / "export", export.file(".contract.json"), export.file(".onnx")):
+        assert find_export(path).metadata == export.metadata
+    with open_runtime(find_export(tmp_path / "export"), "onnxruntime") as runtime:
+        assert relative_error(runtime.run(samples(2)), logits(samples(2))) < 1e-6

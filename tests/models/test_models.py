@@ -60,7 +60,7 @@ def test_every_copy_answers_alike(name, kind, tmp_path):
                      "INFERENCE": {"window_size": 16, "person_nums": 2}})
     model = fill(small(name))
     folder = export_model(config, model, tmp_path, "copy", kind, to_onnx=True)
-    assert folder.contract["layout"]["name"] == "triangle"
+    assert folder.metadata["layout"]["name"] == "triangle"
     x = np.random.default_rng(3).normal(0, 0.5, (4, *folder.sample_shape)).astype("float32")
     right = dynamic(model, x)
     for runtime in ("paddle", "onnxruntime"):

@@ -203,8 +203,8 @@ def exported(tmp_path_factory):
 
 
 def test_an_export_answers_for_all_its_clips(exported):
-    assert exported.contract["clips"] == 4 and exported.sample_shape == (4, 17, 8, 16, 16)
-    assert exported.contract["layout"]["name"] == "coco"
+    assert exported.metadata["clips"] == 4 and exported.sample_shape == (4, 17, 8, 16, 16)
+    assert exported.metadata["layout"]["name"] == "coco"
     model, clips = filled(small_config("posec3d")), np.abs(network_input((2, *exported.sample_shape)))
     each = np.stack([dynamic(model, clips[:, i]) for i in range(4)])
     answers = softmax(open_runtime(exported, "paddle").run(clips))
@@ -220,7 +220,7 @@ def test_the_selfcheck_of_a_large_sample_is_small_and_whole(exported):
     assert len(np.unique(frames, axis=0)) == 4 * 8
     right = dynamic(filled(small_config("posec3d")), array)
     assert np.abs(selfcheck.logits - right).max() < 1e-5 * np.abs(right).max()
-    assert set(exported.contract["verified"]["relative_error"]) == {"batch 1", "batch 2"}
+    assert set(exported.metadata["verified"]["relative_error"]) == {"batch 1", "batch 2"}
     twice, logits = selfcheck.repeated(2)
     np.testing.assert_array_equal(twice, np.concatenate([array, array]))
     np.testing.assert_array_equal(logits, np.concatenate([selfcheck.logits] * 2))
@@ -229,7 +229,7 @@ def test_the_selfcheck_of_a_large_sample_is_small_and_whole(exported):
 def test_a_conversion_elsewhere_keeps_the_whole_selfcheck(exported, tmp_path):
     pytest.importorskip("paddle2onnx")
     converted = convert(exported, save_file=tmp_path / "device" / "m.onnx")
-    assert set(converted.contract["onnx"]["relative_error"]) == {"batch 1", "batch 2"}
+    assert set(converted.metadata["onnx"]["relative_error"]) == {"batch 1", "batch 2"}
     np.testing.assert_array_equal(converted.selfcheck().array, exported.selfcheck().array)
 
 

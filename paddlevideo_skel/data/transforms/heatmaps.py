@@ -14,11 +14,11 @@ from .crop import checked_pairs, mirror_order, mirror_pairs, picture
 # The order of limbs in published checkpoints.
 COCO_LIMBS = ((0, 1), (0, 2), (1, 3), (2, 4), (0, 5), (5, 7), (7, 9), (0, 6), (6, 8), (8, 10), (5, 11), (11, 13),
               (13, 15), (6, 12), (12, 14), (14, 16), (11, 12))
-LEAST_SCORE = 1e-4  # what is less certain leaves no trace
+MIN_SCORE = 1e-4  # what is less certain leaves no trace
 REACH = 3  # sigmas
 CHUNK = 1 << 16  # pixels at once: their coordinates and distances stay in the processor's cache
 FAR = 1e5  # pixels; what lies farther away is taken to lie there, where single precision still tells its direction
-MOST_NUMBERS = 1 << 30  # of an array
+MAX_NUMBERS = 1 << 30  # of an array
 
 
 @TRANSFORMS.register
@@ -95,7 +95,7 @@ class GeneratePoseTarget:
         if frames % clips:
             raise wrong(annotation, self, f"{frames} frames cannot be {clips} clips", "Is PoseDecode missing?")
         shape = (clips * (2 if self.double else 1), channels, frames // clips, *size)
-        if np.prod(shape, dtype=float) > MOST_NUMBERS:
+        if np.prod(shape, dtype=float) > MAX_NUMBERS:
             raise wrong(annotation, self, f"its heatmaps would be {shape}, {np.prod(shape, dtype=float) * 4e-9:.0f} GB",
                         "Put Resize, or a crop to a smaller size, before it")
         return np.zeros(shape, np.float32)
@@ -182,7 +182,7 @@ def segments(keypoint, score, ends):
     first, second = (score[:, joint] for joint in ends.T)
     short = np.square(end - start).sum(axis=-1) < 1
     height = np.where(short, first, np.minimum(first, second))
-    return start, np.where(short[..., None], start, end), np.where(np.minimum(first, second) < LEAST_SCORE, 0, height)
+    return start, np.where(short[..., None], start, end), np.where(np.minimum(first, second) < MIN_SCORE, 0, height)
 
 
 def draw(flat, places, size, sigma, start, end, height):
