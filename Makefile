@@ -1,42 +1,55 @@
-# Two commands for a newcomer: `make demo` and `make test`. Both make .venv first.
+# `make demo` and `make test` need nothing but Python: both create .venv and install what they need into it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: demo test test-torch test-tipc bench lint clean
+.PHONY: demo test test-slow test-torch test-tipc bench lint clean
 
-demo: $(READY)
+demo: $(VENV)/.demo
 	$(BIN)/python -m paddlevideo_skel demo
 
-test: $(READY)
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+# Everything in about ten minutes on 2 cores; what takes longer is marked slow.
+test: $(VENV)/.test
+	$(PYTEST) -m "not slow"
 
-# Conversions against PyTorch itself: a job of its own, as PyTorch is large.
-test-torch: $(READY)
+test-slow: $(VENV)/.test
+	$(PYTEST) -m slow
+
+# Conversions compared with PyTorch itself: a job of its own, because PyTorch is large.
+test-torch: $(VENV)/.test
 	$(PIP) -e '.[torch-test]'
 	$(BIN)/python -m pytest tests/torch_job
 
-# The chains of test_tipc/ for every model: a job of its own, as it takes long.
-test-tipc: $(READY)
+# The TIPC chains of every model: a job of its own, because they take long.
+test-tipc: $(VENV)/.test
 	TIPC_JOB=1 $(BIN)/python -m pytest tests/tipc_job
 
-# What users wait for, side by side, in under ten minutes; best with nothing else running.
-bench: $(READY)
+# The times users notice, measured side by side in under ten minutes; best on an idle machine.
+bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench.py
 
-lint: $(READY)
+lint: $(VENV)/.test
 	$(BIN)/ruff check .
 
-$(READY): pyproject.toml setup.py
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else "error: Python %d.%d found, 3.10 to 3.13 is needed; try make PYTHON=python3.12" % v)'
-	@echo "Creating $(VENV) and installing the dependencies (a minute or two)"
+# One .venv for all: `make test` after `make demo` adds only what is missing.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else "error: found Python %d.%d, expected 3.10 to 3.13; try make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --upgrade pip
-	$(PIP) -e '.[onnx,plot,ray,dev]'
-	@touch $(READY)
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml setup.py | $(VENV)/.created
+	@echo "Installing into $(VENV) (about a minute)"
+	$(PIP) -e '.[onnx,plot]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml setup.py | $(VENV)/.created
+	@echo "Installing into $(VENV), with the test tools (a minute or two)"
+	$(PIP) -e '.[onnx,plot,curves,ray,dev]'
+	@touch $(VENV)/.demo $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info output inference .ruff_cache

@@ -24,7 +24,7 @@ class Curves:
         try:
             from visualdl import LogWriter
         except ImportError:
-            logger.info("VisualDL is not installed, no curves are written (pip install paddlevideo_skel[plot])")
+            logger.info("VisualDL is not installed, no curves are written (pip install paddlevideo_skel[curves])")
             return
         except OSError as error:  # it makes a folder in the user's home, which may not be writable
             logger.warning("VisualDL cannot be used, no curves are written (%s: %s)", error.filename, error.strerror)
