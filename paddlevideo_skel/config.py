@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from .errors import ConfigError, near_miss
-from .files import is_file, replacing
+from .files import is_file, read_text, replacing
 from .skeleton import get_layout
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ POSITIVE = {"epochs", "keep", "log_interval", "save_interval", "val_interval", "
             "DATASET.valid_batch_size", "DATASET.test_batch_size", "INFERENCE.window_size", "INFERENCE.person_nums"}
 MISSPELT = {"fasle": False, "flase": False, "fales": False, "ture": True, "treu": True}
 LAYOUT_KEYS = ("layout", "graph", "dataset")
+LAYOUT_SUFFIXES = (".yaml", ".yml", ".json")  # of a file that describes a layout
 MAX_CHARACTERS, MAX_VALUES, MAX_BITS, MAX_DEPTH = 64 << 10, 100_000, 1024, 50
 
 
@@ -311,6 +312,29 @@ def _put_layouts(node, layouts):
             node[key] = layouts[value]
         else:
             _put_layouts(value, layouts)
+
+
+def read_layout(text):
+    """The ``Layout`` that a command-line value names: a known name, or a YAML or JSON file that describes one.
+
+    The file holds joints, bones and center, or one such description under LAYOUT.
+
+    Raises:
+        ConfigError: an unknown name, or not the description of a connected skeleton.
+        DataError: the file cannot be read.
+    """
+    path = Path(text)
+    if path.suffix.lower() not in LAYOUT_SUFFIXES:
+        return get_layout(text, "--layout")
+    content, name = parse_yaml(read_text(path), path), path.stem
+    if isinstance(content, dict) and "LAYOUT" in content:
+        described = content["LAYOUT"]
+        if not isinstance(described, dict) or len(described) != 1:
+            raise ConfigError(f"{path}: LAYOUT", f"found {str(described)[:80]}, expected one name with its description")
+        (name, content), = described.items()
+    if not isinstance(content, dict):
+        raise ConfigError(path, f"found {str(content)[:80]!r}, expected a layout: joints, bones and center")
+    return get_layout({"name": str(name), **content}, str(path))
 
 
 def plain(value):

@@ -20,7 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ..errors import CheckpointError, DataError
+from ..errors import CheckpointError, DataError, shorten_list
 from ..files import replacing
 from ..safe_pickle import load_pickle
 from .foreign import is_foreign, rename
@@ -221,7 +221,7 @@ def _fit_single(model, weights, where, allow_mismatch=False):
     headless = missing == [name for name in expected if name.startswith("head.")]
     replaceable = not extra and (headless or not missing) and all(
         REPLACEABLE.fullmatch(name) and _same_but_inputs(name, weights, expected) for name in others)
-    problems = [f"{len(names)} {what}: {_shorten(names)}" for what, names in
+    problems = [f"{len(names)} {what}: {shorten_list(names, SHOWN)}" for what, names in
                 (("missing", missing), ("not in the model", extra), ("of another shape", shapes)) if names]
     if problems and not (allow_mismatch and replaceable):
         hint = "Use the config that it was trained with"
@@ -264,10 +264,6 @@ def _fit_what_fits(model, weights, name):
     others = Counter(".".join(k.split(".")[:2]) for k in expected if k not in fitting)
     logger.info("%s takes %d of its %d entries from the checkpoint%s", name, len(fitting), len(expected),
                 f"; new: {', '.join(others)}" if others else "")
-
-
-def _shorten(names):
-    return ", ".join(names[:SHOWN]) + (f" … and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def save_state(state, path):

@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shorten_list
 
 SHOWN = 20
 NORM = {"weight": "weight", "bias": "bias", "_mean": "running_mean", "_variance": "running_var"}
@@ -79,7 +79,7 @@ class Plan:
         used = {name for name, _ in self.moves.values() if name} | self.known
         extra = [name for name in self.state if name not in used and not name.endswith(COUNTER)]
         missing = [name for name, _ in self.moves.values() if name and name not in self.state]
-        problems = [f"{len(names)} {what}: {listed(names)}" for what, names in
+        problems = [f"{len(names)} {what}: {shorten_list(names, SHOWN)}" for what, names in
                     (("tensors are not in the model", extra), ("tensors of the model are missing", missing)) if names]
         if problems:
             raise CheckpointError(where, f"is taken for {source}, but {'; '.join(problems)}",
@@ -131,8 +131,3 @@ class Found:
     def needs(self):
         """The arguments in ``unseen`` with their values."""
         return {name: self.backbone[name] for name in self.unseen}
-
-
-def listed(names):
-    """Up to 20 names, and the number of the others."""
-    return ", ".join(names[:SHOWN]) + (f" … and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -26,9 +26,9 @@ def add_arguments(parser):
 
 
 def run(args):
+    from ..config import read_layout
     from ..importers.keypoints import import_keypoints
     from ..importers.labels import read_class_names
-    from ..importers.layout_file import read_layout
     from ..importers.split import read_share
 
     if args.seed < 0:

@@ -10,7 +10,7 @@ from ..data.readers import read_sample
 from ..errors import DataError
 from ..files import output_folder, parse_json
 from ..logs import write_line
-from ..plotting import picture
+from ..plotting import saved_figure
 
 STANDARD_INPUT = "-"
 MAX_LINES, MIN_SCORE = 8, 0.05  # most classes in the picture, and the score that a class must reach to be one of them
@@ -120,7 +120,7 @@ def tell_costs(report):
 def draw(shown, names, path):
     """The scores of the strongest classes over time, a panel a sequence."""
     sequences = list(dict.fromkeys(name for name, _ in shown)) or ["no answer"]
-    with picture(path, 9, 3 * len(sequences) + 0.4) as figure:
+    with saved_figure(path, 9, 3 * len(sequences) + 0.4) as figure:
         panels = figure.subplots(len(sequences), squeeze=False)[:, 0]
         for name, axes in zip(sequences, panels, strict=True):
             answers = [answer for of, answer in shown if of == name]

@@ -15,7 +15,7 @@ import paddle
 
 from .. import __version__
 from ..checkpoints.load import load_state
-from ..errors import CheckpointError, DataError, OutputError
+from ..errors import CheckpointError, DataError, OutputError, shorten_list
 from ..files import replacing
 from . import distributed
 
@@ -62,10 +62,6 @@ def differences(old, new, path=""):
         return [line for key in keys for line in
                 differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
     return [] if old == new else [f"{path} was {_short(old)}, is {_short(new)}"]
-
-
-def _listed(lines):
-    return "; ".join(lines[:SHOWN]) + (f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else "")
 
 
 def _short(value):
@@ -240,7 +236,8 @@ def check_identity(state, identity, where):
     """
     found = differences(state["identity"], identity)
     if found:
-        raise CheckpointError(where, f"is of another run: {_listed(found)}", "A run goes on only as it began, also "
+        found = shorten_list(found, SHOWN, "; ")
+        raise CheckpointError(where, f"is of another run: {found}", "A run goes on only as it began, also "
                               "with as many epochs. Give what it began with, or start another run with -w")
 
 
@@ -268,7 +265,8 @@ def check_free(folder, identity):
                           "Go on with --resume; or choose another output_dir, or begin anew over it with --overwrite")
     lines = differences(found, identity)
     if lines:
-        raise OutputError(folder.path, f"holds a finished run that was another: {_listed(lines)}",
+        lines = shorten_list(lines, SHOWN, "; ")
+        raise OutputError(folder.path, f"holds a finished run that was another: {lines}",
                           "Choose another output_dir, or begin anew over it with --overwrite")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from fuzz_data_readers import are_annotations
 from fuzz_reader import READERS, Reader, checks, reader
 
+from paddlevideo_skel.config import read_layout
 from paddlevideo_skel.data.readers import read_annotations
 from paddlevideo_skel.errors import ConfigError, DataError, OutputError
 from paddlevideo_skel.importers import kinetics, ntu
@@ -15,9 +16,8 @@ from paddlevideo_skel.importers.keypoint_files import CHANNELS, read_keypoints
 from paddlevideo_skel.importers.keypoints import clean, find_samples
 from paddlevideo_skel.importers.kinetics_hrnet import join_kpfiles
 from paddlevideo_skel.importers.labels import number_labels, read_class_names, read_label_list
-from paddlevideo_skel.importers.layout_file import read_layout
 from paddlevideo_skel.importers.ntu_skeleton import read_bodies
-from paddlevideo_skel.importers.split_files import split_array, split_pickle
+from paddlevideo_skel.importers.split import split_array, split_pickle
 from paddlevideo_skel.safe_pickle import load_npy
 from paddlevideo_skel.skeleton import get_layout
 
