@@ -1,5 +1,5 @@
 """``paddlevideo-skel import-ntu`` and ``tools/data/ntu.py``: NTU RGB+D's raw files as data sets. Imports no paddle."""
-from ..importers.streaming import default_workers
+from ..importers.journal import default_workers
 from .parser import add_switch, whole_number
 
 FORMS = {"npy": ("npy",), "pickle": ("pickle",), "both": ("npy", "pickle")}

@@ -228,8 +228,8 @@ def test_damaged_and_foreign_bin_folders(export, bins, tmp_path, capsys):
     refused(tmp_path / "gone", "gone: no such folder")
     refused(write_bin_folder(tmp_path / "shape", samples(2)[:, :, 1:]), "holds samples (3, 3, 5, 1)", "another model")
     other = {**PIPELINE, "transform": [{"FormatGCNInput": {"num_person": 2}}]}
-    refused(write_bin_folder(tmp_path / "pipeline", samples(2), pipeline=other), "another pre-processing",
-            "transform.0.FormatGCNInput.num_person is 2", "says 1")
+    refused(write_bin_folder(tmp_path / "pipeline", samples(2), pipeline=other), "was not preprocessed as ",
+            "tiny expects: transform.0.FormatGCNInput.num_person is 2, expected 1. It is a folder of another model")
     plain = tmp_path / "plain"
     plain.mkdir()
     refused(plain, "holds neither bins.json nor any .bin file")
@@ -249,17 +249,17 @@ def test_a_result_folder_that_something_else_began(export, bins, tmp_path, capsy
     assert call(export.file(".onnx"), bins, out) == 0
     capsys.readouterr()
     other = write_export(tmp_path / "other", seed=3)
-    refused(other.file(".onnx"), bins, "was begun with model_digest", "now it is", "Choose another folder")
-    refused(export.file(".onnx"), write_bin_folder(tmp_path / "b", samples(4)), "was begun with bins ")
+    refused(other.file(".onnx"), bins, "was started with other settings: model_digest was", "is", "Choose another folder")
+    refused(export.file(".onnx"), write_bin_folder(tmp_path / "b", samples(4)), "was started with other settings: bins was ")
     begun = json.loads((out / "begun.json").read_text())
     (out / "begun.json").write_text(json.dumps({**begun, "runtime": "om"}))
-    refused(export.file(".onnx"), bins, "was begun with runtime om, now it is onnxruntime")
+    refused(export.file(".onnx"), bins, 'settings: runtime was "om", is "onnxruntime"')
     (out / "begun.json").write_text("[]")
-    refused(export.file(".onnx"), bins, "was begun with something []")
+    refused(export.file(".onnx"), bins, "begun.json: is damaged: expected a JSON object, got []")
     (out / "begun.json").write_text("{")
     refused(export.file(".onnx"), bins, "begun.json: is damaged (JSONDecodeError")
     (out / "begun.json").unlink()
-    refused(export.file(".onnx"), bins, "holds answers but no begun.json")
+    refused(export.file(".onnx"), bins, "holds *_0.bin but no begun.json")
 
 
 @pytest.mark.parametrize(("more", "words"), [
