@@ -143,7 +143,7 @@ BAD = [
     ("a.csv", "frame,joint,x\n0,1,2", "has no column 'y'"),
     ("a.csv", "frame,joint,x,y,w\n0,1,2,3,4", "column 5: its name 'w' is unknown"),
     ("a.csv", "frame,joint,x,y\n0,1,2,3\n0,neck,4,5", "row 3: tells of frame 0, person 0, joint 1 a second time"),
-    ("a.csv", b"\xff\xfe\x00", "no text in UTF-8"),
+    ("a.csv", b"\xff\xfe\x00", "is not UTF-8 text"),
     ("a.csv", b"1,2,3,4,5,6,7,8,9,10\x00\n", "is not text: byte"),
     ("a.json", "[1, 2", "is no JSON"),
     ("a.json", "[" * 100000, "is no JSON"),
