@@ -31,7 +31,7 @@ from ..inference.artifact import (
     write_metadata,
 )
 from ..inference.predict import check_pipeline_given
-from ..inference.runtime import Options, open_runtime
+from ..inference.runtime import RuntimeOptions, open_runtime
 from ..manifest import digest_dataset
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ METHODS = ("minmax", "entropy", "percentile")
 WEIGHT_BITS = (7, 8)
 SEED, EPOCH = 0, 0  # of main.py --test
 BATCH = 8
-CPU = Options(use_gpu=False, use_npu=False)
+CPU = RuntimeOptions(use_gpu=False, use_npu=False)
 # Another processor's kernels may round otherwise than those compared here, by a few times as much.
 MARGIN, MIN_TOLERANCE = 4, 5e-3
 

@@ -18,14 +18,14 @@ from paddlevideo_skel.inference.bin_results import evaluate
 from paddlevideo_skel.inference.bins import BinFolder, load_labels
 from paddlevideo_skel.inference.live import json_frames
 from paddlevideo_skel.inference.predict import Predictor
-from paddlevideo_skel.inference.runtime import Options, open_runtime
+from paddlevideo_skel.inference.runtime import RuntimeOptions, open_runtime
 from paddlevideo_skel.inference.stream import as_numbers
 from paddlevideo_skel.manifest import Manifest
 from paddlevideo_skel.training.curves import cut_to_whole_records
 from paddlevideo_skel.training.ensemble import ensemble
 from paddlevideo_skel.training.run_dir import _told
 
-OPTIONS = Options(use_gpu=False, use_npu=False, cpu_threads=1)
+OPTIONS = RuntimeOptions(use_gpu=False, use_npu=False, cpu_threads=1)
 
 
 @reader(ExportError)

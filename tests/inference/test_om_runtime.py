@@ -20,7 +20,7 @@ from paddlevideo_skel.inference import om_runtime
 from paddlevideo_skel.inference.acl_session import AclSession
 from paddlevideo_skel.inference.artifact import find_export, relative_error
 from paddlevideo_skel.inference.om_runtime import AisBenchSession
-from paddlevideo_skel.inference.runtime import Options, open_runtime
+from paddlevideo_skel.inference.runtime import RuntimeOptions, open_runtime
 
 BATCH = 4
 INSTALL = {"ais_bench": install_ais_bench, "acl": install_acl}
@@ -49,7 +49,7 @@ def install(request, monkeypatch):
 def test_answers_are_those_of_the_model(export, install, input_type):
     stand_in = install(Chip(input_type=input_type))
     array = samples(3)
-    with open_runtime(export.file(".om"), "om", Options(precision="fp16" if input_type == "float16" else "fp32",
+    with open_runtime(export.file(".om"), "om", RuntimeOptions(precision="fp16" if input_type == "float16" else "fp32",
                                                         device_id=2)) as runtime:
         answers = runtime.run(array)
         assert (runtime.device, runtime.kind, runtime.files) == ("npu:2", "om", [export.file(".om")])
@@ -96,7 +96,7 @@ def test_wrong_answers_are_refused_and_the_device_is_given_back(export, install)
     with pytest.raises(SelfCheckError, match=r"relative error 0.01, allowed 1e-04\. If it was compiled for float16"):
         open_runtime(export, "om")
     with pytest.raises(SelfCheckError, match=r"relative error 0.01, allowed 5e-03"):
-        open_runtime(export, "om", Options(precision="fp16"))
+        open_runtime(export, "om", RuntimeOptions(precision="fp16"))
     assert all_released(stand_in)
 
 
@@ -104,11 +104,11 @@ def test_float16_must_be_said_and_must_be_meant(export, install):
     install(Chip(rounding=True))
     with pytest.raises(SelfCheckError, match="use --precision fp16"):
         open_runtime(export, "om")
-    with open_runtime(export, "om", Options(precision="fp16")) as runtime:
+    with open_runtime(export, "om", RuntimeOptions(precision="fp16")) as runtime:
         assert 1e-4 < runtime.errors[BATCH] < 5e-3
     install()
     with pytest.raises(UnavailableError, match="computes in float32 all the same"):
-        open_runtime(export, "om", Options(precision="fp16"))
+        open_runtime(export, "om", RuntimeOptions(precision="fp16"))
 
 
 @pytest.mark.parametrize("onnx", [None, {}, {"relative_error": {}}, {"relative_error": {"batch 4": 0.002}},
@@ -118,7 +118,7 @@ def test_rounding_is_allowed_only_where_the_onnx_model_was_right(tmp_path, insta
     export.file(".om").touch()
     install(Chip(rounding=True))
     with pytest.raises(ExportError, match="does not say that its ONNX model was right in float32"):
-        open_runtime(export, "om", Options(precision="fp16"))
+        open_runtime(export, "om", RuntimeOptions(precision="fp16"))
 
 
 @pytest.mark.parametrize(("batch", "chip", "words"), [
@@ -155,9 +155,9 @@ def test_what_is_missing(export, install, monkeypatch, tmp_path):
     install()
     for options in ({"use_gpu": True}, {"use_npu": False}):
         with pytest.raises(ConfigError, match="computes on an NPU"):
-            open_runtime(export, "om", Options(**options))
+            open_runtime(export, "om", RuntimeOptions(**options))
     with pytest.raises(ConfigError, match="--device_id"):
-        Options(device_id=-1)
+        RuntimeOptions(device_id=-1)
     export.file(".om").unlink()
     with pytest.raises(ExportError, match=r"no compiled model yet\. Compile it with tools/atc.py"):
         open_runtime(find_export(tmp_path), "om")
