@@ -265,8 +265,8 @@ def test_a_result_folder_that_something_else_began(export, bins, tmp_path, capsy
 @pytest.mark.parametrize(("more", "words"), [
     (["--batch_size=0"], "--batch_size: found 0, expected at least 1"),
     (["--shard=4/3"], "--shard: found '4/3'"),
-    (["--provider=cpu", "--use_gpu=False"], "--provider: and --use_gpu"),
-    (["--provider=cpu", "--runtime=om"], "--provider: belongs to ONNX Runtime, the runtime is om"),
+    (["--provider=cpu", "--use_gpu=False"], "--provider: conflicts with --use_gpu"),
+    (["--provider=cpu", "--runtime=om"], "--provider: is only for ONNX Runtime, but the runtime is om"),
     (["--precision=fp8"], "--precision: found 'fp8'"),
     (["--precision=fp16"], "--precision fp16: ONNX Runtime computes in float32"),
     (["--device_id=-1"], "--device_id: found -1"),
@@ -279,7 +279,7 @@ def test_arguments_that_cannot_be(export, bins, tmp_path, capsys, more, words):
 def test_arguments_that_are_missing_or_do_not_fit_the_model(tmp_path, bins, capsys):
     export = write_export(tmp_path / "fixed", "tiny_bs4", 4)
     assert run_command("infer-bin", ["--model", str(export.stem)]) == 2
-    assert "--input, --output: are both needed" in capsys.readouterr().err
+    assert "--input, --output: are both required" in capsys.readouterr().err
     assert call(export.file(".onnx"), bins, tmp_path / "out", "-b2") == 2
     assert "found 2, expected 4: the model takes no other" in capsys.readouterr().err
     assert call(tmp_path / "gone.om", bins, tmp_path / "out") == 2
