@@ -27,10 +27,10 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..config import read_layout
     from ..importers.keypoints import import_keypoints
     from ..importers.labels import read_class_names
     from ..importers.split import read_share
+    from ..skeleton import read_layout
 
     if args.seed < 0:
         raise ConfigError("--seed", f"found {args.seed}, expected 0 or more")

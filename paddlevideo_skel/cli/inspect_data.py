@@ -21,9 +21,9 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..config import read_layout
     from ..importers.labels import read_class_names
     from ..importers.summary import inspect, inspection_text
+    from ..skeleton import read_layout
 
     if args.plot and Path(args.plot).suffix not in (".png", ".gif"):
         raise ConfigError("--plot", f"found {args.plot!r}, expected a name that ends with .png or .gif")

@@ -6,7 +6,6 @@ import numpy as np
 from fuzz_data_readers import are_annotations
 from fuzz_reader import READERS, Reader, checks, reader
 
-from paddlevideo_skel.config import read_layout
 from paddlevideo_skel.data.readers import read_annotations
 from paddlevideo_skel.errors import ConfigError, DataError, OutputError
 from paddlevideo_skel.importers import kinetics, ntu
@@ -19,7 +18,7 @@ from paddlevideo_skel.importers.labels import number_labels, read_class_names, r
 from paddlevideo_skel.importers.ntu_skeleton import read_bodies
 from paddlevideo_skel.importers.split import split_array, split_pickle
 from paddlevideo_skel.safe_pickle import load_npy
-from paddlevideo_skel.skeleton import get_layout
+from paddlevideo_skel.skeleton import get_layout, read_layout
 
 SOURCES = [Source(f"s{i}", f"s{i}.skeleton", 10 + i, 7) for i in range(3)]
 

@@ -16,7 +16,7 @@ from raw_files import kill_an_import
 
 from paddlevideo_skel.build import build_recognizer, check_recipe, input_shape
 from paddlevideo_skel.cli import run_command
-from paddlevideo_skel.config import load_config, read_layout
+from paddlevideo_skel.config import load_config
 from paddlevideo_skel.data.datasets import build_dataset
 from paddlevideo_skel.data.readers import read_annotations
 from paddlevideo_skel.errors import ConfigError, DataError
@@ -33,7 +33,7 @@ from paddlevideo_skel.importers.keypoints import (
 )
 from paddlevideo_skel.importers.labels import number_labels, read_class_names, read_label_list
 from paddlevideo_skel.importers.ready_config import clip_length
-from paddlevideo_skel.skeleton import get_layout
+from paddlevideo_skel.skeleton import get_layout, read_layout
 
 FIVE = {"joints": ["hip", "neck", "head", "left_hand", "right_hand"], "bones": [[0, 1], [1, 2], [1, 3], [1, 4]],
         "center": 0, "left": [3], "right": [4]}
