@@ -5,7 +5,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 
-SHOWN = 20
+MAX_SHOWN = 20  # names in a message
 NORM = {"weight": "weight", "bias": "bias", "_mean": "running_mean", "_variance": "running_var"}
 COUNTER = "num_batches_tracked"
 
@@ -79,7 +79,7 @@ class Plan:
         used = {name for name, _ in self.moves.values() if name} | self.known
         extra = [name for name in self.state if name not in used and not name.endswith(COUNTER)]
         missing = [name for name, _ in self.moves.values() if name and name not in self.state]
-        problems = [f"{len(names)} {what}: {listed(names)}" for what, names in
+        problems = [f"{len(names)} {what}: {list_names(names)}" for what, names in
                     (("tensors are not in the model", extra), ("tensors of the model are missing", missing)) if names]
         if problems:
             raise CheckpointError(where, f"is taken for {source}, but {'; '.join(problems)}",
@@ -133,6 +133,6 @@ class Found:
         return {name: self.backbone[name] for name in self.unseen}
 
 
-def listed(names):
-    """Up to 20 names, and the number of the others."""
-    return ", ".join(names[:SHOWN]) + (f" … and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def list_names(names, count=MAX_SHOWN):
+    """The first ``count`` names in one text, and how many more there are."""
+    return ", ".join(names[:count]) + (f" … and {len(names) - count} more" if len(names) > count else "")

@@ -1,4 +1,4 @@
-"""``-p "batch_range=[10,20];sorted_key=total"``: which operators a training step spends its time in."""
+"""``--profiler_options "batch_range=[10,20];sorted_key=total"``: the operators that a training step spends its time in."""
 import ast
 
 from paddle import profiler

@@ -31,14 +31,14 @@ def draw(name, initial):
 
 def main(config, path, overrides):
     """Write the weights of a config's model; of several that learn together, of the student."""
-    from paddlevideo_skel.checkpoints.load import save_state
+    from paddlevideo_skel.checkpoints.fit import save_state
     from paddlevideo_skel.cli import load_paddle
     from paddlevideo_skel.config import load_config
 
     load_paddle()
-    from paddlevideo_skel.build import build_recognizer, main_model
+    from paddlevideo_skel.build import build_recognizer
 
-    model = main_model(build_recognizer(load_config(config, overrides)))
+    model = build_recognizer(load_config(config, overrides)).main
     state = {name: draw(name, value.numpy()) for name, value in model.state_dict().items()}
     model.set_state_dict(state)
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,8 @@ import pytest
 from golden_fill import MODELS, fill, golden, network_input
 from small_models import SMALL, arrays, distillation, same, small
 
-from paddlevideo_skel.checkpoints.load import fit_main, fit_weights, load_weights, save_state, split_models
+from paddlevideo_skel.checkpoints.fit import fit_main, fit_weights, save_state
+from paddlevideo_skel.checkpoints.load import load_weights, split_models
 from paddlevideo_skel.errors import CheckpointError, OutputError
 from paddlevideo_skel.models import build_model
 

@@ -20,7 +20,7 @@ from paddlevideo_skel.inference.live import json_frames
 from paddlevideo_skel.inference.predict import Predictor
 from paddlevideo_skel.inference.runtime import Options, open_runtime
 from paddlevideo_skel.inference.stream import as_numbers
-from paddlevideo_skel.training.curves import cut_to_whole_records
+from paddlevideo_skel.training.log import cut_to_whole_records
 from paddlevideo_skel.training.ensemble import ensemble
 from paddlevideo_skel.training.run_dir import _told
 

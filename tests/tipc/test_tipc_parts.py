@@ -250,7 +250,7 @@ def test_real_rows_fail_where_they_must(tmp_path):
     """An export whose self-check does not come out right, and weights that are missing."""
     from deploy_cases import SMALL, filled, small_config, write_npy
 
-    from paddlevideo_skel.checkpoints.load import save_state
+    from paddlevideo_skel.checkpoints.fit import save_state
 
     checkout = Checkout(tmp_path)
     for name in ("export_model", "predict"):
