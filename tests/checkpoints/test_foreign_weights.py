@@ -23,9 +23,9 @@ from torch_writer import save
 
 from paddlevideo_skel.build import build_recognizer
 from paddlevideo_skel.checkpoints.convert import convert_checkpoint
+from paddlevideo_skel.checkpoints.fit import fit_weights
 from paddlevideo_skel.checkpoints.foreign import convert
 from paddlevideo_skel.checkpoints.layouts import find_layout
-from paddlevideo_skel.checkpoints.fit import fit_weights
 from paddlevideo_skel.checkpoints.load import FORMATS, load_weights
 from paddlevideo_skel.cli import main
 from paddlevideo_skel.config import load_config

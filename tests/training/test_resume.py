@@ -10,8 +10,8 @@ import pytest
 from hatchery import assert_same_end, same
 from small_config import HARD
 
-from paddlevideo_skel.training.optim import build_optimizer, build_schedule
 from paddlevideo_skel.training.log import Progress
+from paddlevideo_skel.training.optim import build_optimizer, build_schedule
 from paddlevideo_skel.training.resume import capture, read_state, restore, write_state
 
 
