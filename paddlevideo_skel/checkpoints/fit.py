@@ -11,7 +11,7 @@ import safetensors.numpy
 from ..errors import CheckpointError
 from ..files import replacing
 from .load import Weights, split_models
-from .mapping import list_names
+from .mapping import check_numbers, list_names
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +112,7 @@ def _fit_single(model, weights, where, allow_mismatch=False):
                                   f"{getattr(model.backbone, name, None)}", "Set it, or have tools/convert_weights.py "
                                   "write a config for this checkpoint")
     for name, value in weights.items():
-        if not np.issubdtype(value.dtype, np.floating) or not np.isfinite(value).all():
-            raise CheckpointError(where, f"{name} ({value.dtype}) is not all finite real numbers")
+        check_numbers(value, name, where)
     if adjacency:
         logger.info("%s has no learned adjacency (PaddleVideo does not save it); %d blocks use the graph's own",
                     where, len(adjacency))

@@ -136,7 +136,7 @@ def _read_safetensors(path):
 
 
 def split_models(weights):
-    """The models in a checkpoint: name → ``Weights`` under ``backbone.*`` and ``head.*``; a single model is named ""."""
+    """The models in a checkpoint: name → ``Weights`` under ``backbone.*`` and ``head.*``; a single one is named ""."""
     weights, models = Weights.of(weights), {}
     for name, value in weights.items():
         owner, _, rest = name.partition(".")

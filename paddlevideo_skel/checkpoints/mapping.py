@@ -87,8 +87,7 @@ class Plan:
         weights = {}
         for target, (name, change) in self.moves.items():
             array = change if name is None else self.state[name]
-            if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
-                raise CheckpointError(where, f"{name} holds {array.dtype} with NaN or infinity, or no real numbers")
+            check_numbers(array, name, where)
             if name is not None and change is not None:
                 array = change(array)
             weights[target] = np.ascontiguousarray(array, "float32")
@@ -136,3 +135,15 @@ class Found:
 def list_names(names, count=MAX_SHOWN):
     """The first ``count`` names in one text, and how many more there are."""
     return ", ".join(names[:count]) + (f" … and {len(names) - count} more" if len(names) > count else "")
+
+
+def check_numbers(array, name, where):
+    """Check that an array holds finite floating-point numbers.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    if not np.issubdtype(array.dtype, np.floating):
+        raise CheckpointError(where, f"{name} has the type {array.dtype}, expected floating-point numbers")
+    if not np.isfinite(array).all():
+        raise CheckpointError(where, f"{name} holds NaN or infinity")

@@ -26,7 +26,7 @@ class Precision:
         if level not in (None, "O1", "O2"):
             raise ConfigError("--amp_level", f"found {level!r}, expected O1 or O2")
         if level and device == "cpu":
-            logger.warning("Paddle has no mixed precision on a CPU: level %s is ignored, training runs in float32", level)
+            logger.warning("Paddle has no mixed precision on a CPU: level %s is ignored, training is in float32", level)
             level = None
         self.level, self.dtype = level, "float16"
         self.scaler = paddle.amp.GradScaler(init_loss_scaling=2.0 ** 16) if level else None

@@ -158,7 +158,7 @@ def any_of(flag):
 
 
 def from_main(work):
-    """Call ``work()`` in the first process; all processes return its plain Python or NumPy result, or raise its error."""
+    """Call ``work()`` in the first process; all return its result, plain Python or NumPy, or raise its error."""
     if world_size() == 1:
         return work()
     outcome = [None]

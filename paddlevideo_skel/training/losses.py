@@ -95,7 +95,8 @@ def build_losses(section, recognizer, where):
                         raise ConfigError(f"{at}.{i}.model_name_pairs", f"unknown model {model!r}",
                                           near_miss(model, known))
                 if with_labels == (GROUND_TRUTH not in pair):
-                    raise ConfigError(f"{at}.{i}.model_name_pairs", f"found {list(pair)}, expected a model and {GROUND_TRUTH}")
+                    raise ConfigError(f"{at}.{i}.model_name_pairs",
+                                      f"found {list(pair)}, expected a model and {GROUND_TRUTH}")
             losses.append(loss)
         functions[phase] = lambda logits, label, mix, losses=losses: sum(f(logits, label, mix) for f in losses)
         if phase == "Train":
@@ -108,7 +109,7 @@ def build_losses(section, recognizer, where):
 
 
 def recognizer_losses(recognizer, where):
-    """``{"Train": f, "Val": f}``, each ``f(logits, label, mix)`` of a recognizer's output: logits, or a dict of them."""
+    """``{"Train": f, "Val": f}``, each ``f(logits, label, mix)`` of a recognizer's output, logits or a dict of them."""
     if recognizer.names:
         return build_losses(recognizer.loss, recognizer, where)
 

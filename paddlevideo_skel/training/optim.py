@@ -113,7 +113,7 @@ class PiecewiseDecay(_ByEpoch):
 
     def __init__(self, boundaries, values, num_iters=1):
         if len(values) != len(boundaries) + 1:
-            raise ValueError(f"{len(values)} values for {len(boundaries)} boundaries, expected one more value than boundaries")
+            raise ValueError(f"{len(values)} values for {len(boundaries)} boundaries, expected one more value")
         self.boundaries, self.values = boundaries, values
         super().__init__(num_iters)
 
