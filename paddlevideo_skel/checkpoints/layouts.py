@@ -1,10 +1,10 @@
 """The skeleton of a checkpoint: recognised by the adjacency in it, and named in a config."""
 import numpy as np
 
+from ..config_schema import LAYOUT_KEYS
 from ..errors import CheckpointError
 from ..skeleton import LAYOUTS, STRATEGIES, adjacency, get_layout
 
-LAYOUT_KEYS = ("layout", "graph", "dataset")  # arguments of transforms
 EXACT = 1e-4
 # How far a learned adjacency may have moved, relative to its size, and how much nearer it must be than to the next
 # skeleton, as a share of the distance between both.

@@ -9,6 +9,9 @@ from ..errors import ConfigError, DataError
 from ..workers import OrderedPool
 
 ORDER, SAMPLE, MIX = 0, 1, 2  # purposes of random numbers; each has a stream of its own
+# Of random steps in testing, prediction, bins and streams, so that all of them give the same answers. It is here and
+# not in config.py because prediction starts without YAML.
+DEFAULT_SEED = 0
 DEAD_WORKER_HINT = "Set num_workers: 0 to load without workers, or a smaller batch_size"
 
 
@@ -37,11 +40,16 @@ def random_numbers(seed, epoch, *purpose):
     return np.random.default_rng((seed, epoch, *purpose))
 
 
+def sample_numbers(number, seed=DEFAULT_SEED, epoch=0):
+    """The NumPy generator that the pipeline gets for a sample."""
+    return random_numbers(seed, epoch, SAMPLE, number)
+
+
 def load_arrays(dataset, pipeline, seed, epoch, index):
     """The arrays of the samples ``index``, stacked ``(B, …)``."""
     arrays, names = [], dataset.names
     for i in index:
-        array = pipeline(dataset[i], random_numbers(seed, epoch, SAMPLE, i))
+        array = pipeline(dataset[i], sample_numbers(i, seed, epoch))
         if arrays and array.shape != arrays[0].shape:
             raise DataError(names[i], f"becomes {array.shape}, {names[index[0]]} in the same batch {arrays[0].shape}",
                             "Make them equal: UniformSampleFrames or AutoPadding for the frames, FormatPersons or "
@@ -68,8 +76,8 @@ class BatchLoader:
             for testing, a process has every W-th batch, whole: none is left out and none comes twice.
     """
 
-    def __init__(self, dataset, pipeline, batch_size, shuffle=False, drop_last=False, num_workers=0, seed=0, mix=None,
-                 share=(0, 1)):
+    def __init__(self, dataset, pipeline, batch_size, shuffle=False, drop_last=False, num_workers=0,
+                 seed=DEFAULT_SEED, mix=None, share=(0, 1)):
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(name, f"is {value!r}, expected a whole number from {least}")

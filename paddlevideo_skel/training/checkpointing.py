@@ -12,7 +12,6 @@ from . import distributed, resume
 
 logger = logging.getLogger(__name__)
 
-SAVE_EVERY = "10m"  # within an epoch; at its end the state is saved anyway
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 REPEATED = 2.0  # seconds: launchers and terminals send a signal several times at once, and mean one
 

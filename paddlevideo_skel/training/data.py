@@ -2,6 +2,7 @@
 import logging
 
 from ..build import build_pipeline
+from ..config_schema import DEFAULT_SEED
 from ..data.checks import BadSample, Examination, one_round, without, write_list
 from ..data.datasets import build_dataset
 from ..data.loader import BatchLoader
@@ -57,15 +58,15 @@ def build_checked_datasets(config, splits, model, folder, skip_bad):
     return datasets, fingerprints
 
 
-def make_loader(config, split, num_classes, seed=0, dataset=None):
+def make_loader(config, split, num_classes, seed=DEFAULT_SEED, dataset=None):
     """The ``BatchLoader`` of a split, from the config's sections DATASET, PIPELINE and, for training, MIX.
 
     ``batch_size`` is per device, as in PaddleVideo. ``dataset``: None builds the config's.
     """
     section = config["DATASET"]
     prefix = "" if split == "train" else f"{split}_"
-    batch_size = section.get(f"{prefix}batch_size", section.get("batch_size", 8))
-    workers = section.get(f"{prefix}num_workers", section.get("num_workers", 0))
+    batch_size = section.get(f"{prefix}batch_size", config.value("DATASET.batch_size"))
+    workers = section.get(f"{prefix}num_workers", config.value("DATASET.num_workers"))
     if dataset is None:
         dataset = build_dataset(section[split], config.where(f"DATASET.{split}"), num_classes)
     mix = MIXES.build_spec(config["MIX"], config.where("MIX")) if split == "train" and config.get("MIX") else None

@@ -9,6 +9,7 @@ import math
 from paddle import nn, optimizer, regularizer
 from paddle.optimizer.lr import LRScheduler
 
+from ..config_schema import DEFAULTS
 from ..errors import ConfigError, near_miss
 from ..registry import Registry, split_name
 
@@ -36,7 +37,7 @@ def check_optimizer(section, where):
             value = arguments["value"]
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
                 raise ConfigError(f"{where}.{key}.value", f"found {value!r}, expected a number of at least 0")
-    momentum = section.get("momentum", 0.9)
+    momentum = section.get("momentum", DEFAULTS["OPTIMIZER.momentum"])
     if isinstance(momentum, bool) or not isinstance(momentum, (int, float)) or not 0 <= momentum < 1:
         raise ConfigError(f"{where}.momentum", f"found {momentum!r}, expected 0 <= momentum < 1")
 
@@ -45,8 +46,9 @@ def build_optimizer(section, schedule, parameters):
     """SGD with momentum. As in PaddleVideo, the weight decay applies to all parameters, biases and norms too."""
     decay, clip = section.get("weight_decay"), section.get("grad_clip")
     return optimizer.Momentum(
-        learning_rate=schedule, momentum=section.get("momentum", 0.9), parameters=parameters,
-        use_nesterov=section.get("use_nesterov", False),
+        learning_rate=schedule, parameters=parameters,
+        momentum=section.get("momentum", DEFAULTS["OPTIMIZER.momentum"]),
+        use_nesterov=section.get("use_nesterov", DEFAULTS["OPTIMIZER.use_nesterov"]),
         weight_decay=regularizer.L2Decay(float(decay["value"])) if decay else None,
         grad_clip=nn.ClipGradByGlobalNorm(float(clip["value"])) if clip else None)
 

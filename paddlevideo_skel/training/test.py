@@ -32,7 +32,7 @@ def test(config, weights, out=None, max_iters=None):
         over all samples, the others None.
     """
     check_parts(config, ("test",))
-    name, arguments = split_name(config.get("METRIC", {"name": "SkeletonMetric"}), config.where("METRIC"))
+    name, arguments = split_name(config.value("METRIC"), config.where("METRIC"))
     metric = METRICS.build(name, arguments, config.where("METRIC"))
     if out and distributed.is_main():
         output_folder(Path(out).parent)

@@ -19,7 +19,7 @@ from ..models.cpu import formulation
 from . import distributed, resume
 from .amp import Precision
 from .batch_norm import precise_bn, synchronise
-from .checkpointing import SAVE_EVERY, Checkpointer, StopSignals, parse_interval
+from .checkpointing import Checkpointer, StopSignals, parse_interval
 from .data import build_checked_datasets, make_loader
 from .log import Curves, Progress, RunLog, new_record
 from .losses import mixed, recognizer_losses
@@ -30,7 +30,6 @@ from .run_dir import RunDir
 logger = logging.getLogger(__name__)
 
 WARM_UP = 5  # steps of a run that its throughput leaves out
-SEED = 1234
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class TrainOptions:
             shapes.
         validate: validate every ``val_interval`` epochs and keep the best checkpoint.
         seed: the same seed gives the same numbers, to the bit on a CPU with the same number of threads. None: the
-            config's ``seed``, or 1234.
+            config's ``seed``, or the default.
         max_iters: at most this many iterations per epoch, for trials.
         amp_level: None, ``O1`` or ``O2``.
         weights_format: ``pdparams``, or ``safetensors`` to save weights without any pickle.
@@ -97,9 +96,9 @@ class Trainer:
 
     def __init__(self, config, options, signals=None):
         self.config, self.options, self.signals = config, options, signals or StopSignals()
-        self.seed = config.get("seed", SEED) if options.seed is None else options.seed
+        self.seed = config.value("seed") if options.seed is None else options.seed
         self.epochs = config.section("epochs")
-        self.save_interval = parse_interval(config.get("save_every", SAVE_EVERY), config.where("save_every"))
+        self.save_interval = parse_interval(config.value("save_every"), config.where("save_every"))
         self.splits = ("train", "valid") if options.validate else ("train",)
         self.loaders, self.log, self.profiler = {}, None, None
         check_parts(config, self.splits)
@@ -110,7 +109,7 @@ class Trainer:
         try:
             if self.is_main:
                 self.run_dir.open()
-                setup_logging(config.get("log_level", "INFO"), self.run_dir.path / "train.log")
+                setup_logging(config.value("log_level"), self.run_dir.path / "train.log")
             distributed.quiet_others()
             if options.profiler_options and self.is_main:
                 self.profiler = StepProfiler(options.profiler_options)
@@ -158,7 +157,7 @@ class Trainer:
             logger.info("Finetune from checkpoint: %s", weights)
         elif weights:
             logger.info("%s is not read: the run resumes from its own state", weights)
-        self.sync_bn = self.config.get("sync_bn", False) and self.world_size > 1
+        self.sync_bn = self.config.value("sync_bn") and self.world_size > 1
         if self.sync_bn:
             synchronise(self.recognizer)
         self.trainable = [p for p in self.recognizer.parameters() if not p.stop_gradient]
@@ -171,7 +170,7 @@ class Trainer:
         self.progress = Progress(min(WARM_UP, self.epochs * self.iterations // 2))
         parts = self.recognizer, self.optimizer, self.precision.scaler, self.progress
         self.checkpointer = Checkpointer(self.run_dir, fingerprint, parts, self.save_interval, self.signals)
-        self.log = RunLog(self.epochs, self.iterations, self.config.get("log_interval", 10), self.world_size)
+        self.log = RunLog(self.epochs, self.iterations, self.config.value("log_interval"), self.world_size)
         batch_size = self.loaders["train"].batch_size
         logger.info("Training in %s: %d samples, %d iterations per epoch, %d epochs, %.2f M trainable parameters",
                     self.precision, len(self.loaders["train"].dataset), self.iterations, self.epochs,
@@ -313,9 +312,9 @@ class Trainer:
         """What follows an epoch's training: precise statistics, validation, checkpoints, and the state after them."""
         epoch, last = self.progress.epoch, self.progress.epoch == self.epochs
         self.precise_bn(epoch)
-        if "valid" in self.loaders and (last or (epoch - 1) % self.config.get("val_interval", 1) == 0):
+        if "valid" in self.loaders and (last or (epoch - 1) % self.config.value("val_interval") == 0):
             self.keep_best(self.validate(epoch))
-        if last or epoch % self.config.get("save_interval", 1) == 0:
+        if last or epoch % self.config.value("save_interval") == 0:
             self.save(f"epoch_{epoch:05d}")
             if self.is_main and "keep" in self.config:
                 weights = self.options.weights
@@ -333,8 +332,8 @@ class Trainer:
         """PRECISEBN, in the epochs that the config says."""
         section = self.config.get("PRECISEBN")
         if section and (epoch == self.epochs or (epoch - 1) % section["preciseBN_interval"] == 0):
-            precise_bn(self.recognizer, self.loaders["train"].batches(epoch), section.get("num_iters_preciseBN", 200),
-                       self.precision.autocast, self.stop_if_any)
+            precise_bn(self.recognizer, self.loaders["train"].batches(epoch),
+                       self.config.value("PRECISEBN.num_iters_preciseBN"), self.precision.autocast, self.stop_if_any)
 
     def keep_best(self, top1):
         """Save the checkpoint if it is the best so far; of a distillation, the student on its own as well."""

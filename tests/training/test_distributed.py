@@ -513,7 +513,7 @@ def test_the_launchers_device_is_taken(monkeypatch):
 
 @pytest.mark.parametrize(("variables", "words"), [
     ({"PADDLE_TRAINERS_NUM": "2"}, "PADDLE_TRAINER_ID is not set.*launch"),
-    ({"PADDLE_TRAINERS_NUM": "two"}, "PADDLE_TRAINERS_NUM: is 'two'"),
+    ({"PADDLE_TRAINERS_NUM": "two"}, "PADDLE_TRAINERS_NUM: found 'two'"),
 ])
 def test_variables_of_the_launcher_that_are_wrong(config_file, monkeypatch, variables, words):
     for name, value in variables.items():
