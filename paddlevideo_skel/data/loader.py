@@ -5,13 +5,11 @@ from itertools import repeat
 
 import numpy as np
 
+from ..config_schema import DEFAULT_SEED
 from ..errors import ConfigError, DataError
 from ..workers import OrderedPool
 
 ORDER, SAMPLE, MIX = 0, 1, 2  # purposes of random numbers; each has a stream of its own
-# Of random steps in testing, prediction, bins and streams, so that all of them give the same answers. It is here and
-# not in config.py because prediction starts without YAML.
-DEFAULT_SEED = 0
 DEAD_WORKER_HINT = "Set num_workers: 0 to load without workers, or a smaller batch_size"
 
 
@@ -41,7 +39,7 @@ def random_numbers(seed, epoch, *purpose):
 
 
 def sample_numbers(number, seed=DEFAULT_SEED, epoch=0):
-    """The NumPy generator that the pipeline gets for a sample."""
+    """The NumPy generator that the pipeline gets for a sample, the same in testing, prediction, bins and streams."""
     return random_numbers(seed, epoch, SAMPLE, number)
 
 

@@ -2,9 +2,10 @@
 import logging
 
 from ..build import build_pipeline
+from ..config_schema import DEFAULT_SEED
 from ..data.checks import BadSample, Examination, one_round, without, write_list
 from ..data.datasets import build_dataset
-from ..data.loader import DEFAULT_SEED, BatchLoader
+from ..data.loader import BatchLoader
 from ..errors import DataError
 from ..workers import available_cores
 from . import distributed
