@@ -6,8 +6,9 @@ from pathlib import Path
 from ..config import Config, load_config, write_config
 from ..config_schema import validate
 from ..errors import CheckpointError, ConfigError
+from .fit import fit_weights, save_state
 from .foreign import convert, is_foreign
-from .load import FORMATS, fit_weights, read_weights, save_state
+from .load import FORMATS, read_weights
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from ..errors import CheckpointError, shorten_list
 
-SHOWN = 20
+MAX_SHOWN = 20  # names in a message
 NORM = {"weight": "weight", "bias": "bias", "_mean": "running_mean", "_variance": "running_var"}
 COUNTER = "num_batches_tracked"
 
@@ -79,7 +79,7 @@ class Plan:
         used = {name for name, _ in self.moves.values() if name} | self.known
         extra = [name for name in self.state if name not in used and not name.endswith(COUNTER)]
         missing = [name for name, _ in self.moves.values() if name and name not in self.state]
-        problems = [f"{len(names)} {what}: {shorten_list(names, SHOWN)}" for what, names in
+        problems = [f"{len(names)} {what}: {shorten_list(names, MAX_SHOWN)}" for what, names in
                     (("tensors are not in the model", extra), ("tensors of the model are missing", missing)) if names]
         if problems:
             raise CheckpointError(where, f"is taken for {source}, but {'; '.join(problems)}",
@@ -87,8 +87,7 @@ class Plan:
         weights = {}
         for target, (name, change) in self.moves.items():
             array = change if name is None else self.state[name]
-            if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
-                raise CheckpointError(where, f"{name} holds {array.dtype} with NaN or infinity, or no real numbers")
+            check_numbers(array, name, where)
             if name is not None and change is not None:
                 array = change(array)
             weights[target] = np.ascontiguousarray(array, "float32")
@@ -131,3 +130,15 @@ class Found:
     def needs(self):
         """The arguments in ``unseen`` with their values."""
         return {name: self.backbone[name] for name in self.unseen}
+
+
+def check_numbers(array, name, where):
+    """Check that an array holds finite floating-point numbers.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    if not np.issubdtype(array.dtype, np.floating):
+        raise CheckpointError(where, f"{name} has the type {array.dtype}, expected floating-point numbers")
+    if not np.isfinite(array).all():
+        raise CheckpointError(where, f"{name} holds NaN or infinity")

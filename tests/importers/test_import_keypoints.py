@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from paths import ROOT
 from raw_files import kill_an_import
 
-from paddlevideo_skel.build import build_recognizer, check_recipe, input_shape
+from paddlevideo_skel.build import build_recognizer, check_parts, input_shape
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.data.datasets import build_dataset
@@ -448,7 +448,7 @@ def test_pixels_get_a_picture_and_scores_stay_apart(tmp_path):
     import_keypoints(tmp_path / "raw", tmp_path / "mine.pkl", get_layout("coco"), img_shape=(480, 640))
     assert read_annotations(tmp_path / "mine.pkl")[0].img_shape == (480, 640)
     config = load_config(tmp_path / "mine.yaml")
-    check_recipe(config, ("train", "valid", "test"))
+    check_parts(config, ("train", "valid", "test"))
     model = build_recognizer(config)
     assert input_shape(config, model, "train") == (1, 2, 24, 17, 3)
     assert len(build_dataset(config["DATASET"]["train"], "train", 2)) == 4  # 3 of a class: 2.4, so 2
