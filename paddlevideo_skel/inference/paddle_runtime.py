@@ -57,7 +57,7 @@ class PaddleRuntime(Runtime):
     def choose_device(self):
         """``cpu``, ``gpu`` or ``npu``; an error where what was asked for is not here."""
         options = self.options
-        device = find_device(options.use_gpu, options.use_npu)
+        device = find_device(paddle, options.use_gpu, options.use_npu)
         if options.use_tensorrt and (device != "gpu" or inference.get_trt_compile_version() == (0, 0, 0)):
             raise UnavailableError("--use_tensorrt", "TensorRT needs a GPU and a paddle built with it",
                                    "Leave --use_tensorrt away")

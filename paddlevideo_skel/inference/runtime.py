@@ -60,7 +60,7 @@ class RuntimeOptions:
         if type(self.device_id) is not int or self.device_id < 0:
             raise ConfigError("--device_id", f"found {self.device_id!r}, expected a whole number from 0")
         if self.use_gpu and self.use_npu:
-            raise ConfigError("--use_gpu", "a GPU and an NPU were both asked for", "Choose one")
+            raise ConfigError("--use_gpu", "both a GPU and an NPU were requested", "Choose one")
 
     @property
     def threads(self):

@@ -3,7 +3,7 @@ import logging
 
 import paddle
 
-from ..devices import KEYS, find_device
+from ..devices import DEVICE_KEYS, find_device
 from . import distributed
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ def choose_device(config):
     Raises:
         ConfigError, UnavailableError: see ``find_device``.
     """
-    device = find_device(**{key: config.get(key) for key in KEYS}, where=config.where)
+    device = find_device(paddle, **{key: config.get(key) for key in DEVICE_KEYS}, where=config.where)
     local = distributed.local_device(device)
     paddle.set_device(local)
     distributed.join(device)
