@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shorten_list
 from ..files import replacing
 from .load import Weights, split_models
-from .mapping import check_numbers, list_names
+from .mapping import check_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _fit_single(model, weights, where, allow_mismatch=False):
     headless = missing == [name for name in expected if name.startswith("head.")]
     replaceable = not extra and (headless or not missing) and all(
         REPLACEABLE.fullmatch(name) and _same_but_inputs(name, weights, expected) for name in others)
-    problems = [f"{len(names)} {what}: {list_names(names, MAX_SHOWN)}" for what, names in
+    problems = [f"{len(names)} {what}: {shorten_list(names, MAX_SHOWN)}" for what, names in
                 (("missing", missing), ("not in the model", extra), ("of another shape", shapes)) if names]
     if problems and not (allow_mismatch and replaceable):
         hint = "Use the config that it was trained with"

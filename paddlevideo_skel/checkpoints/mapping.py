@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shorten_list
 
 MAX_SHOWN = 20  # names in a message
 NORM = {"weight": "weight", "bias": "bias", "_mean": "running_mean", "_variance": "running_var"}
@@ -81,7 +81,7 @@ class Plan:
         used = {name for name, _ in self.moves.values() if name} | self.known
         extra = [name for name in self.state if name not in used and not name.endswith(COUNTER)]
         missing = [name for name, _ in self.moves.values() if name and name not in self.state]
-        problems = [f"{len(names)} {what}: {list_names(names)}" for what, names in
+        problems = [f"{len(names)} {what}: {shorten_list(names, MAX_SHOWN)}" for what, names in
                     (("tensors are not in the model", extra), ("tensors of the model are missing", missing)) if names]
         if problems:
             raise CheckpointError(where, f"looks like {source}, but {'; '.join(problems)}",
@@ -132,11 +132,6 @@ class Found:
     def needs(self):
         """The arguments in ``unseen`` with their values."""
         return {name: self.backbone[name] for name in self.unseen}
-
-
-def list_names(names, count=MAX_SHOWN):
-    """The first ``count`` names in one text, and how many more there are."""
-    return ", ".join(names[:count]) + (f" … and {len(names) - count} more" if len(names) > count else "")
 
 
 def check_numbers(array, name, where):

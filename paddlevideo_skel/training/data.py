@@ -3,11 +3,11 @@ import logging
 
 from ..build import build_pipeline
 from ..config_schema import DEFAULT_SEED
-from ..data.checks import BadSample, Examination, one_round, without, write_list
+from ..data.checks import BadSample, SampleChecker, drop_samples, write_bad_samples
 from ..data.datasets import build_dataset
 from ..data.loader import BatchLoader
 from ..data.mixup import MIXES
-from ..errors import DataError
+from ..errors import DataError, shorten_list
 from ..workers import available_cores
 from . import distributed
 from .run_dir import BAD_SAMPLES, EXAMINED
@@ -33,24 +33,23 @@ def build_checked_datasets(config, splits, model, folder, skip_bad):
         DataError: with the first samples that cannot be used.
     """
     datasets, fingerprints, bad, usable = {}, {}, [], []
-    memory = Examination(folder / EXAMINED, distributed.progress_hidden())
+    checker = SampleChecker(folder / EXAMINED, distributed.progress_hidden())
     classes, joints = model.head.num_classes, model.backbone.layout.num_joints
     for split in splits:
         where, unread = config.where(f"DATASET.{split}"), []
         dataset = build_dataset(config["DATASET"][split], where, bad=unread)
         file = str(dataset.files[0])
-        reasons, digest = distributed.from_main(lambda: memory.examine(dataset, classes, joints))  # noqa: B023
+        reasons, digest = distributed.from_main(lambda: checker.check(dataset, classes, joints))  # noqa: B023
         bad += [BadSample(split, file, name, reason) for name, reason in unread]
         bad += [BadSample(split, file, dataset.names[i], reason) for i, reason in reasons.items()]
-        usable += [split] if len(reasons) < one_round(dataset) else []
-        datasets[split] = without(dataset, reasons)
+        usable += [split] if len(reasons) < dataset.num_distinct else []
+        datasets[split] = drop_samples(dataset, reasons)
         fingerprints[split] = {"samples": len(datasets[split]), "digest": digest}
     if distributed.is_main():
-        write_list(bad, folder / BAD_SAMPLES)
+        write_bad_samples(bad, folder / BAD_SAMPLES)
     if bad and not (skip_bad and usable == list(splits)):
-        first = "; ".join(f"{sample.file}: {sample.sample}: {sample.reason}" for sample in bad[:MAX_SHOWN])
-        more = f"; and {len(bad) - MAX_SHOWN} more" if len(bad) > MAX_SHOWN else ""
-        raise DataError("training data", f"{len(bad)} samples cannot be used: {first}{more}. {folder / BAD_SAMPLES} "
+        first = shorten_list([f"{sample.file}: {sample.sample}: {sample.reason}" for sample in bad], MAX_SHOWN, "; ")
+        raise DataError("training data", f"{len(bad)} samples cannot be used: {first}. {folder / BAD_SAMPLES} "
                         "lists all of them", "Correct or remove them, or omit them with --skip_bad"
                         if usable == list(splits) else "Correct them: without them no sample would be left")
     if bad:
