@@ -207,7 +207,7 @@ def test_data_without_labels(tmp_path):
 
 def test_no_room_and_no_right(data, tmp_path, monkeypatch):
     monkeypatch.setattr(bin_writer.shutil, "disk_usage", lambda path: SimpleNamespace(free=11 * 7680 - 1))
-    with pytest.raises(OutputError, match=r"has 0\.0 GB left, 0\.0 GB are needed"):
+    with pytest.raises(OutputError, match=r"has 0\.0 GB of free space, expected 0\.0 GB"):
         write_bins(config_of("stgcn_plusplus", data), tmp_path / "bins")
     monkeypatch.undo()
     (tmp_path / "file").touch()

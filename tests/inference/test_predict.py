@@ -91,7 +91,7 @@ def test_a_sample_that_does_not_fit_is_named(folder, tmp_path, capsys, shape, pr
 def test_what_cannot_be_read_or_written_is_told(folder, tmp_path, capsys):
     path = write_npy(tmp_path / "a.npy")
     (tmp_path / "empty").mkdir()
-    for flags, problem in (((tmp_path / "nothing.npy",), "no such file"), ((tmp_path / "empty",), "holds no"),
+    for flags, problem in (((tmp_path / "nothing.npy",), "no such file"), ((tmp_path / "empty",), "has no"),
                            ((path, "--json", path / "r.json"), "cannot be"), ((path, "--top_k", CLASSES + 1), "top_k"),
                            ((path, "-b", 0), "batch_size"), ((path, "--precision=fp8"), "precision")):
         assert call(folder, *flags) == 2
