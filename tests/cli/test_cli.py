@@ -99,7 +99,7 @@ def bad(capsys, name, *argv):
 
 
 TRAINING = [
-    (["-o", "DATASET.train.file_path=gone.pkl"], ["gone.pkl", "no such file"]),
+    (["-o", "DATASET.train.file_path=gone.pkl"], ["gone.pkl", "file not found"]),
     (["-o", "MODEL.backbone.name=STGCNPlus"], ["MODEL.backbone", "STGCNPlusPlus"]),
     (["-o", "PIPELINE.train.transform.0={PreNormalise3D: }"], ["PIPELINE.train.transform.0", "PreNormalize3D"]),
     (["-o", "epochs=0"], ["epochs"]),

@@ -251,7 +251,7 @@ def real(checkout):
     """``(checkout with the real export and prediction, weights, params file of whole_infer)``; a small model."""
     from deploy_cases import SMALL, filled, small_config, write_npy
 
-    from paddlevideo_skel.checkpoints.load import save_state
+    from paddlevideo_skel.checkpoints.fit import save_state
 
     for name in ("export_model", "predict"):
         shutil.copy(ROOT / "tools" / f"{name}.py", checkout.root / "tools")
