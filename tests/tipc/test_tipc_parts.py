@@ -278,7 +278,7 @@ def test_real_rows(real):
     assert done.returncode == 0, done.stdout
     log = checkout.root / "test_tipc/output/Toy/whole_infer" / (
         "python_infer_cpu_usemkldnn_False_threads_1_precision_fp32_batchsize_1.log")
-    assert "the self-check came out right" in log.read_text() and compare_results.read_answers(log)
+    assert "self-check passed" in log.read_text() and compare_results.read_answers(log)
 
     check = weights.parent / "inference.selfcheck.npz"
     content = dict(np.load(check))
