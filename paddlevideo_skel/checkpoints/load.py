@@ -159,7 +159,7 @@ def fit_weights(model, weights, where, allow_mismatch=False):
     Raises:
         CheckpointError: listing the keys that are missing, left over, or of other shapes.
     """
-    several = hasattr(model, "names")
+    several = bool(model.names)
     found = split_models(_backbone_alone(model.single(model.names[0]) if several else model, weights, where))
     if not several:
         _fit_single(model, _pick(found, where), where, allow_mismatch)
@@ -169,7 +169,7 @@ def fit_weights(model, weights, where, allow_mismatch=False):
             _fit_single(model.single(name), found[name], f"{where}: {name}", allow_mismatch)
         return
     if set(found) != {""}:
-        raise CheckpointError(where, f"holds the models {sorted(found)}, the config has {model.names}")
+        raise CheckpointError(where, f"holds the models {sorted(found)}, the config has {list(model.names)}")
     for name in model.names:
         single = model.single(name)
         if name in model.frozen or len(model.names) == 1:
@@ -195,8 +195,8 @@ def fit_main(recognizer, weights, where):
     It is the recognizer itself or, of several that learned together, the student; a file of all of them and a file
     of the student alone both do.
     """
-    model = getattr(recognizer, "student", recognizer)
-    _fit_single(model, _pick(split_models(weights), where, getattr(recognizer, "student_name", "Student")), where)
+    model = recognizer.main
+    _fit_single(model, _pick(split_models(weights), where, recognizer.main_name), where)
     return model
 
 

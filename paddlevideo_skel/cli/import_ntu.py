@@ -1,7 +1,7 @@
 """``paddlevideo-skel import-ntu`` and ``tools/data/ntu.py``: NTU RGB+D's raw files as data sets. Imports no paddle."""
 import argparse
 
-from ..importers.streaming import default_workers
+from ..importers.journal import default_workers
 from . import add_switch
 
 FORMS = {"npy": ("npy",), "pickle": ("pickle",), "both": ("npy", "pickle")}

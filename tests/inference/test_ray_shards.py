@@ -60,7 +60,7 @@ def test_a_worker_that_dies_is_replaced_and_the_folder_is_the_same(tmp_path):
     while process.poll() is None and time.monotonic() < deadline and not (
             shards and len(list(output.glob("bin/[0-9]*"))) > 20):
         time.sleep(0.001)
-        shards = shards or processes("end_with", str(output), "preprocess-bin")
+        shards = shards or processes("exit_with_parent", str(output), "preprocess-bin")
     child, worker = next(iter(shards.items()))
     os.kill(worker, signal.SIGKILL)
     assert len(list(output.glob("bin/[0-9]*"))) < count
@@ -69,9 +69,9 @@ def test_a_worker_that_dies_is_replaced_and_the_folder_is_the_same(tmp_path):
     assert "lost its worker (WorkerCrashedError); started again" in printed
     assert printed.count(" done in ") == 2
     assert content(output) == content(right)
-    while child in processes("end_with", str(output)) and time.monotonic() < deadline:
+    while child in processes("exit_with_parent", str(output)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not processes("end_with", str(output))
+    assert not processes("exit_with_parent", str(output))
 
 
 def test_a_shard_that_fails_is_told_with_what_it_printed(tmp_path):
