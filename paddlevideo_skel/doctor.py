@@ -163,7 +163,7 @@ def cann_version(folder):
 
 def atc():
     """ATC, and what has to be sourced for it."""
-    gives, get = "compiling .om models; without it tools/atc.py --dry-run writes a script", "install CANN's toolkit"
+    gives, get = "compiling .om models; without it tools/atc.py --dry_run writes a script", "install CANN's toolkit"
     try:
         launcher = find_atc()
     except SkelError as error:

@@ -226,7 +226,7 @@ def _fit_single(model, weights, where, allow_mismatch=False):
     if problems and not (allow_mismatch and replaceable):
         hint = "Use the config that it was trained with"
         if replaceable:
-            hint += ("; or, to fine-tune it for other classes or joints, train with --allow-mismatch: these entries "
+            hint += ("; or, to fine-tune it for other classes or joints, train with --allow_mismatch: these entries "
                      "then begin anew")
         raise CheckpointError(where, "does not fit the model; " + "; ".join(problems), hint)
     for name, value in weights.needs.items():
@@ -241,7 +241,7 @@ def _fit_single(model, weights, where, allow_mismatch=False):
         logger.info("%s has no learned adjacency (PaddleVideo does not save it); the graph's own is used in %d blocks",
                     where, len(adjacency))
     for line in (*shapes, *(f"{name} is not there" for name in missing)):
-        logger.info("%s: begins anew (--allow-mismatch): %s", where, line)
+        logger.info("%s: begins anew (--allow_mismatch): %s", where, line)
     own = {name: expected[name].numpy() for name in [*adjacency, *others, *missing]}
     model.set_state_dict({**{name: value.astype("float32") for name, value in weights.items()}, **own})
 

@@ -117,7 +117,7 @@ def check_before(export, output, batches, simplified, instead):
     need_packages()
     if simplified and importlib.util.find_spec("onnxslim") is None:
         raise UnavailableError("simplification", "onnxslim is not installed",
-                               "pip install paddlevideo-skel[onnx], or add --no-simplify")
+                               "pip install paddlevideo-skel[onnx], or add --no_simplify")
     right = export.selfcheck()
     for source in (export, *instead):
         # Reading them raises an error where they are missing.

@@ -30,9 +30,9 @@ from ..inference.artifact import (
     relative_error,
     write_metadata,
 )
-from ..inference.bin_writer import fingerprint
 from ..inference.predict import check_pipeline_given
 from ..inference.runtime import Options, open_runtime
+from ..manifest import digest_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class Calibration:
     def describe(self):
         """What tells this data from other."""
         return {"section": "DATASET.train", **{key: str(value) for key, value in self.section.items()},
-                "digest": fingerprint(self.dataset)}
+                "digest": digest_dataset(self.dataset)}
 
 
 class TestData:
@@ -285,4 +285,4 @@ def compare(export, stage, test):
     top1 = {"fp32": 100 * float(hits(right, labels, 1).mean()), precision: 100 * float(hits(found, labels, 1).mean())}
     return {"samples": len(labels), "top1": top1, "drop_points": top1["fp32"] - top1[precision],
             "agreement": 100 * float((right.argmax(axis=1) == found.argmax(axis=1)).mean()),
-            "relative_error": relative_error(found, right), "digest": fingerprint(test.dataset)}
+            "relative_error": relative_error(found, right), "digest": digest_dataset(test.dataset)}

@@ -198,7 +198,7 @@ def _set_picture(annotations, img_shape):
     for annotation in annotations:
         annotation.img_shape = tuple(size)
     return [] if img_shape else [f"picture: taken to be {size[0]} high and {size[1]} wide, as far as the joints go; "
-                                 "--img-shape HEIGHT WIDTH says it rightly"]
+                                 "--img_shape HEIGHT WIDTH says it rightly"]
 
 
 def import_keypoints(source, output, layout, labels=None, class_names=None, channels=None, img_shape=None,

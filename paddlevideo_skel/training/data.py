@@ -49,7 +49,7 @@ def examined_data(config, splits, model, folder, skip_bad):
         first = "; ".join(f"{sample.file}: {sample.sample}: {sample.reason}" for sample in bad[:SHOWN])
         more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         raise DataError("training data", f"{len(bad)} samples cannot be used: {first}{more}. All of them are listed in "
-                        f"{folder / BAD_SAMPLES}", "Correct or remove them, or train without them: --skip-bad"
+                        f"{folder / BAD_SAMPLES}", "Correct or remove them, or train without them: --skip_bad"
                         if left == list(splits) else "Correct them: no sample would be left without them")
     if bad:
         logger.warning("%d samples cannot be used and are left out; they are listed in %s", len(bad),

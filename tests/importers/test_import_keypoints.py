@@ -407,7 +407,7 @@ def test_an_import_that_was_killed_goes_on(many, tmp_path):
 
 
 @pytest.mark.parametrize(("change", "known"), [
-    ([], 7), (["--seed", "3", "--img-shape", "9", "9"], 7), (["--min-score", "0.1"], 0), (["--channels", "xyz"], 0),
+    ([], 7), (["--seed", "3", "--img_shape", "9", "9"], 7), (["--min_score", "0.1"], 0), (["--channels", "xyz"], 0),
     (["--layout", "six.yaml"], 0)])
 def test_what_was_read_otherwise_is_read_again(tmp_path, capsys, monkeypatch, change, known):
     """Split and picture are not part of what is read; channels, scores and the skeleton are."""
@@ -491,9 +491,9 @@ def test_the_command_tells_what_is_wrong_in_one_line(folder, capsys):
     assert "expected a name that ends with .pkl" in error("--out", folder / "mine.npy")
     assert "--split" in error("--split", "1.5") and "--split" in error("--split", "much")
     assert "--seed" in error("--seed", "-1") and "--workers" in error("--workers", "-1")
-    assert "--img-shape" in error("--img-shape", "0", "5")
-    assert "no regular expression" in error("--split-by", "(")
-    assert "tells no subject" in error("--split-by", r"q(\d)")
+    assert "--img_shape" in error("--img_shape", "0", "5")
+    assert "no regular expression" in error("--split_by", "(")
+    assert "tells no subject" in error("--split_by", r"q(\d)")
 
 
 def test_the_data_tools_need_no_paddle(folder):

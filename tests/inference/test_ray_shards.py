@@ -130,8 +130,8 @@ def test_no_cluster(tmp_path):
 
 @pytest.mark.parametrize("flags, problem", [
     (["--shards=2"], "found nothing after --"), (["--shards=2", "--", "train"], "found train after --"),
-    (["--shards=2", "--", "preprocess-bin", "-c", "c", "-o", "o", "--shard=1/2"], "--shard: is given by this command"),
-    (["--shards=2", "--", "infer-bin", "--model", "m"], "--input, --output: are both needed"),
+    (["--shards=2", "--", "preprocess-bin", "-c", "c", "-o", "o", "--shard=1/2"], "--shard: is set by ray-shards"),
+    (["--shards=2", "--", "infer-bin", "--model", "m"], "--input, --output: are both required"),
     (["--shards=0", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--shards: found 0"),
     (["--shards=1", "--retries=-1", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--retries: found -1"),
     (["--shards=1", "--cpus=0", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--cpus: found 0")])
