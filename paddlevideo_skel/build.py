@@ -48,9 +48,9 @@ def input_shape(config, model, split="test", frames=None):
         ConfigError: with the shapes that came out and the shape that the model takes.
     """
     backbone, pipeline = model.backbone, build_pipeline(config, split)
-    inference, joints = config.get("INFERENCE", {}), backbone.layout.num_joints
-    persons = backbone.num_person or inference.get("person_nums", 1)
-    frames = frames or inference.get("window_size", PROBE_FRAMES)
+    joints = backbone.layout.num_joints
+    persons = backbone.num_person or config.value("INFERENCE.person_nums")
+    frames = frames or config.get("INFERENCE", {}).get("window_size", PROBE_FRAMES)
     rng = np.random.default_rng(0)
     tried = []
     for channels, with_score in ((3, False), (2, True), (2, False)):

@@ -3,7 +3,8 @@ import importlib.util
 import logging
 from pathlib import Path
 
-from ..config import Config, load_config, validate, write_config
+from ..config import Config, load_config, write_config
+from ..config_schema import validate
 from ..errors import CheckpointError, ConfigError
 from .foreign import convert, is_foreign
 from .load import FORMATS, fit_weights, read_weights, save_state

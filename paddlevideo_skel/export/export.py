@@ -129,7 +129,7 @@ def make_selfcheck(model, shape):
 
 def make_metadata(config, model, saved, shape, kind, name):
     """Everything that somebody who uses the files has to know."""
-    top_k = config.get("INFERENCE", {}).get("top_k", 1)
+    top_k = config.value("INFERENCE.top_k")
     classes = model.head.num_classes
     if type(top_k) is not int or not 1 <= top_k <= classes:
         raise ConfigError(config.where("INFERENCE.top_k"), f"found {top_k!r}, expected 1 to {classes}")

@@ -1,9 +1,9 @@
 """A layout named on a command line: a known name, or a YAML or JSON file that describes one."""
 from pathlib import Path
 
-from ..config import parse_yaml
 from ..errors import ConfigError
 from ..skeleton import get_layout
+from ..yaml_reader import parse_yaml
 from .tables import read_text
 
 SUFFIXES = (".yaml", ".yml", ".json")

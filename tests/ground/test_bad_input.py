@@ -11,7 +11,7 @@ import torch_writer
 import yaml
 
 from paddlevideo_skel.checkpoints.load import load_weights, read_weights
-from paddlevideo_skel.config import class_names, load_config, parse_yaml
+from paddlevideo_skel.config import class_names, load_config
 from paddlevideo_skel.data.checks import Examination
 from paddlevideo_skel.data.datasets import SkeletonDataset
 from paddlevideo_skel.data.readers import read_annotations
@@ -28,6 +28,7 @@ from paddlevideo_skel.inference.bins import BinFolder
 from paddlevideo_skel.inference.live import json_frames
 from paddlevideo_skel.safe_pickle import load_npy, load_pickle
 from paddlevideo_skel.skeleton import get_layout
+from paddlevideo_skel.yaml_reader import parse_yaml
 
 PLAIN = {"descr": "<f4", "fortran_order": False, "shape": (2, 2)}
 METADATA = {"format": 1, "model_name": "m", "input": {"name": "x", "shape": [-1, 3]}, "output": {"num_classes": 2},
@@ -141,8 +142,9 @@ def test_the_name_of_a_tensor_of_a_tensor_does_not_grow(tmp_path):
 
 YAML = {
     "a: !!int ''": "IndexError", "a: !!bool maybe": "KeyError", "a: !!timestamp x": "AttributeError",
-    "a: !!map [b]": "TypeError", "? [a]\n: b": "cannot be a key", "a: 2026-01-01": "is a date", "a: \x07": "YAML",
-    "a: " + "[" * 60: "brackets are open", "&a [*a]": "holds itself", "a: (" + "-" * 5000 + "1)": "no tuple",
+    "a: !!map [b]": "TypeError", "? [a]\n: b": "cannot be a key", "a: 2026-01-01": "found a date", "a: \x07": "YAML",
+    "a: " + "[" * 60: "nested brackets", "&a [*a]": "its own parent",
+    "a: (" + "-" * 5000 + "1)": "expected a tuple",
     "a: 0x" + "f" * 5000: "number of 20000 bits", "a: " + "x" * 70_000: "70003 characters",
 }
 
@@ -161,7 +163,7 @@ def test_merged_mappings_do_not_multiply(tmp_path):
     if tuple(map(int, yaml.__version__.split(".")[:3])) >= (6, 0, 4):
         assert parse_yaml(text, "x.yaml") == {name: {"x": "y"} for name in "abcdefghi"}
     else:
-        with pytest.raises(ConfigError, match=r"x\.yaml.*keys are merged"):
+        with pytest.raises(ConfigError, match=r"x\.yaml.*merged keys"):
             parse_yaml(text, "x.yaml")
 
 
@@ -181,7 +183,7 @@ def test_descriptions_of_layouts(key, value):
 def test_names_of_a_file_of_class_names(tmp_path, name):
     config = load_config(saved(tmp_path / "x.yaml", "epochs: 1"))
     config["class_names"] = name
-    with pytest.raises(ConfigError, match=r"class_names: .*no such file"):
+    with pytest.raises(ConfigError, match=r"class_names: file not found"):
         class_names(config, 3)
 
 
