@@ -15,7 +15,7 @@ from ..inference.artifact import METADATA, OLD_METADATA, ONNX, ExportFolder, fin
 from ..inference.bin_inference import infer_bins
 from ..inference.bin_results import evaluate
 from ..inference.bin_writer import write_bins
-from ..inference.runtime import Options, open_runtime
+from ..inference.runtime import RuntimeOptions, open_runtime
 from ..manifest import Manifest, digest_files, to_json_like
 from .atc import compile_models
 from .soc import find_soc
@@ -50,7 +50,7 @@ def deploy(config, weights, output, batch_sizes, atc_options, kind="minimal", op
 
     Args:
         config: the ``Config``. weights: checkpoint. output: folder of everything that is made.
-        batch_sizes: an ``.om`` each. atc_options: ``commands.Options``.
+        batch_sizes: an ``.om`` each. atc_options: ``atc_command.Options``.
         kind: ``minimal`` or ``ordinary`` export. opset: of ONNX; None: the widest that ATC takes.
         set_env: CANN's environment script. device_id: of the NPU. num_workers: processes that make the bins.
 
@@ -65,11 +65,11 @@ def deploy(config, weights, output, batch_sizes, atc_options, kind="minimal", op
     export = export_once(config, weights, output / EXPORT, kind)
     models = convert_once(export, output / MODELS, batch_sizes, opset)
     write_bins(config, output / BINS, model=export.stem, num_workers=num_workers)
-    reference = measure(Row(HOST, "paddle", PADDLE_BATCH), export, output, Options(use_gpu=False, use_npu=False))
+    reference = measure(Row(HOST, "paddle", PADDLE_BATCH), export, output, RuntimeOptions(use_gpu=False, use_npu=False))
     rows = [reference]
     for batch, model in zip(batch_sizes, models, strict=True):
         row = Row(HOST, "onnxruntime", batch)
-        rows.append(measure(row, model, output, Options(use_gpu=False, use_npu=False), reference))
+        rows.append(measure(row, model, output, RuntimeOptions(use_gpu=False, use_npu=False), reference))
     missing = compile_once(models, atc_options, output, set_env)
     mode = atc_options.precision_mode_v2 or atc_options.precision_mode
     precision = "fp32" if mode in FLOAT32_MODES else "fp16"
@@ -78,7 +78,7 @@ def deploy(config, weights, output, batch_sizes, atc_options, kind="minimal", op
         if model.stem.name in missing:
             row.note, row.failed = missing[model.stem.name]
         else:
-            measure(row, model, output, Options(precision=precision, device_id=device_id), reference)
+            measure(row, model, output, RuntimeOptions(precision=precision, device_id=device_id), reference)
         rows.append(row)
     report = {"model": export.metadata["model_name"], "data": data_name(config), "rows": [vars(row) for row in rows]}
     write_table(report, output)

@@ -29,7 +29,7 @@ from ..inference.artifact import (
     write_metadata,
 )
 from ..inference.paddle_runtime import PaddleRuntime, try_onednn
-from ..inference.runtime import Options
+from ..inference.runtime import RuntimeOptions
 from . import onnx_convert
 from .minimal import minimal
 from .static_graph import INPUT, save_graph, save_old_graph
@@ -162,7 +162,7 @@ def verify(stem):
     """
     try:
         export = ExportFolder(stem)
-        runtime = PaddleRuntime(export, Options(use_gpu=False, use_npu=False, enable_mkldnn=False))
+        runtime = PaddleRuntime(export, RuntimeOptions(use_gpu=False, use_npu=False, enable_mkldnn=False))
         runtime.check(export.other_batch)
     except SelfCheckError as error:
         raise ExportError(Path(stem).name, f"the exported files were refused: {error.problem}",

@@ -32,7 +32,7 @@ REALLY_FLOAT32 = 1e-5
 
 
 @dataclass(frozen=True)
-class Options:
+class RuntimeOptions:
     """What a runtime shall use. ``None``: what is there; ``True`` for something that is not there is an error.
 
     Attributes:
@@ -230,7 +230,7 @@ def open_runtime(path, kind, options=None):
     Args:
         path: an ``ExportFolder``, or the folder, the stem or a file of one.
         kind: ``paddle``, ``onnxruntime`` or ``om``.
-        options: ``Options``.
+        options: ``RuntimeOptions``.
 
     Raises:
         ExportError: files are missing. UnavailableError: the runtime or a device asked for is not here.
@@ -244,7 +244,7 @@ def open_runtime(path, kind, options=None):
     except ImportError as error:
         raise UnavailableError(f"--runtime {kind}", f"cannot be imported ({first_line(error)})",
                                HOW_TO_GET[kind]) from error
-    export, options = path if isinstance(path, ExportFolder) else find_export(path), options or Options()
+    export, options = path if isinstance(path, ExportFolder) else find_export(path), options or RuntimeOptions()
     if options.precision != "fp32":
         runtime.show_float32(export, options)
     opened = runtime(export, options)

@@ -32,7 +32,7 @@ def open_named(export, name, options, batch_size=1, prepare=None):
     """Open an export in a runtime.
 
     Args:
-        export: ``ExportFolder``. options: ``Options``.
+        export: ``ExportFolder``. options: ``RuntimeOptions``.
         name: ``paddle`` or ``onnxruntime``; ``auto``, the one that is known to be the fastest; or ``fastest``, the one
             that is found to be so here and now, with ``batch_size`` samples an answer.
         prepare: called with a runtime's name before it is imported.

@@ -2,6 +2,7 @@
 import logging
 
 from ..build import build_pipeline
+from ..config_schema import DEFAULT_SEED
 from ..data.checks import BadSample, Examination, one_round, without, write_list
 from ..data.datasets import build_dataset
 from ..data.loader import BatchLoader
@@ -57,7 +58,7 @@ def examined_data(config, splits, model, folder, skip_bad):
     return datasets, content
 
 
-def make_loader(config, split, num_classes, seed=0, mix=None, dataset=None):
+def make_loader(config, split, num_classes, seed=DEFAULT_SEED, mix=None, dataset=None):
     """The batches of a split, as its sections of the config say; ``mix`` is for training batches only.
 
     ``batch_size`` is for one device, as in PaddleVideo. ``dataset``: None for the one that the config says.

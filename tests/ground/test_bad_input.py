@@ -25,7 +25,7 @@ from paddlevideo_skel.importers.layout_file import read_layout
 from paddlevideo_skel.inference.artifact import read_arrays, read_metadata
 from paddlevideo_skel.inference.bin_results import read_report
 from paddlevideo_skel.inference.bins import BinFolder
-from paddlevideo_skel.inference.live import json_frames
+from paddlevideo_skel.inference.stream import read_json_frames
 from paddlevideo_skel.safe_pickle import load_npy, load_pickle
 from paddlevideo_skel.skeleton import get_layout
 from paddlevideo_skel.yaml_reader import parse_yaml
@@ -195,8 +195,8 @@ def test_json_that_is_nested_too_deeply(tmp_path):
             read_metadata(saved(tmp_path / "m.metadata.json", text).with_name("m"))
         with pytest.raises(DataError, match="is damaged"):
             read_report(saved(tmp_path / "results.json", text))
-        with pytest.raises(DataError, match="no JSON"):
-            list(json_frames(io.StringIO(text)))
+        with pytest.raises(DataError, match="not valid JSON"):
+            list(read_json_frames(io.StringIO(text)))
 
 
 @pytest.mark.parametrize("name", ["n" * 5000, "a\0b", "\ud800"])

@@ -13,7 +13,7 @@ from paddlevideo_skel.config import Config, load_config
 from paddlevideo_skel.devices import count_devices, find_device, replace_device
 from paddlevideo_skel.errors import ConfigError, UnavailableError
 from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime
-from paddlevideo_skel.inference.runtime import Options
+from paddlevideo_skel.inference.runtime import RuntimeOptions
 from paddlevideo_skel.training import device as training_device
 from paddlevideo_skel.training.device import choose_device
 
@@ -58,7 +58,7 @@ def test_the_table(there, monkeypatch, asked, host, device):
     assert choose_device(config) == device and chosen == [device]
     if "device" not in asked:
         runtime = PaddleRuntime.__new__(PaddleRuntime)
-        runtime.options = Options(**asked)
+        runtime.options = RuntimeOptions(**asked)
         assert runtime.choose_device() == device
 
 

@@ -13,7 +13,7 @@ from tiny_export import samples, write_export
 from paddlevideo_skel.errors import SelfCheckError, UnavailableError
 from paddlevideo_skel.inference import runtime, select
 from paddlevideo_skel.inference.benchmark import alternately
-from paddlevideo_skel.inference.runtime import Options, Runtime
+from paddlevideo_skel.inference.runtime import RuntimeOptions, Runtime
 from paddlevideo_skel.inference.select import open_named
 
 pytest.importorskip("onnx")
@@ -72,7 +72,7 @@ def export(tmp_path, monkeypatch, caplog):
 
 def test_onnx_runtime_is_taken_first_and_paddle_not_touched(export, caplog):
     prepared = []
-    with open_named(export, "auto", Options(), prepare=prepared.append) as runtime:
+    with open_named(export, "auto", RuntimeOptions(), prepare=prepared.append) as runtime:
         assert runtime.kind == "onnxruntime"
     assert prepared == ["onnxruntime"] and PaddleRuntime.opened == 0
     assert "Chosen: onnxruntime" in caplog.text
@@ -91,7 +91,7 @@ def test_what_cannot_answer_is_passed_over_and_told(export, monkeypatch, caplog,
         monkeypatch.setattr(OnnxRuntime, "wrong", 1.01)
     else:
         monkeypatch.setattr(OnnxRuntime, "problem", "no such device")
-    assert open_named(export, "auto", Options()).kind == "paddle"
+    assert open_named(export, "auto", RuntimeOptions()).kind == "paddle"
     assert "Chosen: paddle" in caplog.text and told in caplog.text
 
 
@@ -100,19 +100,19 @@ def test_no_runtime_is_left(export, monkeypatch):
     monkeypatch.setattr(PaddleRuntime, "problem", "no licence")
     for name in ("auto", "fastest"):
         with pytest.raises(UnavailableError, match=r"onnxruntime: .*relative error 0.01.*paddle: .*no licence"):
-            open_named(export, name, Options())
+            open_named(export, name, RuntimeOptions())
     export.file(".json").unlink()  # one runtime is left to try: its own error is the answer
     with pytest.raises(SelfCheckError, match=r"relative error 0\.01"):
-        open_named(export, "auto", Options())
+        open_named(export, "auto", RuntimeOptions())
     export.file(".onnx").unlink()
     with pytest.raises(UnavailableError, match=r"onnxruntime: .* no ONNX model .*paddle: .* no Paddle graph"):
-        open_named(export, "auto", Options())
+        open_named(export, "auto", RuntimeOptions())
 
 
 def test_paddle_first_where_it_is_built_for_a_device(export, monkeypatch):
     monkeypatch.setattr(select, "for_a_device", lambda: True)
-    assert open_named(export, "auto", Options()).kind == "paddle"
-    assert open_named(export, "auto", Options(use_gpu=False)).kind == "onnxruntime"
+    assert open_named(export, "auto", RuntimeOptions()).kind == "paddle"
+    assert open_named(export, "auto", RuntimeOptions(use_gpu=False)).kind == "onnxruntime"
 
 
 def test_a_paddle_for_a_gpu_is_recognised(tmp_path, monkeypatch):
@@ -138,7 +138,7 @@ def test_the_fastest_is_measured(export, monkeypatch, capsys, waits, taken, oned
     if more < 0:
         monkeypatch.setattr(PaddleRuntime, "compute", lambda self, array: (
             time.sleep(0 if self.onednn else paddle), Stand.compute(self, array))[1])
-    runtime = open_named(export, "fastest", Options(), batch_size=2)
+    runtime = open_named(export, "fastest", RuntimeOptions(), batch_size=2)
     assert (runtime.kind, runtime.onednn) == (taken, onednn)
     table = capsys.readouterr().out.splitlines()
     assert "batch 2" in table[0] and sum(line.endswith(" *") for line in table) == 1
@@ -149,11 +149,11 @@ def test_the_fastest_is_measured(export, monkeypatch, capsys, waits, taken, oned
 def test_measuring_leaves_out_what_is_wrong(export, monkeypatch, capsys):
     monkeypatch.setattr(PaddleRuntime, "compute", lambda self, array: Stand.compute(self, array) * (1 + self.onednn))
     monkeypatch.setattr(OnnxRuntime, "wait", 0.02)
-    assert not open_named(export, "fastest", Options()).onednn
+    assert not open_named(export, "fastest", RuntimeOptions()).onednn
     table = capsys.readouterr().out
     assert [line.split()[0] for line in table.splitlines()[1:3]] == ["onnxruntime", "paddle"]
     assert "paddle with oneDNN: cannot be used" in table and "self-check wrongly" in table
-    open_named(export, "fastest", Options(enable_mkldnn=False))
+    open_named(export, "fastest", RuntimeOptions(enable_mkldnn=False))
     assert "with oneDNN" not in capsys.readouterr().out
 
 
