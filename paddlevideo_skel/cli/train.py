@@ -72,9 +72,10 @@ def run(args):
         raise ConfigError("--out", "is only for --test", "Add --test, or omit --out")
     if args.amp_level and not args.amp:
         raise ConfigError("--amp_level", "is only for --amp", "Add --amp")
-    from ..training.trainer import train
+    from ..training.trainer import TrainOptions, train
 
-    seed = args.seed if args.seed is not None else config.value("seed")
-    train(config, args.weights, args.validate, (args.amp_level or "O1") if args.amp else None, args.max_iters, seed,
-          args.profiler_options, args.format, args.allow_mismatch, args.resume, args.overwrite,
-          args.skip_bad)
+    train(config, TrainOptions(
+        weights=args.weights, allow_mismatch=args.allow_mismatch, validate=args.validate, seed=args.seed,
+        max_iters=args.max_iters, amp_level=(args.amp_level or "O1") if args.amp else None,
+        weights_format=args.format, resume=args.resume, overwrite=args.overwrite, skip_bad=args.skip_bad,
+        profiler_options=args.profiler_options))

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..build import build_pipeline, build_recognizer, input_shape
-from ..checkpoints.load import fit_main, load_weights
+from ..checkpoints.fit import fit_main
+from ..checkpoints.load import load_weights
 from ..config import class_names
 from ..errors import ConfigError, ExportError, SelfCheckError
 from ..files import temporary_folder

@@ -20,7 +20,7 @@ from ..errors import ConfigError, DataError
 from ..evaluation import softmax
 from ..files import output_folder, parse_json
 from ..logs import write_line
-from ..plotting import picture
+from ..plotting import saved_figure
 from .predict import Predictor
 
 STANDARD_INPUT = "-"
@@ -364,7 +364,7 @@ def print_costs(report):
 def draw_answers(shown, names, path):
     """Draw the scores of the strongest classes over time, one panel per sequence."""
     sequences = list(dict.fromkeys(name for name, _ in shown)) or ["no answer"]
-    with picture(path, 9, 3 * len(sequences) + 0.4) as figure:
+    with saved_figure(path, 9, 3 * len(sequences) + 0.4) as figure:
         panels = figure.subplots(len(sequences), squeeze=False)[:, 0]
         for name, axes in zip(sequences, panels, strict=True):
             answers = [answer for of, answer in shown if of == name]

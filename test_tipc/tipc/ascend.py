@@ -12,8 +12,8 @@ from paddlevideo_skel.errors import ToolMissingError
 from . import FOLDER
 from .chain import PASSED, Chain, shown
 from .host import Host, interpreter
+from .needs import data_needs, provide, weights_need
 from .params import Params
-from .prepare import data_needs, provide, weights_need
 
 HEADERS = {1: "ascend_params"}
 MODE = "ascend_infer"

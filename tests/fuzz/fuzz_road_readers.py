@@ -19,10 +19,9 @@ from paddlevideo_skel.inference.bins import BinFolder, load_labels
 from paddlevideo_skel.inference.predict import Predictor
 from paddlevideo_skel.inference.runtime import RuntimeOptions, open_runtime
 from paddlevideo_skel.inference.stream import read_json_frames, to_numbers
-from paddlevideo_skel.manifest import Manifest
-from paddlevideo_skel.training.curves import cut_to_whole_records
+from paddlevideo_skel.manifest import LOCK, Manifest, describe_holder
 from paddlevideo_skel.training.ensemble import ensemble
-from paddlevideo_skel.training.run_dir import _told
+from paddlevideo_skel.training.log import cut_to_whole_records
 
 OPTIONS = RuntimeOptions(use_gpu=False, use_npu=False, cpu_threads=1)
 
@@ -172,8 +171,7 @@ def is_ensemble(report):
 
 @reader()
 def run_lock(folder):
-    with open(folder / ".run.lock", encoding="utf-8") as file:
-        return _told(file)
+    return describe_holder(folder / LOCK)
 
 
 @checks("run_lock")

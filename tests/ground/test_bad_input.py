@@ -12,7 +12,7 @@ import yaml
 
 from paddlevideo_skel.checkpoints.load import load_weights, read_weights
 from paddlevideo_skel.config import class_names, load_config
-from paddlevideo_skel.data.checks import Examination
+from paddlevideo_skel.data.checks import SampleChecker
 from paddlevideo_skel.data.datasets import SkeletonDataset
 from paddlevideo_skel.data.readers import read_annotations
 from paddlevideo_skel.errors import CheckpointError, ConfigError, DataError, ExportError, near_miss
@@ -21,13 +21,12 @@ from paddlevideo_skel.importers.journal import Journal, Source
 from paddlevideo_skel.importers.keypoint_files import read_keypoints
 from paddlevideo_skel.importers.kinetics_hrnet import join_kpfiles
 from paddlevideo_skel.importers.labels import number_labels
-from paddlevideo_skel.importers.layout_file import read_layout
 from paddlevideo_skel.inference.artifact import read_arrays, read_metadata
 from paddlevideo_skel.inference.bin_results import read_report
 from paddlevideo_skel.inference.bins import BinFolder
 from paddlevideo_skel.inference.stream import read_json_frames
 from paddlevideo_skel.safe_pickle import load_npy, load_pickle
-from paddlevideo_skel.skeleton import get_layout
+from paddlevideo_skel.skeleton import get_layout, read_layout
 from paddlevideo_skel.yaml_reader import parse_yaml
 
 PLAIN = {"descr": "<f4", "fortran_order": False, "shape": (2, 2)}
@@ -216,9 +215,9 @@ def test_a_damaged_list_of_examined_files_is_made_anew(tmp_path, content):
     saved(tmp_path / "y.pkl", pickle.dumps(["a", "b"]))
     data, about = str(tmp_path / "x.npy"), os.stat(tmp_path / "x.npy")
     text = json.dumps(content).replace("PATH", data).replace('"STAMP"', json.dumps([about.st_size, about.st_mtime_ns]))
-    examination = Examination(saved(tmp_path / "examined.json", text))
-    assert examination.examine(SkeletonDataset(data, test_mode=True), 2, 5)[0] == {}
-    assert set(examination.known[data]) == {"stamp", "digest", "reasons"}
+    checker = SampleChecker(saved(tmp_path / "examined.json", text))
+    assert checker.check(SkeletonDataset(data, test_mode=True), 2, 5)[0] == {}
+    assert set(checker.known[data]) == {"stamp", "digest", "reasons"}
 
 
 def test_a_journal_with_another_shape_in_it_is_not_believed(tmp_path):

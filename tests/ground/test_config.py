@@ -96,12 +96,12 @@ def test_a_paddlevideo_config_is_read_as_it_was_meant(write, caplog):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_of_this_project_is_whole(path):
-    from paddlevideo_skel.build import check_recipe
+    from paddlevideo_skel.build import check_parts
     from paddlevideo_skel.models import check_model
-    from paddlevideo_skel.training.optimizers import check_optimizer
+    from paddlevideo_skel.training.optim import check_optimizer
 
     config = load_config(path)
-    check_recipe(config, [split for split in SPLITS if split in config["DATASET"]])
+    check_parts(config, [split for split in SPLITS if split in config["DATASET"]])
     check_model(config["MODEL"])
     check_optimizer(config["OPTIMIZER"], "OPTIMIZER")
 

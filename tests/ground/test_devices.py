@@ -14,8 +14,8 @@ from paddlevideo_skel.devices import count_devices, find_device, replace_device
 from paddlevideo_skel.errors import ConfigError, UnavailableError
 from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime
 from paddlevideo_skel.inference.runtime import RuntimeOptions
-from paddlevideo_skel.training import device as training_device
-from paddlevideo_skel.training.device import choose_device
+from paddlevideo_skel.training import distributed
+from paddlevideo_skel.training.distributed import choose_device
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ HOSTS = [{}, {"gpu": 1}, {"npu": 8}, {"gpu": 1, "npu": 1}]
 def test_the_table(there, monkeypatch, asked, host, device):
     there(**host)
     chosen = []
-    monkeypatch.setattr(training_device.paddle, "set_device", chosen.append)
-    monkeypatch.setattr(training_device.distributed, "join", lambda device: None)
+    monkeypatch.setattr(distributed.paddle, "set_device", chosen.append)
+    monkeypatch.setattr(distributed, "join", lambda device: None)
     config = Config(asked)
     if device is None:
         kind = "NPU" if asked.get("use_npu") or asked.get("device") == "npu" else "GPU"
