@@ -11,22 +11,23 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 FREE, PADDLE, GROUND = "#e3eef9", "#fdebd3", "#eeeeee"
 EDGES = {FREE: "#4f86c0", PADDLE: "#d08a2e", GROUND: "#888888"}
 
+TOP, BOTTOM = 4.6, 2.0
 # name: (x, y, width, height, colour, what it does)
-ROOMS = {
-    "importers/": (0.2, 4.6, 3.0, 1.5, FREE, "raw files of known data sets\nand your own keypoints\n→ data sets"),
-    "data/": (0.2, 2.0, 3.0, 1.5, FREE, "files → Annotation\n→ transforms/ → array\nsynthetic/: generated samples"),
-    "models/": (4.2, 2.0, 3.0, 1.5, PADDLE, "array → logits\none file per paper\ncpu.py: the same, as matmuls"),
-    "training/": (4.2, 4.6, 3.0, 1.5, PADDLE, "loop, losses, schedules,\ndistillation, resume,\ntesting"),
-    "checkpoints/": (8.2, 2.0, 3.0, 1.5, FREE, "reads weights of any project,\nfits them into a model,\nconverts them"),
-    "export/": (8.2, 4.6, 3.0, 1.5, PADDLE, "checkpoint → export folder\nminimal/, ONNX, 8 bits\nrun, compared, kept if right"),
-    "inference/": (12.2, 4.6, 3.0, 1.5, FREE, "export folder → answers\nself-check first; files, streams,\n.bin files (Paddle: one file)"),
-    "ascend/": (12.2, 2.0, 3.0, 1.5, FREE, "export → ONNX of fixed\nbatches → ATC → .om\n→ accuracy and speed"),
-}
+ROOMS = {name: (x, y, 3.0, 1.5, colour, text) for name, x, y, colour, text in (
+    ("importers/", 0.2, TOP, FREE, "raw files of known data sets\nand your own keypoints\n→ data sets"),
+    ("data/", 0.2, BOTTOM, FREE, "files → Annotation\n→ transforms/ → array\nsynthetic/: generated samples"),
+    ("training/", 4.2, TOP, PADDLE, "the loop, losses, schedules,\ndistillation, resuming,\ntesting"),
+    ("models/", 4.2, BOTTOM, PADDLE, "array → logits\none file per paper\ncpu.py: as matrix products"),
+    ("export/", 8.2, TOP, PADDLE, "checkpoint → export folder\nminimal/, ONNX, 8 bits:\nrun, compared, kept if right"),
+    ("checkpoints/", 8.2, BOTTOM, FREE, "weights of any project,\nfitted into a model\n(paddle: fit.py only)"),
+    ("inference/", 12.2, TOP, FREE, "export folder → answers:\nfiles, streams, .bin files\n(paddle: one file only)"),
+    ("ascend/", 12.2, BOTTOM, FREE, "export → ONNX of fixed\nbatches → ATC → .om\n→ accuracy and speed"))}
 BARS = {
-    "cli/, main.py, tools/": (0.2, 6.75, 15.0, 0.85, GROUND, "arguments in, one call into the package, exit status out"),
+    "cli/, main.py, tools/": (0.2, 6.75, 15.0, 0.85, GROUND,
+                              "arguments in, one call into the package, exit status out"),
     "the ground": (0.2, 0.2, 15.0, 1.2, GROUND,
                    "errors   registry   skeleton   files   logs   config   manifest   workers   devices\n"
-                   "safe_pickle   plotting   evaluation   build   doctor"),
+                   "safe_pickle   plotting   evaluation        above it: build   doctor"),
 }
 FLOW = [("importers/", "data/", "data set"), ("data/", "training/", "batches"),
         ("models/", "training/", "logits"), ("training/", "export/", "checkpoint"),
@@ -39,7 +40,7 @@ def box(axes, name, x, y, width, height, colour, text):
                                   edgecolor=EDGES[colour], linewidth=1.4))
     lines = text.count("\n") + 1
     middle = y + height / 2
-    axes.text(x + width / 2, middle + 0.13 + 0.13 * lines, name, ha="center", va="center", fontsize=12.5, weight="bold")
+    axes.text(x + width / 2, middle + 0.07 + 0.15 * lines, name, ha="center", va="center", fontsize=12.5, weight="bold")
     axes.text(x + width / 2, middle - 0.17, text, ha="center", va="center", fontsize=9.2, linespacing=1.35, color="0.2")
 
 
@@ -70,7 +71,7 @@ def main():
         box(axes, name, *room)
     for step in FLOW:
         arrow(axes, *step)
-    for x, colour, text in ((0.2, FREE, "never imports paddle"), (3.2, PADDLE, "imports paddle")):
+    for x, colour, text in ((0.2, FREE, "no paddle, except where noted"), (4.2, PADDLE, "imports paddle")):
         axes.add_patch(FancyBboxPatch((x, 7.8), 0.35, 0.24, boxstyle="round,pad=0,rounding_size=0.05",
                                       facecolor=colour, edgecolor=EDGES[colour]))
         axes.text(x + 0.5, 7.92, text, va="center", fontsize=9.5)

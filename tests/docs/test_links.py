@@ -16,8 +16,11 @@ from paddlevideo_skel.cli import load_command
 
 PICTURE_LIMIT = 200_000  # bytes
 # What the reader of a page makes or already has.
-READERS_OWN = {"data/", "_-./", "data/gym.yaml", "data/mine.yaml", "data/samples/", "samples/", "test_tipc/data/", "output/",
-               "ntu-rgb-d120/", "model.yaml", "set_env.sh", "compile.sh", "table.md", "recordings.py", "infer_cfg.yml"}
+READERS_OWN = {
+    "tests/test_architecture.py", "tests/docs/test_extending.py",
+    "recordings.py", "new_recordings.py", "run.py", "model.yaml", "set_env.sh", "compile.sh", "table.md",
+    "infer_cfg.yml", "data/gym.yaml", "data/mine.yaml", "data/", "data/samples/", "samples/", "ntu-rgb-d120/",
+    "test_tipc/data/", "output/", "_-./"}
 
 
 @cache
@@ -78,7 +81,7 @@ def shell_commands(text):
     """The commands in a shell block, without comments, continuation lines joined."""
     for line in text.replace("\\\n", " ").splitlines():
         line = re.sub(r"\$\{?\w+\}?", "1", line)
-        for part in re.split(r" \| |; | && ", re.sub(r"(^|\s)#.*", "", line)):
+        for part in re.split(r" \| | < |; | && ", re.sub(r"(^|\s)#.*", "", line)):
             yield part.strip()
 
 
