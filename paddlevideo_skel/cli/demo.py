@@ -101,7 +101,7 @@ def compare(config, checkpoint, exports, example):
     from ..checkpoints.fit import fit_main
     from ..checkpoints.load import load_weights
     from ..evaluation import hits
-    from ..inference.benchmark import latency
+    from ..inference.benchmark import measure_latency
     from ..inference.predict import Predictor, predict
     from ..inference.runtime import open_runtime
     from ..training.data import make_loader
@@ -124,7 +124,7 @@ def compare(config, checkpoint, exports, example):
         error = np.abs(logits - right).max() / np.abs(right).max()
         same = (logits.argmax(axis=1) == right.argmax(axis=1)).mean()
         return logits, (kind, name, hits(logits, label, 1).mean(), hits(logits, label, 5).mean(), size,
-                        latency(runtime, batches[0].array[:1]), error, same)
+                        measure_latency(runtime, batches[0].array[:1]), error, same)
 
     right, first = row("dynamic graph", "Paddle", Dynamic, None, None)
     yield first

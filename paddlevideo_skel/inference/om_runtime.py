@@ -56,7 +56,7 @@ class OmRuntime(Runtime):
                               f"of {self.session.dtype}", COMPILE)
 
     @classmethod
-    def show_float32(cls, export, options):
+    def verify_float32(cls, export, options):
         """See the class; an ``ExportError`` if the metadata has no measured error of an ONNX model."""
         errors = (export.metadata.get("onnx") or {}).get("relative_error")
         tolerance = export.selfcheck().tolerance
@@ -70,9 +70,9 @@ class OmRuntime(Runtime):
         return [self.export.file(OM)]
 
     def compute(self, array):
-        return self.timed(array)[0]
+        return self.compute_timed(array)[0]
 
-    def timed(self, array):
+    def compute_timed(self, array):
         """Logits, and the seconds on the chip, without copying."""
         logits = self.session.run(np.ascontiguousarray(array, self.session.dtype))
         return np.asarray(logits, "float32"), self.session.seconds

@@ -11,7 +11,7 @@ import sys
 
 import paddle
 
-from ..devices import KEYS, find_device
+from ..devices import DEVICE_KEYS, find_device
 from ..errors import ConfigError, SkelError, UnavailableError
 from ..logs import setup_logging
 
@@ -70,7 +70,7 @@ def choose_device(config):
     Raises:
         ConfigError, UnavailableError: see ``find_device``.
     """
-    device = find_device(**{key: config.get(key) for key in KEYS}, where=config.where)
+    device = find_device(paddle, **{key: config.get(key) for key in DEVICE_KEYS}, where=config.where)
     local = local_device(device)
     paddle.set_device(local)
     join(device)
