@@ -1,4 +1,4 @@
-"""docs/export.md: the streaming program runs as it is shown. (Its program of oneDNN: tests/inference/test_onednn.py.)"""
+"""docs/export.md: the streaming program runs as it is shown. (That of oneDNN: tests/inference/test_onednn.py.)"""
 import numpy as np
 from pages import blocks
 from tiny_export import SAMPLE, write_export
