@@ -42,8 +42,8 @@ def learned_graph(self, x):
     return nn.functional.relu(self.bn(y) + (x if self.down is None else self.down(x)))
 
 
-FORWARDS = {layers.Conv2D: nn.Conv2D.forward, ctrgcn.GraphConv: refined_graph, stgcn.GraphConv: weighted_graph,
-            stgcn_plusplus.GraphConv: learned_graph}
+FORWARDS = {layers.Conv2D: nn.Conv2D.forward, ctrgcn.RefinedGraphConv: refined_graph, stgcn.SpatialGraphConv: weighted_graph,
+            stgcn_plusplus.AdaptiveGraphConv: learned_graph}
 
 
 def use():
