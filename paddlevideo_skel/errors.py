@@ -70,6 +70,15 @@ class ToolMissingError(UnavailableError):
     status = 3
 
 
+def shorten_list(items, limit=5, separator=", "):
+    """The first ``limit`` items as text, and the number of the others: ``a, b, c and 7 more``."""
+    items = [str(item) for item in items]
+    text, others = separator.join(items[:limit]), len(items) - limit
+    if others <= 0:
+        return text
+    return f"{text}{'' if separator == ', ' else separator.rstrip()} and {others} more"
+
+
 def near_miss(word, known):
     """``"did you mean 'x'? "`` for the closest of ``known``, and the list of all when it is short."""
     known = sorted(str(k) for k in known)

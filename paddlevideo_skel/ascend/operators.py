@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..errors import ConfigError, ExportError, UnavailableError
+from ..errors import ConfigError, ExportError, UnavailableError, shorten_list
 
 DATA = "onnx_operators.json"
 # Not on the list, for no operator has to be found for them: ATC's parser of ONNX itself makes data of these.
@@ -245,5 +245,4 @@ def _name(node):
 
 def _some(names, what):
     """``node a, b, c and 7 more``"""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{what}{'s' * (len(names) > 1)} {', '.join(names[:SHOWN])}{more}"
+    return f"{what}{'s' * (len(names) > 1)} {shorten_list(names, SHOWN)}"

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..build import build_pipeline, build_recognizer, input_shape
-from ..checkpoints.load import fit_main, load_weights
+from ..checkpoints.fit import fit_main
+from ..checkpoints.load import load_weights
 from ..config import class_names
 from ..errors import ConfigError, ExportError, SelfCheckError
 from ..files import temporary_folder
@@ -29,7 +30,7 @@ from ..inference.artifact import (
     write_metadata,
 )
 from ..inference.paddle_runtime import PaddleRuntime, try_onednn
-from ..inference.runtime import Options
+from ..inference.runtime import RuntimeOptions
 from . import onnx_convert
 from .minimal import minimal
 from .static_graph import INPUT, save_graph, save_old_graph
@@ -129,7 +130,7 @@ def make_selfcheck(model, shape):
 
 def make_metadata(config, model, saved, shape, kind, name):
     """Everything that somebody who uses the files has to know."""
-    top_k = config.get("INFERENCE", {}).get("top_k", 1)
+    top_k = config.value("INFERENCE.top_k")
     classes = model.head.num_classes
     if type(top_k) is not int or not 1 <= top_k <= classes:
         raise ConfigError(config.where("INFERENCE.top_k"), f"found {top_k!r}, expected 1 to {classes}")
@@ -162,7 +163,7 @@ def verify(stem):
     """
     try:
         export = ExportFolder(stem)
-        runtime = PaddleRuntime(export, Options(use_gpu=False, use_npu=False, enable_mkldnn=False))
+        runtime = PaddleRuntime(export, RuntimeOptions(use_gpu=False, use_npu=False, enable_mkldnn=False))
         runtime.check(export.other_batch)
     except SelfCheckError as error:
         raise ExportError(Path(stem).name, f"the exported files were refused: {error.problem}",

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import ConfigError, ExportError, SelfCheckError, UnavailableError
 from ..files import temporary_folder
 from ..inference.artifact import METADATA, ONNX, PARAMS, SELFCHECK, ExportFolder, write_metadata
-from ..inference.runtime import Options, open_runtime
+from ..inference.runtime import RuntimeOptions, open_runtime
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def convert_in_place(folder, opset=OPSET):
     check_model(path, opset)
     rewrites = rewrite_file(folder, path, opset)
     try:
-        runtime = open_runtime(folder, "onnxruntime", Options(use_gpu=False, use_npu=False))
+        runtime = open_runtime(folder, "onnxruntime", RuntimeOptions(use_gpu=False, use_npu=False))
         runtime.check(folder.other_batch)
     except SelfCheckError as error:
         raise ExportError(path.name, f"paddle2onnx converted the model wrongly at opset {opset}: {error.problem}",

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..errors import ConfigError, ExportError, OutputError, SelfCheckError, UnavailableError
 from ..files import temporary_folder
 from ..inference.artifact import GRAPHS, METADATA, ONNX, SELFCHECK, ExportFolder, relative_error, write_metadata
-from ..inference.runtime import Options
+from ..inference.runtime import RuntimeOptions
 from .onnx_convert import check_model, need_packages, run_paddle2onnx, version
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def check_before(export, output, batches, simplified, instead):
     need_packages()
     if simplified and importlib.util.find_spec("onnxslim") is None:
         raise UnavailableError("simplification", "onnxslim is not installed",
-                               "pip install paddlevideo-skel[onnx], or add --no-simplify")
+                               "pip install paddlevideo-skel[onnx], or add --no_simplify")
     right = export.selfcheck()
     for source in (export, *instead):
         # Reading them raises an error where they are missing.
@@ -209,7 +209,7 @@ def open_here(export, when):
     from ..inference.onnx_runtime import OnnxRuntime
 
     try:
-        return OnnxRuntime(export, Options(use_gpu=False, use_npu=False))
+        return OnnxRuntime(export, RuntimeOptions(use_gpu=False, use_npu=False))
     except SelfCheckError as error:
         raise SelfCheckError(error.where, f"{error.problem} ({when})", error.hint) from error
 

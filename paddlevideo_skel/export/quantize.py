@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from .. import devices
 from ..data.datasets import build_dataset
-from ..data.loader import SAMPLE, BatchLoader, random_numbers
+from ..data.loader import BatchLoader, sample_numbers
 from ..data.pipeline import Pipeline
 from ..errors import ConfigError, DataError, ExportError, OutputError, SelfCheckError, UnavailableError, near_miss
 from ..evaluation import hits
@@ -30,17 +30,16 @@ from ..inference.artifact import (
     relative_error,
     write_metadata,
 )
-from ..inference.bin_writer import fingerprint
 from ..inference.predict import check_pipeline_given
-from ..inference.runtime import Options, open_runtime
+from ..inference.runtime import RuntimeOptions, open_runtime
+from ..manifest import digest_dataset
 
 logger = logging.getLogger(__name__)
 
 METHODS = ("minmax", "entropy", "percentile")
 WEIGHT_BITS = (7, 8)
-SEED, EPOCH = 0, 0  # of main.py --test
 BATCH = 8
-CPU = Options(use_gpu=False, use_npu=False)
+CPU = RuntimeOptions(use_gpu=False, use_npu=False)
 # Another processor's kernels may round otherwise than those compared here, by a few times as much.
 MARGIN, MIN_TOLERANCE = 4, 5e-3
 
@@ -137,14 +136,14 @@ class Calibration:
 
     def __iter__(self):
         for number in self.chosen:
-            array = self.pipeline(self.dataset[number], random_numbers(SEED, EPOCH, SAMPLE, number))
+            array = self.pipeline(self.dataset[number], sample_numbers(number))
             check_shape(array.shape, self.shape, self.dataset.names[number])
             yield array[None]
 
     def describe(self):
         """What tells this data from other."""
         return {"section": "DATASET.train", **{key: str(value) for key, value in self.section.items()},
-                "digest": fingerprint(self.dataset)}
+                "digest": digest_dataset(self.dataset)}
 
 
 class TestData:
@@ -165,8 +164,8 @@ class TestData:
         runtimes = [open_runtime(export, "onnxruntime", CPU) for export in exports]
         batch = 1 if is_large(exports[0].sample_shape) else BATCH
         found = []
-        with BatchLoader(self.dataset, self.pipeline, batch, seed=SEED) as loader:
-            for part in tqdm(loader.batches(EPOCH), total=len(loader), desc="comparing", unit="batch", leave=False,
+        with BatchLoader(self.dataset, self.pipeline, batch) as loader:
+            for part in tqdm(loader.batches(0), total=len(loader), desc="comparing", unit="batch", leave=False,
                              disable=None):
                 check_shape(part.array.shape[1:], exports[0].sample_shape, part.names[0])
                 found.append([runtime.run(part.array) for runtime in runtimes])
@@ -285,4 +284,4 @@ def compare(export, stage, test):
     top1 = {"fp32": 100 * float(hits(right, labels, 1).mean()), precision: 100 * float(hits(found, labels, 1).mean())}
     return {"samples": len(labels), "top1": top1, "drop_points": top1["fp32"] - top1[precision],
             "agreement": 100 * float((right.argmax(axis=1) == found.argmax(axis=1)).mean()),
-            "relative_error": relative_error(found, right), "digest": fingerprint(test.dataset)}
+            "relative_error": relative_error(found, right), "digest": digest_dataset(test.dataset)}

@@ -16,7 +16,7 @@ import importlib.util, json, paddle
 from paddle import inference
 from paddlevideo_skel.devices import count_devices
 print(json.dumps({
-    "gpu": count_devices("gpu"), "npu": count_devices("npu"), "paddle": paddle.__version__,
+    "gpu": count_devices(paddle, "gpu"), "npu": count_devices(paddle, "npu"), "paddle": paddle.__version__,
     "paddle_commit": paddle.version.commit, "tensorrt": inference.get_trt_compile_version() != (0, 0, 0),
     "packages": [name for name in ("paddle2onnx", "onnxruntime", "ais_bench", "acl") if importlib.util.find_spec(name)],
 }))

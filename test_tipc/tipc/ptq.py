@@ -12,8 +12,8 @@ import shutil
 from . import FOLDER, ROOT
 from .chain import PASSED, Chain
 from .host import Host, interpreter
+from .needs import data_needs, example_need, provide, weights_need
 from .params import Params
-from .prepare import data_needs, example_need, provide, weights_need
 
 HEADERS = {1: "ptq_params", 16: "infer_params"}
 MODE = "ptq_infer"

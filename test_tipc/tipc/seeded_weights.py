@@ -31,7 +31,7 @@ def draw(name, initial):
 
 def main(config, path, overrides):
     """Write the weights of a config's model; of several that learn together, of the student."""
-    from paddlevideo_skel.checkpoints.load import save_state
+    from paddlevideo_skel.checkpoints.fit import save_state
     from paddlevideo_skel.cli import load_paddle
     from paddlevideo_skel.config import load_config
 

@@ -6,8 +6,8 @@ an export to make before, 16 its weights (PaddleVideo's files end with 14: their
 from . import FOLDER
 from .chain import FAILED, Chain
 from .host import Host, interpreter
+from .needs import example_need, provide, weights_need
 from .params import NULL, Params
-from .prepare import example_need, provide, weights_need
 
 HEADERS = {1: "paddle2onnx_params"}
 MODE = "paddle2onnx_infer"

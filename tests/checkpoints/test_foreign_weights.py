@@ -23,15 +23,16 @@ from torch_writer import save
 
 from paddlevideo_skel.build import build_recognizer
 from paddlevideo_skel.checkpoints.convert import convert_checkpoint
+from paddlevideo_skel.checkpoints.fit import fit_weights
 from paddlevideo_skel.checkpoints.foreign import convert
 from paddlevideo_skel.checkpoints.layouts import find_layout
-from paddlevideo_skel.checkpoints.load import FORMATS, fit_weights, load_weights
+from paddlevideo_skel.checkpoints.load import FORMATS, load_weights
 from paddlevideo_skel.cli import main
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.errors import CheckpointError, ConfigError
 from paddlevideo_skel.models import build_model, ctrgcn, stgcn_plusplus
 from paddlevideo_skel.skeleton import adjacency, get_layout
-from paddlevideo_skel.training.trainer import train
+from paddlevideo_skel.training.trainer import TrainOptions, train
 
 SPECS = {**MODELS, "posec3d_hmdb51": {
     "framework": "Recognizer3D", "backbone": {"name": "ResNet3dSlowOnly", "stage_blocks": [3, 4, 6]},
@@ -131,7 +132,7 @@ def ctrgcn_state():
     (lambda s: {"n_averaged": np.array(3), **{f"module.{k}": v for k, v in s.items()}}, ["'module.'"]),
     (lambda s: {"averaged_model": {f"averaged_model.{k}": v for k, v in s.items()}}, ["averaged weights (EMA)"]),
     (lambda s: {**s, **{"ema_" + k.replace(".", "_"): np.array(v + 1) for k, v in s.items()}},
-     ["'ema_…'", "was not taken"]),
+     ["'ema_…'", "was ignored"]),
 ])
 def test_wrapped_forms_are_recognised(wrap, words, ctrgcn_state, tmp_path, caplog):
     state, weights = ctrgcn_state
@@ -394,7 +395,7 @@ def test_the_command(ctrgcn_state, tmp_path, capsys):
     assert main(["convert-weights", str(path), "-o", str(tmp_path / "out.pdparams")]) == 0
     said = capsys.readouterr().out
     for words in ("PyTorch checkpoint (zip form)", "CTR-GCN in the form of its own repository",
-                  "batch counters left out", "nearest to coco", "fit the config's model", "out.yaml"):
+                  "batch counters omitted", "nearest to coco", "fit the config's model", "out.yaml"):
         assert words in said
     head = (tmp_path / "out.yaml").read_text().splitlines()[:3]
     assert head[0] == "# Made from a.pth by tools/convert_weights.py."
@@ -421,7 +422,7 @@ def test_allow_mismatch_begins_anew_only_what_depends_on_classes_and_joints(capl
         key = "graph" if name == "CTRGCN" else "layout"
         target = small(name, **{key: other})
         before, theirs_then = arrays(target), arrays(source)
-        with pytest.raises(CheckpointError, match="--allow-mismatch"):
+        with pytest.raises(CheckpointError, match="--allow_mismatch"):
             fit_weights(target, theirs_then, "a.pdparams")
         assert same(arrays(target), before)
         caplog.clear()
@@ -443,7 +444,7 @@ def test_allow_mismatch_allows_nothing_else():
     wider = small("CTRGCN", in_channels=2)
     with pytest.raises(CheckpointError, match=r"l1\.gcn1") as error:
         fit_weights(wider, source, "a.pdparams", allow_mismatch=True)
-    assert "--allow-mismatch" not in str(error.value)
+    assert "--allow_mismatch" not in str(error.value)
     source.pop("head.fc.bias")
     with pytest.raises(CheckpointError, match=r"1 missing: head\.fc\.bias"):
         fit_weights(small("CTRGCN"), source, "a.pdparams", allow_mismatch=True)
@@ -469,7 +470,7 @@ def test_a_backbone_alone_is_fine_tuned_under_a_new_head(name, prefix, caplog):
     source = {k.replace("backbone.", prefix): v for k, v in arrays(fill(small(name))).items() if "head." not in k}
     target = small(name)
     before = arrays(target)
-    with pytest.raises(CheckpointError, match=r"2 missing: head\..*--allow-mismatch"):
+    with pytest.raises(CheckpointError, match=r"2 missing: head\..*--allow_mismatch"):
         fit_weights(target, source, "a.pdparams")
     assert same(arrays(target), before)
     with caplog.at_level(logging.INFO):
@@ -477,7 +478,7 @@ def test_a_backbone_alone_is_fine_tuned_under_a_new_head(name, prefix, caplog):
     for key, value in arrays(target).items():
         right = before[key] if key.startswith("head.") else source[key.replace("backbone.", prefix)]
         np.testing.assert_array_equal(value, right, key)
-        assert (f"{key} is not there" in caplog.text) == key.startswith("head.")
+        assert (f"{key} (missing)" in caplog.text) == key.startswith("head.")
     source.popitem()
     with pytest.raises(CheckpointError, match="3 missing"):
         fit_weights(target, source, "a.pdparams", allow_mismatch=True)
@@ -486,7 +487,7 @@ def test_a_backbone_alone_is_fine_tuned_under_a_new_head(name, prefix, caplog):
 def test_training_saves_safetensors_and_fine_tunes_for_other_classes(config_file, tmp_path, caplog):
     def run(folder, *overrides, **arguments):
         config = load_config(config_file, [f"output_dir={tmp_path / folder}", "epochs=1", *overrides])
-        return train(config, seed=5, max_iters=1, **arguments)
+        return train(config, TrainOptions(seed=5, max_iters=1, **arguments))
 
     first = run("a", validate=True, weights_format="safetensors")
     names = {path.name for path in (tmp_path / "a").iterdir()}
@@ -499,12 +500,12 @@ def test_training_saves_safetensors_and_fine_tunes_for_other_classes(config_file
     assert before["head.fc_cls.weight"].shape == (24, 4)
     more = ["MODEL.head.num_classes=6", "class_names=[a, b, c, d, e, f]",
             "OPTIMIZER.learning_rate.learning_rate=0.0"]
-    with pytest.raises(CheckpointError, match="--allow-mismatch"):
+    with pytest.raises(CheckpointError, match="--allow_mismatch"):
         run("b", *more, weights=first["last"])
     after = load_weights(run("c", *more, weights=first["last"], allow_mismatch=True)["last"])
     assert after["head.fc_cls.weight"].shape == (24, 6)
     log = (tmp_path / "c" / "train.log").read_text()
-    assert "begins anew" in log and "head.fc_cls.weight (24, 4) instead of (24, 6)" in log
+    assert "re-initialised" in log and "head.fc_cls.weight (24, 4) instead of (24, 6)" in log
     kept = [name for name in before if name.startswith("backbone.") and not name.endswith(("_mean", "_variance"))]
     assert all(np.array_equal(after[name], before[name]) for name in kept)
     with pytest.raises(ConfigError, match="--format"):
@@ -513,5 +514,5 @@ def test_training_saves_safetensors_and_fine_tunes_for_other_classes(config_file
 
 def test_allow_mismatch_belongs_to_training_from_a_checkpoint(config_file, capsys):
     for flags in ([], ["--test", "-w", "a.pdparams"]):
-        assert main(["train", "-c", str(config_file), "--allow-mismatch", *flags]) == 2
-        assert "--allow-mismatch" in capsys.readouterr().err
+        assert main(["train", "-c", str(config_file), "--allow_mismatch", *flags]) == 2
+        assert "--allow_mismatch" in capsys.readouterr().err

@@ -3,7 +3,8 @@ import logging
 import pytest
 from paths import ROOT
 
-from paddlevideo_skel.config import SPLITS, find_config, load_config
+from paddlevideo_skel.config import ALIASES, find_config, load_config
+from paddlevideo_skel.config_schema import DEFAULT_SEED, DEFAULTS, SPLITS
 from paddlevideo_skel.errors import ConfigError
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -95,12 +96,12 @@ def test_a_paddlevideo_config_is_read_as_it_was_meant(write, caplog):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_of_this_project_is_whole(path):
-    from paddlevideo_skel.build import check_recipe
+    from paddlevideo_skel.build import check_parts
     from paddlevideo_skel.models import check_model
-    from paddlevideo_skel.training.optimizers import check_optimizer
+    from paddlevideo_skel.training.optim import check_optimizer
 
     config = load_config(path)
-    check_recipe(config, [split for split in SPLITS if split in config["DATASET"]])
+    check_parts(config, [split for split in SPLITS if split in config["DATASET"]])
     check_model(config["MODEL"])
     check_optimizer(config["OPTIMIZER"], "OPTIMIZER")
 
@@ -185,6 +186,26 @@ def test_packaged_configs_are_found_from_anywhere(tmp_path, monkeypatch):
         find_config("configs/../setup.py")
 
 
+def test_other_names_of_packaged_configs(tmp_path, monkeypatch):
+    for folder in (ROOT, tmp_path):
+        monkeypatch.chdir(folder)
+        for alias, name in ALIASES.items():
+            for prefix in ("configs/", ""):
+                assert find_config(prefix + alias).samefile(ROOT / "configs" / name)
+            assert find_config(ROOT / "configs" / alias).samefile(ROOT / "configs" / name)
+
+
+def test_defaults(write):
+    config = load_config(write("epochs: 3\nval_interval: 5\nDATASET: {batch_size: 2}"))
+    assert [config.value(key) for key in ("val_interval", "save_interval", "DATASET.batch_size", "DATASET.num_workers",
+                                          "OPTIMIZER.momentum", "seed")] == [5, 1, 2, 0, 0.9, DEFAULT_SEED]
+    config = load_config(write("OPTIMIZER: {momentum: 0}"))
+    assert config.value("OPTIMIZER.momentum") == 0
+    for key_path, value in DEFAULTS.items():  # each is a value that a config may have
+        section, _, key = key_path.rpartition(".")
+        assert load_config(write(f"{key}: {value}" if not section else f"{section}: {{{key}: {value}}}"))
+
+
 def test_a_layout_is_put_where_it_is_named(write):
     config = load_config(write("""
 LAYOUT:
@@ -215,4 +236,4 @@ def test_a_merged_key_can_be_replaced_and_one_given_twice_is_told(write, caplog)
     assert load_config(write(text % ""))["DATASET"]["valid"] == {"format": "B"}
     assert not caplog.records
     assert load_config(write(text % ", format: C"))["DATASET"]["valid"] == {"format": "C"}
-    assert "a.yaml:3: the key 'format' stands twice" in caplog.text
+    assert "a.yaml:3: duplicate key 'format'" in caplog.text

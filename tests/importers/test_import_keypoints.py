@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from paths import ROOT
 from raw_files import kill_an_import
 
-from paddlevideo_skel.build import build_recognizer, check_recipe, input_shape
+from paddlevideo_skel.build import build_recognizer, check_parts, input_shape
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.data.datasets import build_dataset
 from paddlevideo_skel.data.readers import read_annotations
 from paddlevideo_skel.errors import ConfigError, DataError
 from paddlevideo_skel.importers import keypoints
-from paddlevideo_skel.importers.journal import Source
+from paddlevideo_skel.importers.journal import WITHOUT_STRICT, Source
 from paddlevideo_skel.importers.keypoint_files import CHANNELS, read_keypoints
 from paddlevideo_skel.importers.keypoints import (
     clean,
@@ -32,10 +32,8 @@ from paddlevideo_skel.importers.keypoints import (
     read_sample,
 )
 from paddlevideo_skel.importers.labels import number_labels, read_class_names, read_label_list
-from paddlevideo_skel.importers.layout_file import read_layout
 from paddlevideo_skel.importers.ready_config import clip_length
-from paddlevideo_skel.importers.streaming import WITHOUT_STRICT
-from paddlevideo_skel.skeleton import get_layout
+from paddlevideo_skel.skeleton import get_layout, read_layout
 
 FIVE = {"joints": ["hip", "neck", "head", "left_hand", "right_hand"], "bones": [[0, 1], [1, 2], [1, 3], [1, 4]],
         "center": 0, "left": [3], "right": [4]}
@@ -145,8 +143,8 @@ BAD = [
     ("a.csv", "frame,joint,x\n0,1,2", "has no column 'y'"),
     ("a.csv", "frame,joint,x,y,w\n0,1,2,3,4", "column 5: its name 'w' is unknown"),
     ("a.csv", "frame,joint,x,y\n0,1,2,3\n0,neck,4,5", "row 3: tells of frame 0, person 0, joint 1 a second time"),
-    ("a.csv", b"\xff\xfe\x00", "no text in UTF-8"),
-    ("a.csv", b"1,2,3,4,5,6,7,8,9,10\x00\n", "is no text: byte 0"),
+    ("a.csv", b"\xff\xfe\x00", "is not UTF-8 text"),
+    ("a.csv", b"1,2,3,4,5,6,7,8,9,10\x00\n", "is not text: byte"),
     ("a.json", "[1, 2", "is no JSON"),
     ("a.json", "[" * 100000, "is no JSON"),
     ("a.json", '{"x": 1}', "is an object with 'x', expected 'keypoint'"),
@@ -166,8 +164,8 @@ BAD = [
     ("a.npy", np.zeros(3), "has the shape"),
     ("a.npy", np.zeros((3, 5, 2), bool), "array of bool"),
     ("a.npy", b"no array", "not an .npy file"),
-    ("gone.csv", None, "no such file"),
-    ("gone.npy", None, "no such file"),
+    ("gone.csv", None, "file not found"),
+    ("gone.npy", None, "file not found"),
 ]
 
 
@@ -402,13 +400,13 @@ def test_an_import_that_was_killed_goes_on(many, tmp_path):
     (broken / ".mine.pkl.0a1b2c3d.tmp").touch()  # as if an earlier one had been killed while it wrote
     done = subprocess.run(command, cwd=broken, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "of 120 files were read before; going on" in done.stdout and done.stdout.endswith(first.stdout)
+    assert "of 120 files were read before" in done.stdout and done.stdout.endswith(first.stdout)
     assert content(broken) == content(whole)
     assert sorted(path.name for path in broken.iterdir()) == ["mine.pkl", "mine.yaml"]
 
 
 @pytest.mark.parametrize(("change", "known"), [
-    ([], 7), (["--seed", "3", "--img-shape", "9", "9"], 7), (["--min-score", "0.1"], 0), (["--channels", "xyz"], 0),
+    ([], 7), (["--seed", "3", "--img_shape", "9", "9"], 7), (["--min_score", "0.1"], 0), (["--channels", "xyz"], 0),
     (["--layout", "six.yaml"], 0)])
 def test_what_was_read_otherwise_is_read_again(tmp_path, capsys, monkeypatch, change, known):
     """Split and picture are not part of what is read; channels, scores and the skeleton are."""
@@ -450,7 +448,7 @@ def test_pixels_get_a_picture_and_scores_stay_apart(tmp_path):
     import_keypoints(tmp_path / "raw", tmp_path / "mine.pkl", get_layout("coco"), img_shape=(480, 640))
     assert read_annotations(tmp_path / "mine.pkl")[0].img_shape == (480, 640)
     config = load_config(tmp_path / "mine.yaml")
-    check_recipe(config, ("train", "valid", "test"))
+    check_parts(config, ("train", "valid", "test"))
     model = build_recognizer(config)
     assert input_shape(config, model, "train") == (1, 2, 24, 17, 3)
     assert len(build_dataset(config["DATASET"]["train"], "train", 2)) == 4  # 3 of a class: 2.4, so 2
@@ -492,9 +490,9 @@ def test_the_command_tells_what_is_wrong_in_one_line(folder, capsys):
     assert "expected a name that ends with .pkl" in error("--out", folder / "mine.npy")
     assert "--split" in error("--split", "1.5") and "--split" in error("--split", "much")
     assert "--seed" in error("--seed", "-1") and "--workers" in error("--workers", "-1")
-    assert "--img-shape" in error("--img-shape", "0", "5")
-    assert "no regular expression" in error("--split-by", "(")
-    assert "tells no subject" in error("--split-by", r"q(\d)")
+    assert "--img_shape" in error("--img_shape", "0", "5")
+    assert "no regular expression" in error("--split_by", "(")
+    assert "tells no subject" in error("--split_by", r"q(\d)")
 
 
 def test_the_data_tools_need_no_paddle(folder):

@@ -246,13 +246,13 @@ def test_this_host_is_asked():
 
 # ---- with the real tools
 
-def test_real_rows_fail_where_they_must(tmp_path):
-    """An export whose self-check does not come out right, and weights that are missing."""
+@pytest.fixture
+def real(checkout):
+    """``(checkout with the real export and prediction, weights, params file of whole_infer)``; a small model."""
     from deploy_cases import SMALL, filled, small_config, write_npy
 
-    from paddlevideo_skel.checkpoints.load import save_state
+    from paddlevideo_skel.checkpoints.fit import save_state
 
-    checkout = Checkout(tmp_path)
     for name in ("export_model", "predict"):
         shutil.copy(ROOT / "tools" / f"{name}.py", checkout.root / "tools")
     weights = checkout.root / "w" / "small.pdparams"
@@ -262,11 +262,19 @@ def test_real_rows_fail_where_they_must(tmp_path):
     config, overrides = SMALL["stgcn_plusplus"]
     export = f"tools/export_model.py -c {ROOT}/configs/recognition/{config}" + "".join(
         f" --override {o}" for o in overrides)
-    sweep = {"line_41": "--use_gpu:False", "line_42": "--enable_mkldnn:False", "line_43": "--cpu_threads:1",
-             "line_46": "--precision:fp32", "line_48": "--input_file:./x.npy", "line_50": "--enable_benchmark:False",
-             "line_40": "inference:tools/predict.py"}
-    good = checkout.params(line_37="infer_model:w/small.pdparams", line_38=f"infer_export:{export}", **sweep)
-    done = checkout.bash(CHAIN, good, "whole_infer")
+
+    def params(**changes):
+        return checkout.params(**{
+            "line_37": "infer_model:w/small.pdparams", "line_38": f"infer_export:{export}",
+            "line_40": "inference:tools/predict.py", "line_41": "--use_gpu:False", "line_42": "--enable_mkldnn:False",
+            "line_43": "--cpu_threads:1", "line_46": "--precision:fp32", "line_48": "--input_file:./x.npy",
+            "line_50": "--enable_benchmark:False", **changes})
+    return checkout, weights, params
+
+
+def test_real_rows(real):
+    checkout, weights, params = real
+    done = checkout.bash(CHAIN, params(), "whole_infer")
     assert done.returncode == 0, done.stdout
     log = checkout.root / "test_tipc/output/Toy/whole_infer" / (
         "python_infer_cpu_usemkldnn_False_threads_1_precision_fp32_batchsize_1.log")
@@ -276,14 +284,16 @@ def test_real_rows_fail_where_they_must(tmp_path):
     content = dict(np.load(check))
     content["logits"] = content["logits"] + 1
     np.savez(check, **content)
-    kept = checkout.params(line_37="infer_model:w", line_38="infer_export:null", **sweep)
-    done = checkout.bash(CHAIN, kept, "whole_infer")
+    done = checkout.bash(CHAIN, params(line_37="infer_model:w", line_38="infer_export:null"), "whole_infer")
     assert done.returncode == 1
     assert "0 passed, 1 failed, 0 skipped" in done.stdout and "answers its self-check wrongly" in done.stdout
 
-    shutil.rmtree(weights.parent)
-    good = checkout.params(line_37="infer_model:w/small.pdparams", line_38=f"infer_export:{export}", **sweep)
-    done = checkout.bash(CHAIN, good, "whole_infer")
+
+@pytest.mark.slow
+def test_real_rows_without_weights(real):
+    checkout, weights, params = real
+    weights.unlink()
+    done = checkout.bash(CHAIN, params(), "whole_infer")
     assert done.returncode == 1 and done.stdout.count("\nfailed ") == 2
     assert "no such checkpoint" in done.stdout and "no such export" in done.stdout
 

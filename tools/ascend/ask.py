@@ -10,10 +10,12 @@ def devices():
     from paddlevideo_skel.cli import load_paddle
 
     load_paddle()
-    from paddlevideo_skel.devices import KINDS, count_devices
+    import paddle
 
-    for kind in KINDS:
-        print(kind, count_devices(kind))
+    from paddlevideo_skel.devices import DEVICES, count_devices
+
+    for kind in DEVICES:
+        print(kind, count_devices(paddle, kind))
 
 
 def rate(path, value):
