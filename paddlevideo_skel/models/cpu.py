@@ -1,17 +1,20 @@
 """The same networks out of matrix products, for Paddle's CPU kernels.
 
-There are two implementations of every layer that agree in double precision to 1e-9, gradients included:
+There are two implementations of every layer, which agree in double precision to 1e-9, gradients included:
 
 - ``conv``: convolutions, pooling and means, as the papers write them and the other modules of this package define them.
   GPUs and NPUs run it, every export is traced from it, and tests compare with it.
 - ``matmul``: Paddle's CPU convolutions, the gradients of its means and its sums over broadcast axes are several times
   slower than MKL's matrix products (``docs/performance.md``).
 
-``accelerate(model)`` changes a built model from the first to the second: a layer whose class is in ``FORWARDS`` gets the
-subclass that is given there, with another forward pass. Parameters, state dict and structure stay as they are, and
-``restore(model)`` undoes it. ``paddlevideo_skel.build.build_recognizer`` is the place that calls it, by way of
-``implement``: on a CPU, unless the environment variable ``PADDLEVIDEO_SKEL_IMPLEMENTATION`` says otherwise. BatchNorm over
-several processes needs ``conv`` (``training.sync_norm.synchronise`` restores it).
+``accelerate(model)`` changes a built model from the first to the second: a layer whose class is in ``FORWARDS`` gets
+the subclass given there, which computes differently. Parameters, state dict and structure stay as they are;
+``decelerate(model)`` undoes it.
+
+It is applied in one place, ``paddlevideo_skel.build.build_recognizer``, by ``apply_implementation``: on a CPU, unless
+the environment variable ``PADDLEVIDEO_SKEL_IMPLEMENTATION`` says otherwise. So training, validation, precise
+BatchNorm, testing and the dynamic side of an export's self-check all compute the same way. BatchNorm over several
+processes needs ``conv``: ``training.batch_norm.synchronise`` undoes the acceleration.
 """
 import os
 
@@ -34,7 +37,7 @@ from .cpu_ops import (
 
 IMPLEMENTATIONS = ("conv", "matmul")
 VARIABLE = "PADDLEVIDEO_SKEL_IMPLEMENTATION"
-# Until version 0.1 the variable and its values had other names, which users may have in their scripts.
+# Earlier versions called the variable and its values so.
 OLD_VARIABLE, OLD_NAMES = "PADDLEVIDEO_SKEL_FORMULATION", {"plain": "conv", "products": "matmul"}
 
 
@@ -56,7 +59,7 @@ def requested_implementation():
     return OLD_NAMES.get(old)
 
 
-def implement(model):
+def apply_implementation(model):
     """Give a new model the implementation that the environment asks for, or the fastest on paddle's current device.
 
     Returns:
@@ -77,7 +80,7 @@ def accelerate(model):
     return model
 
 
-def restore(model):
+def decelerate(model):
     """Let a model compute by convolutions again; returns the model."""
     originals = {fast: plain for plain, fast in FORWARDS.items()}
     for layer in model.sublayers(include_self=True):
@@ -87,19 +90,19 @@ def restore(model):
 
 
 class Matmul:
-    """A layer with ``compute`` in place of ``forward``, but for a graph that is traced: Paddle converts ``forward``."""
+    """A layer that computes by ``compute``; a graph that is traced is made of its class's own ``forward``."""
 
     def __call__(self, *inputs):
         return self.compute(*inputs) if paddle.in_dynamic_mode() else super().__call__(*inputs)
 
 
 class MatmulConv2D(Matmul, layers.Conv2D):
-    """Pointwise convolutions as products; others as they are."""
+    """Pointwise convolutions are products; others stay as they are."""
 
     def compute(self, x):
         if list(self._kernel_size) == [1, 1]:
             return pointwise_conv(x, self.weight, self.bias, self._stride[0])
-        return layers.Conv2D.forward(self, x)
+        return self.forward(x)
 
 
 class MatmulTemporalConv(Matmul, layers.TemporalConv):
