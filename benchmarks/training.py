@@ -27,7 +27,7 @@ MODELS = {  # name: backbone, head, shape of a batch
     "posec3d": ({"name": "ResNet3dSlowOnly", "base_channels": 32}, "I3DHead", (2, 17, 16, 56, 56)),
 }
 FIRST = ("ctrgcn_lite", "stgcn_plusplus")  # compared with PyTorch
-# Multiplications of one sample's forward pass, 1e9 (docs/model_zoo.md); a step is counted as three of them.
+# Multiplications of one sample's forward pass, 1e9 (docs/models.md); a step is counted as three of them.
 GMAC = {"ctrgcn_lite": 1.48, "stgcn_plusplus": 1.93}
 OFF = {"PADDLEVIDEO_SKEL_CPU_ENV": "0"}
 CONV, MATMUL = ({"PADDLEVIDEO_SKEL_IMPLEMENTATION": name} for name in ("conv", "matmul"))
