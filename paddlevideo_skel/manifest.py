@@ -17,7 +17,7 @@ import hashlib
 import json
 import logging
 import os
-import socket
+import platform
 import time
 from pathlib import Path
 
@@ -227,7 +227,7 @@ class FolderLock:
             self.close()
 
     def _write_holder(self):
-        holder = {"pid": os.getpid(), "host": socket.gethostname(),
+        holder = {"pid": os.getpid(), "host": platform.node(),
                   "since": datetime.datetime.now().isoformat(" ", "seconds")}
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, json.dumps(holder).encode())

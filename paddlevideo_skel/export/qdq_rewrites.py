@@ -2,7 +2,7 @@
 
 ONNX Runtime's integer convolutions want the channels last and its integer products want them first, so that what goes
 from one to the other is transposed, number by number; and an operator without an integer kernel is computed in float32.
-The measured reasons are in ``docs/quantization.md``. Every rewrite here changes nothing where its pattern is not found.
+The measured reasons are in ``docs/export.md``. Every rewrite here changes nothing where its pattern is not found.
 """
 import numpy as np
 from onnx import helper

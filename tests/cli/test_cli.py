@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from commands import call
 
-from paddlevideo_skel import __version__
+from paddlevideo_skel import __version__, plotting
 from paddlevideo_skel.cli import COMMANDS, GROUPS, load_command, main, run_command
-from paddlevideo_skel.data import draw
 from paddlevideo_skel.data.synthetic.actions import ACTIONS
 
 
@@ -207,8 +206,8 @@ def test_samples_can_be_drawn(tmp_path, monkeypatch):
         if path.name.startswith("wave_"):
             draw_sequence(annotation, layout, path)
 
-    draw_sequence = draw.draw_sequence
-    monkeypatch.setattr(draw, "draw_sequence", draw_two)
+    draw_sequence = plotting.draw_sequence
+    monkeypatch.setattr(plotting, "draw_sequence", draw_two)
     assert run_command("samples", ["-o", str(tmp_path / "s"), "-n", "3", "--draw", str(tmp_path / "d")]) == 0
     assert sorted(drawn) == sorted(f"{action}_{layout}.png" for action in ACTIONS for layout in ("ntu-rgb+d", "coco"))
     assert all((tmp_path / "d" / f"wave_{layout}.png").read_bytes().startswith(b"\x89PNG")

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from hatchery import assert_same_end
 from small_config import run
+from training_runs import assert_same_end
 
 from paddlevideo_skel.data.checks import BadSample, SampleChecker, drop_samples, write_bad_samples
 from paddlevideo_skel.data.datasets import build_dataset
@@ -165,7 +165,7 @@ def test_a_run_stops_before_its_first_step_with_the_whole_list(shared_config, sp
 def test_skipping_them_is_training_on_the_others(shared_config, spoilt, sample_set, tmp_path):
     path, names = spoilt
     run(shared_config, tmp_path / "out", *overrides(path), skip_bad=True)
-    assert "3 samples cannot be used and are left out" in (tmp_path / "out" / "train.log").read_text()
+    assert "3 samples cannot be used and are omitted" in (tmp_path / "out" / "train.log").read_text()
     content = pickle.loads((sample_set / "ntu_3d.pkl").read_bytes())
     content["annotations"] = [entry for entry in content["annotations"] if entry["frame_dir"] not in names]
     content["split"] = {key: [name for name in split if name not in names] for key, split in content["split"].items()}

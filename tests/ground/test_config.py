@@ -79,7 +79,7 @@ def write(tmp_path):
     return write
 
 
-def test_a_paddlevideo_config_is_read_as_it_was_meant(write, caplog):
+def test_a_paddlevideo_config_is_read_as_intended(write, caplog):
     with caplog.at_level(logging.WARNING):
         config = load_config(write(PADDLEVIDEO))
     transforms = config["PIPELINE"]["train"]["transform"]
@@ -95,7 +95,7 @@ def test_a_paddlevideo_config_is_read_as_it_was_meant(write, caplog):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_of_this_project_is_whole(path):
+def test_every_packaged_config_passes_its_checks(path):
     from paddlevideo_skel.build import check_parts
     from paddlevideo_skel.models import check_model
     from paddlevideo_skel.training.optim import check_optimizer
@@ -133,7 +133,7 @@ def test_overrides(write):
     ("MODEL=[", ["-o MODEL=["]),
     ("MODEL=5", ["MODEL", "a mapping"]),
 ])
-def test_a_wrong_override_is_told(write, override, words):
+def test_a_wrong_override_is_reported(write, override, words):
     path = write(PADDLEVIDEO)
     with pytest.raises(ConfigError) as error:
         load_config(path, [override])
@@ -157,7 +157,7 @@ def test_a_wrong_override_is_told(write, override, words):
                                zip("abcdefghi", "bcdefghij")), ["aliases"]),
     ("a: 2026-99-99", ["cannot be read as a config"]),
 ])
-def test_a_wrong_file_is_told(write, text, words):
+def test_a_wrong_file_is_reported(write, text, words):
     with pytest.raises(ConfigError) as error:
         load_config(write(text))
     for word in [*words, "a.yaml"]:
@@ -170,7 +170,7 @@ def test_a_missing_file_comes_with_a_near_miss(write):
         load_config(path.with_name("stgcn_pluplus.yaml"))
 
 
-def test_a_file_that_is_no_text(tmp_path):
+def test_a_file_that_is_not_text(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -206,7 +206,7 @@ def test_defaults(write):
         assert load_config(write(f"{key}: {value}" if not section else f"{section}: {{{key}: {value}}}"))
 
 
-def test_a_layout_is_put_where_it_is_named(write):
+def test_a_layout_replaces_its_name(write):
     config = load_config(write("""
 LAYOUT:
   mine: {joints: 3, bones: [[1, 2], [2, 3]], center: 2, one_based: True}
@@ -231,7 +231,7 @@ DATASET:
     assert config["DATASET"]["valid"]["test_mode"] is True
 
 
-def test_a_merged_key_can_be_replaced_and_one_given_twice_is_told(write, caplog):
+def test_a_merged_key_can_be_replaced_and_a_duplicate_key_is_reported(write, caplog):
     text = "DATASET:\n  train: &data {format: A}\n  valid: {<<: *data, format: B%s}\n"
     assert load_config(write(text % ""))["DATASET"]["valid"] == {"format": "B"}
     assert not caplog.records
