@@ -70,7 +70,7 @@ def test_a_metadata_with_no_such_batch_is_refused(tmp_path, shape):
     metadata = json.loads(path.read_text())
     metadata["input"]["shape"] = shape
     path.write_text(json.dumps(metadata))
-    with pytest.raises(ExportError, match="no valid metadata"):
+    with pytest.raises(ExportError, match="not valid metadata"):
         find_export(path)
 
 

@@ -122,7 +122,7 @@ def test_a_wide_tolerance_is_only_for_eight_bits(export, tmp_path):
     metadata = json.loads(export.file(METADATA).read_text())
     metadata["selfcheck"]["tolerance"] = 1e-2
     export.file(METADATA).write_text(json.dumps(metadata))
-    with pytest.raises(ExportError, match="no valid metadata"):
+    with pytest.raises(ExportError, match="not valid metadata"):
         find_export(export.stem)
 
 
