@@ -4,4 +4,4 @@ import sys
 from paddlevideo_skel.cli import run_command
 
 if __name__ == "__main__":
-    sys.exit(run_command("train", prog="main.py"))
+    sys.exit(run_command("train", script="main.py"))

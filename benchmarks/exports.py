@@ -26,11 +26,11 @@ def build(path, overrides=()):
     """A config under configs/recognition, and its model with deterministic weights: costs do not depend on them."""
     from golden_fill import fill
 
-    from paddlevideo_skel.build import build_recognizer, main_model
+    from paddlevideo_skel.build import build_recognizer
     from paddlevideo_skel.config import load_config
 
     config = load_config(ROOT / "configs" / "recognition" / path, list(overrides))
-    return config, fill(main_model(build_recognizer(config)))
+    return config, fill(build_recognizer(config).main)
 
 
 def export(name, folder, kind):

@@ -28,11 +28,6 @@ def build_recognizer(config):
     return build_model(config.section("MODEL"), config.where("MODEL"))
 
 
-def main_model(recognizer):
-    """The model that is tested and exported: the recognizer itself, or a distillation's student."""
-    return getattr(recognizer, "student", recognizer)
-
-
 def build_pipeline(config, split):
     """The pipeline of a split."""
     return Pipeline(config.section(f"PIPELINE.{split}"), config.where(f"PIPELINE.{split}"))

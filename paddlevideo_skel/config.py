@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from .errors import ConfigError, near_miss
-from .files import is_file
+from .files import is_file, replacing
 from .skeleton import get_layout
 
 logger = logging.getLogger(__name__)
@@ -311,3 +311,18 @@ def _put_layouts(node, layouts):
             node[key] = layouts[value]
         else:
             _put_layouts(value, layouts)
+
+
+def plain(value):
+    """A copy of a config's values that YAML can hold: dicts, lists, and no tuples."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def write_config(config, path, report):
+    """Write a config as YAML, headed by the lines of ``report`` as comments."""
+    text = "".join(f"# {line}\n" for line in report) + yaml.safe_dump(
+        config, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

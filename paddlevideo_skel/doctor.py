@@ -23,6 +23,7 @@ from .errors import SkelError
 from .files import replacing
 from .inference.runtime import first_line
 from .probes import MARK
+from .workers import available_cores
 
 TIME_LIMIT = 120  # seconds, for a program or for importing a package
 HERE, MISSING, BROKEN = "here", "missing", "broken"
@@ -101,9 +102,8 @@ def cpu(path="/proc/cpuinfo"):
 
 def threads():
     """Cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     said = os.environ.get("OMP_NUM_THREADS", "not set")
-    return Finding("threads", HERE, f"{cores} of {os.cpu_count()} cores, OMP_NUM_THREADS is {said}",
+    return Finding("threads", HERE, f"{available_cores()} of {os.cpu_count()} cores, OMP_NUM_THREADS is {said}",
                    "--cpu_threads; all cores by default, as is OMP_NUM_THREADS in the commands of this package")
 
 
@@ -163,7 +163,7 @@ def cann_version(folder):
 
 def atc():
     """ATC, and what has to be sourced for it."""
-    gives, get = "compiling .om models; without it tools/atc.py --dry-run writes a script", "install CANN's toolkit"
+    gives, get = "compiling .om models; without it tools/atc.py --dry_run writes a script", "install CANN's toolkit"
     try:
         launcher = find_atc()
     except SkelError as error:

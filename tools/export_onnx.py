@@ -5,4 +5,4 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     from paddlevideo_skel.cli import run_command
 
-    sys.exit(run_command("export-onnx", prog="tools/export_onnx.py"))
+    sys.exit(run_command("export-onnx", script="tools/export_onnx.py"))

@@ -5,4 +5,4 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     from paddlevideo_skel.cli import run_command
 
-    sys.exit(run_command("infer-bin", prog="tools/infer_bin.py"))
+    sys.exit(run_command("infer-bin", script="tools/infer_bin.py"))

@@ -153,7 +153,7 @@ def find_atc(set_env=None):
         raise ConfigError("--set_env", f"{set_env} puts no atc on PATH", "Give the set_env.sh of CANN's toolkit; the "
                           "one of its runtime (nnrt) has no atc")
     raise ToolMissingError("atc", "is not on this host, neither on PATH nor in CANN's usual places", "Run the commands "
-                           "above where CANN's toolkit is installed (it needs no NPU), --dry-run FILE.sh writes them "
+                           "above where CANN's toolkit is installed (it needs no NPU), --dry_run FILE.sh writes them "
                            "as a script; or give its set_env.sh: --set_env PATH")
 
 

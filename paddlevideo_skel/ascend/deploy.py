@@ -4,20 +4,19 @@ Each step is one of the tools, with its own folder, and is not done again when i
 same command goes on. What this host cannot do (no atc, no NPU) is a row of the table that says why; everything else is
 still done, down to the accuracy of every ONNX model here.
 """
-import hashlib
 import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ConfigError, DataError, SkelError, ToolMissingError, UnavailableError
-from ..files import output_folder, parse_json, replacing
+from ..errors import ConfigError, SkelError, ToolMissingError, UnavailableError
+from ..files import output_folder, replacing
 from ..inference.artifact import METADATA, OLD_METADATA, ONNX, ExportFolder, find_export
 from ..inference.bin_inference import infer_bins
 from ..inference.bin_results import evaluate
 from ..inference.bin_writer import write_bins
-from ..inference.bins import first_difference
 from ..inference.runtime import Options, open_runtime
+from ..manifest import Manifest, digest_files, to_json_like
 from .atc import compile_models
 from .soc import find_soc
 
@@ -62,7 +61,7 @@ def deploy(config, weights, output, batch_sizes, atc_options, kind="minimal", op
         SkelError: a step failed without which there can be no table. Failures of single rows stand in the report.
     """
     output = output_folder(output)
-    begin(output, config, weights, kind, opset)
+    Manifest(output / STATE).start_or_resume(fingerprint(config, weights, kind, opset))
     export = export_once(config, weights, output / EXPORT, kind)
     models = convert_once(export, output / MODELS, batch_sizes, opset)
     write_bins(config, output / BINS, model=export.stem, num_workers=num_workers)
@@ -86,34 +85,12 @@ def deploy(config, weights, output, batch_sizes, atc_options, kind="minimal", op
     return report
 
 
-def begin(output, config, weights, kind, opset):
-    """Begin the folder, or see that it was begun with the same model and data."""
-    content = {"weights": digest(weights), "kind": kind, "opset": opset, "config": json.loads(json.dumps(dict(config)))}
-    path = output / STATE
-    if not path.is_file():
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        return
-    try:
-        begun = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(path, f"is damaged ({type(error).__name__}: {error})", "Choose another folder") from error
-    difference = first_difference(begun, content)
-    if difference:
-        key, found, expected = difference
-        raise DataError(output, f"was begun with {key} {str(found)[:80]}, now it is {str(expected)[:80]}",
-                        "Choose another folder, or remove this one")
-
-
-def digest(path):
-    """What tells a checkpoint from another."""
+def fingerprint(config, weights, kind, opset):
+    """What the folder's content depends on."""
     from ..checkpoints.load import find_checkpoint
 
-    sha = hashlib.sha256()
-    with open(find_checkpoint(path), "rb") as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()[:16]
+    return {"weights": digest_files(find_checkpoint(weights)), "kind": kind, "opset": opset,
+            "config": to_json_like(dict(config))}
 
 
 def export_once(config, weights, folder, kind):

@@ -1,10 +1,5 @@
 """The config for a converted checkpoint: a packaged one, with the model that the weights have."""
-from pathlib import Path
-
-import yaml
-
-from ..config import load_config
-from ..files import replacing
+from ..config import load_config, plain
 from ..skeleton import LAYOUTS, get_layout
 
 CONFIGS = "configs/recognition"
@@ -105,18 +100,3 @@ def _clips_to_samples(pipeline):
     for name, arguments in _steps(pipeline):
         if name == "UniformSampleFrames":
             arguments["num_clips"] = 1
-
-
-def plain(value):
-    """A copy of a config's values that YAML can hold: dicts, lists, and no tuples."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def write_config(config, path, report):
-    """Write a config as YAML, headed by the lines of ``report``."""
-    text = "".join(f"# {line}\n" for line in report) + yaml.safe_dump(
-        config, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
-    with replacing(path) as temporary:
-        Path(temporary).write_text(text, encoding="utf-8")

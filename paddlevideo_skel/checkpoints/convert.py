@@ -3,9 +3,8 @@ import importlib.util
 import logging
 from pathlib import Path
 
-from ..config import Config, load_config, validate
+from ..config import Config, load_config, validate, write_config
 from ..errors import CheckpointError, ConfigError
-from .configs import write_config
 from .foreign import convert, is_foreign
 from .load import FORMATS, fit_weights, read_weights, save_state
 

@@ -159,7 +159,7 @@ def fit_weights(model, weights, where, allow_mismatch=False):
     Raises:
         CheckpointError: listing the keys that are missing, left over, or of other shapes.
     """
-    several = hasattr(model, "names")
+    several = bool(model.names)
     found = split_models(_backbone_alone(model.single(model.names[0]) if several else model, weights, where))
     if not several:
         _fit_single(model, _pick(found, where), where, allow_mismatch)
@@ -169,7 +169,7 @@ def fit_weights(model, weights, where, allow_mismatch=False):
             _fit_single(model.single(name), found[name], f"{where}: {name}", allow_mismatch)
         return
     if set(found) != {""}:
-        raise CheckpointError(where, f"holds the models {sorted(found)}, the config has {model.names}")
+        raise CheckpointError(where, f"holds the models {sorted(found)}, the config has {list(model.names)}")
     for name in model.names:
         single = model.single(name)
         if name in model.frozen or len(model.names) == 1:
@@ -195,8 +195,8 @@ def fit_main(recognizer, weights, where):
     It is the recognizer itself or, of several that learned together, the student; a file of all of them and a file
     of the student alone both do.
     """
-    model = getattr(recognizer, "student", recognizer)
-    _fit_single(model, _pick(split_models(weights), where, getattr(recognizer, "student_name", "Student")), where)
+    model = recognizer.main
+    _fit_single(model, _pick(split_models(weights), where, recognizer.main_name), where)
     return model
 
 
@@ -226,7 +226,7 @@ def _fit_single(model, weights, where, allow_mismatch=False):
     if problems and not (allow_mismatch and replaceable):
         hint = "Use the config that it was trained with"
         if replaceable:
-            hint += ("; or, to fine-tune it for other classes or joints, train with --allow-mismatch: these entries "
+            hint += ("; or, to fine-tune it for other classes or joints, train with --allow_mismatch: these entries "
                      "then begin anew")
         raise CheckpointError(where, "does not fit the model; " + "; ".join(problems), hint)
     for name, value in weights.needs.items():
@@ -241,7 +241,7 @@ def _fit_single(model, weights, where, allow_mismatch=False):
         logger.info("%s has no learned adjacency (PaddleVideo does not save it); the graph's own is used in %d blocks",
                     where, len(adjacency))
     for line in (*shapes, *(f"{name} is not there" for name in missing)):
-        logger.info("%s: begins anew (--allow-mismatch): %s", where, line)
+        logger.info("%s: begins anew (--allow_mismatch): %s", where, line)
     own = {name: expected[name].numpy() for name in [*adjacency, *others, *missing]}
     model.set_state_dict({**{name: value.astype("float32") for name, value in weights.items()}, **own})
 

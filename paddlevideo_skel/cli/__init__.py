@@ -1,50 +1,68 @@
 """The command line: arguments in, one call into the package, exit status out.
 
-Each command is a module of this package with ``HELP``, ``add_arguments(parser)`` and ``run(args)``; ``run`` returns
-None, or an exit status. Modules are imported only when their command is called, so that prediction with ONNX
-Runtime never imports paddle.
+Each command is a module of this package with ``add_arguments(parser)`` and ``run(args)``; ``run`` returns None or an
+exit status. Modules are imported only when their command is called, so that prediction with ONNX Runtime never
+imports paddle.
 """
 import argparse
 import contextlib
+import difflib
 import importlib
 import io
 import os
 import sys
 import warnings
 
-from .. import devices
+from .. import __version__, devices
 from ..errors import OutputError, SkelError
 from ..logs import setup_logging
+from .parser import Parser
 
-COMMANDS = {
-    "train": "train a model from a config",
-    "test": "test a checkpoint",
-    "ensemble": "fuse the results of several tests",
-    "export": "export a checkpoint for inference, ordinary or minimal",
-    "convert": "convert an export to ONNX",
-    "export-onnx": "convert an export to ONNX for a device: fixed batches, simplified",
-    "quantize": "round an ONNX model to 8 bits, or its weights to 16",
-    "atc": "compile ONNX models for the Ascend NPU",
-    "convert-weights": "convert a checkpoint of another project, with a config to match",
-    "infer-bin": "answer a folder of .bin files with a model, on an NPU or here",
-    "predict": "classify skeleton sequences with an export",
-    "stream": "classify a live skeleton sequence, an answer every few frames",
-    "doctor": "tell what this host has, and what each missing thing would give",
-    "preprocess-bin": "write a data set as .bin files for a device",
-    "postprocess-bin": "accuracy of a folder of results",
-    "compare-outputs": "compare two folders of results",
-    "ray-shards": "run the shards of preprocess-bin or infer-bin on a Ray cluster",
-    "deploy-ascend": "from a checkpoint to .om models, their accuracy and speed",
-    "import-ntu": "make data sets of NTU RGB+D's .skeleton files",
-    "import-kinetics": "make data sets of Kinetics-skeleton's OpenPose files",
-    "import-keypoints": "make a data set of anybody's keypoints, with a config to train on it",
-    "import-hrnet": "join Kinetics' HRNet kpfiles to one annotation pickle",
-    "inspect-data": "tell what is in a data set and what looks wrong in it, and draw a sample",
-    "split-data": "part a data set: class by class, by subject, or at random",
-    "convert-data": "convert between annotation pickles and .npy arrays, without loss",
-    "samples": "generate the sample data set",
-    "demo": "train, test, export and predict on generated samples, and print one table",
+GROUPS = {
+    "Start here": {
+        "demo": "train, test, export and predict on generated samples; print one table",
+        "doctor": "list what this host has, and what each missing package or device would add",
+    },
+    "Training": {
+        "train": "train a model from a config",
+        "test": "test a checkpoint",
+        "ensemble": "fuse the results of several tests",
+    },
+    "Data": {
+        "samples": "generate the sample data set",
+        "import-ntu": "convert NTU RGB+D's .skeleton files to data sets",
+        "import-kinetics": "convert Kinetics-skeleton's OpenPose files to data sets",
+        "import-keypoints": "convert your own keypoint files to a data set, and write a config for it",
+        "import-hrnet": "join Kinetics' HRNet keypoint files into one annotation pickle",
+        "inspect-data": "summarise a data set, list what looks wrong, draw a sample",
+        "split-data": "split a data set by class, by subject or at random",
+        "convert-data": "convert between annotation pickles and .npy arrays without loss",
+    },
+    "Models and exports": {
+        "convert-weights": "convert a checkpoint of another project, and write a config for it",
+        "export": "export a checkpoint for inference, ordinary or minimal",
+        "convert": "convert an export to ONNX",
+        "export-onnx": "convert an export to ONNX for a device: fixed batch sizes, simplified",
+        "quantize": "quantize an ONNX model to 8 bits, or store its weights in 16",
+    },
+    "Prediction": {
+        "predict": "classify skeleton sequences with an export",
+        "stream": "classify a live skeleton sequence, with an answer every few frames",
+    },
+    "Prediction from .bin files": {
+        "preprocess-bin": "write a data set as .bin files",
+        "infer-bin": "run a model on a folder of .bin files",
+        "postprocess-bin": "compute the accuracy of a folder of results",
+        "compare-outputs": "compare two folders of results",
+        "ray-shards": "run preprocess-bin or infer-bin in parallel on a Ray cluster",
+    },
+    "Ascend NPUs": {
+        "atc": "compile ONNX models to .om",
+        "deploy-ascend": "from a checkpoint to .om models, their accuracy and speed",
+    },
 }
+COMMANDS = {name: text for commands in GROUPS.values() for name, text in commands.items()}
+PROG = "paddlevideo-skel"
 
 
 def command_line():
@@ -55,21 +73,46 @@ def command_line():
 def main(argv=None):
     """``paddlevideo-skel <command> …``; returns the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    if not argv or argv[0] in ("-h", "--help") or argv[0] not in COMMANDS:
-        parser = argparse.ArgumentParser("paddlevideo-skel", description="Skeleton-based action recognition.")
-        commands = parser.add_subparsers(metavar="command", required=True)
-        for name, text in COMMANDS.items():
-            commands.add_parser(name, help=text)
-        parser.parse_args(argv)
-    return run_command(argv[0], argv[1:])
+    if argv and argv[0] in COMMANDS:
+        return run_command(argv[0], argv[1:])
+    parser = argparse.ArgumentParser(PROG, description="Skeleton-based action recognition on PaddlePaddle.",
+                                     usage=f"{PROG} COMMAND …", epilog=_overview(),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
+    if not argv[0].startswith("-"):
+        close = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+        suggestion = f"did you mean {close[0]!r}?" if close else f"{PROG} --help lists the commands"
+        print(f"error: unknown command {argv[0]!r}; {suggestion}", file=sys.stderr)
+        return 2
+    parser.parse_args(argv)
+    return 0
 
 
-def run_command(name, argv=None, prog=None):
-    """Run one command; ``tools/*.py`` call this. Returns the exit status: 0, or 2 or 3 with one line of error."""
-    module, parser = load_command(name, prog)
+def _overview():
+    """The commands in their groups, a line each."""
+    width = max(map(len, COMMANDS))
+    lines = []
+    for group, commands in GROUPS.items():
+        lines += [f"{group}:", *(f"  {name:{width}}  {text}" for name, text in commands.items()), ""]
+    return "\n".join([*lines, f"{PROG} COMMAND --help shows the flags of a command."])
+
+
+def run_command(name, argv=None, script=None):
+    """Run one command.
+
+    Args:
+        argv: its arguments; default: the process's.
+        script: ``main.py`` or ``tools/….py``, where the command is called as that.
+
+    Returns:
+        The exit status: 0; 2 or 3 with one line of error.
+    """
+    module, parser = load_command(name, script)
     argv = sys.argv[1:] if argv is None else list(argv)
-    # What follows "--" is for the program that a command starts, where it starts one.
-    end = argv.index("--") if "--" in argv and hasattr(module, "PASSES_ON") else len(argv)
+    end = argv.index("--") if parser.passes_on and "--" in argv else len(argv)
     args = parser.parse_args(argv[:end])
     args.passed_on = argv[end + 1:]
     setup_logging()
@@ -80,7 +123,7 @@ def run_command(name, argv=None, prog=None):
             raise
         return _fail(error)
     except BrokenPipeError:
-        # The reader of a pipe (head, less) has gone; keep Python from complaining again at exit.
+        # The reader of the pipe (head, less) has gone; keep Python from complaining again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -92,10 +135,10 @@ def run_command(name, argv=None, prog=None):
         return 130
 
 
-def load_command(name, prog=None):
+def load_command(name, script=None):
     """A command's module and its parser."""
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    parser = argparse.ArgumentParser(prog or f"paddlevideo-skel {name}", description=COMMANDS[name])
+    parser = Parser(script or f"{PROG} {name}", description=COMMANDS[name], paddlevideo=script is not None)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
     return module, parser
@@ -104,20 +147,6 @@ def load_command(name, prog=None):
 def _fail(error):
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return error.status
-
-
-def boolean(text):
-    """``True``, ``true``, ``1`` … as PaddleVideo's flags are written."""
-    if text.lower() in ("true", "t", "1", "yes"):
-        return True
-    if text.lower() in ("false", "f", "0", "no"):
-        return False
-    raise argparse.ArgumentTypeError(f"found {text!r}, expected True or False")
-
-
-def add_switch(parser, name, text, default=False):
-    """``--name``, ``--name True`` or ``--name=False``."""
-    parser.add_argument(f"--{name}", type=boolean, nargs="?", const=True, default=default, metavar="BOOL", help=text)
 
 
 def load_paddle():

@@ -7,37 +7,36 @@ from ..errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-PASSES_ON = "options after -- go to atc as they are"
-
 
 def add_arguments(parser):
-    parser.epilog = f"{PASSES_ON}: … -- --modify_mixlist=FILE"
+    parser.passes_on = True
+    parser.epilog = "Options after -- are passed to atc unchanged: … -- --modify_mixlist=FILE"
     parser.add_argument("models", nargs="+", metavar="ONNX", help="ONNX models, or folders of them")
-    parser.add_argument("-o", "--output", metavar="DIR", help="folder of the .om files; default: beside each model")
-    parser.add_argument("--soc_version", metavar="NAME", help="the chip, e.g. Ascend310P3; default: as npu-smi info "
-                        "shows it")
-    parser.add_argument("--batch_sizes", type=sizes, default=(), metavar="N,N", help="sizes for a model with an open "
-                        "batch, an .om each")
-    # Switches without a value, for one after which a model's name stands would take that.
-    parser.add_argument("--dynamic_batch", action="store_true", help="one .om for all the batch sizes")
+    parser.add_argument("-o", "--output", metavar="DIR", help="folder for the .om files; default: beside each model")
+    parser.add_argument("--soc_version", metavar="NAME", help="the chip, e.g. Ascend310P3; default: what npu-smi info "
+                        "shows")
+    parser.add_argument("--batch_sizes", type=sizes, default=(), metavar="N,N", help="batch sizes for a model with a "
+                        "dynamic batch, one .om each")
+    # Switches without a value: with an optional one, they would take the model's name that may follow them.
+    parser.add_argument("--dynamic_batch", action="store_true", help="one .om for all batch sizes")
     for name, text in (("precision_mode_v2", "precision; ATC's own default is fp16"),
-                       ("precision_mode", "precision, for a CANN that has no precision_mode_v2, as 6.0"),
+                       ("precision_mode", "precision, for CANN versions without precision_mode_v2, such as 6.0"),
                        ("op_select_implmode", "operators of high precision or high performance"),
-                       ("log", "how much ATC logs, default error")):
-        # ONNX Runtime's CANN provider writes it op_select_impl_mode.
+                       ("log", "log level of ATC, default error")):
+        # ONNX Runtime's CANN provider spells it op_select_impl_mode.
         other = ["--op_select_impl_mode"] if name == "op_select_implmode" else []
         parser.add_argument(f"--{name}", *other, default="error" if name == "log" else None,
                             metavar="MODE", help=f"{text}: {', '.join(CHOICES[name])}")
-    parser.add_argument("--input_fp16", action="store_true", help="the device takes float16 inputs")
+    parser.add_argument("--input_fp16", action="store_true", help="the model takes float16 inputs")
     parser.add_argument("--output_type", metavar="TYPE", help="type of the outputs: FP32, FP16, …")
     parser.add_argument("--insert_op_conf", metavar="FILE", help="ATC's own pre-processing of inputs (AIPP)")
     parser.add_argument("--set_env", metavar="FILE", help="CANN's set_env.sh; default: none if atc is on PATH, else "
-                        "where CANN's installer puts it")
+                        "the one in CANN's usual install folder")
     parser.add_argument("--time_limit", type=float, default=TIME_LIMIT, metavar="S",
-                        help=f"seconds a model, default {TIME_LIMIT}")
-    parser.add_argument("--ignore_check", action="store_true", help="only warn of what ATC may refuse")
-    parser.add_argument("--dry-run", "--dry_run", metavar="FILE", help="write the commands as a script, for a host "
-                        "that has ATC")
+                        help=f"seconds per model, default {TIME_LIMIT}")
+    parser.add_argument("--ignore_check", action="store_true", help="warn about operators that ATC may refuse, and "
+                        "compile anyway")
+    parser.add_argument("--dry_run", metavar="FILE", help="write the commands to a script, for a host that has ATC")
 
 
 def sizes(text):

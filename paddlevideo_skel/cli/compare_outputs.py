@@ -1,14 +1,15 @@
-"""``paddlevideo-skel compare-outputs`` and ``tools/compare_outputs.py``: two result folders. Imports no paddle."""
+"""``paddlevideo-skel compare-outputs`` and ``tools/compare_outputs.py``: compare two results. Imports no paddle."""
 
 
 def add_arguments(parser):
-    parser.add_argument("a", metavar="FOLDER", help="results to judge, say of an OM model")
-    parser.add_argument("b", metavar="REFERENCE", help="results that count as right, say of ONNX Runtime")
+    parser.add_argument("a", metavar="FOLDER", help="results to check, for example of an .om model")
+    parser.add_argument("b", metavar="REFERENCE", help="results to compare with, for example of ONNX Runtime")
     parser.add_argument("--worst", type=int, default=10, metavar="N", help="list the N worst samples, default 10")
     parser.add_argument("--num_classes", type=int, metavar="K",
-                        help="for answers of several rows; default: as results.json says, or one row an answer")
-    parser.add_argument("--max_error", type=float, metavar="X", help="fail if a sample's relative error is above X")
-    parser.add_argument("--json", metavar="FILE", help="write every sample's figures as JSON, and a picture beside it")
+                        help="for results with several rows per sample; default: as in results.json, or one row each")
+    parser.add_argument("--max_error", type=float, metavar="X", help="fail if the relative error of a sample exceeds X")
+    parser.add_argument("-o", "--output", "--json", dest="json", metavar="FILE",
+                        help="write the figures of every sample as JSON, and a plot beside it")
 
 
 def run(args):

@@ -9,10 +9,11 @@ def add_arguments(parser):
     parser.add_argument("--model_file", "--model_filename", metavar="FILE",
                         help="graph file of the export (.json or .pdmodel); needed if the folder holds several")
     parser.add_argument("--params_file", "--params_filename", metavar="FILE",
-                        help="weights of the export; must stand beside the graph")
-    parser.add_argument("--save_file", metavar="FILE", help="ONNX file to write; default: beside the graph")
+                        help="weights of the export; must be in the same folder as the graph")
+    parser.add_argument("-o", "--output", "--save_file", dest="save_file", metavar="FILE",
+                        help="ONNX file to write; default: beside the graph")
     parser.add_argument("--opset_version", type=int, default=13, metavar="N", help="ONNX operator set, default 13")
-    parser.add_argument("--enable_onnx_checker", metavar="BOOL", help="accepted; the model is always checked")
+    parser.add_argument("--enable_onnx_checker", metavar="BOOL", help="ignored: the model is always checked")
 
 
 def run(args):
@@ -20,7 +21,7 @@ def run(args):
     from ..inference.artifact import find_export_files
 
     if not args.model_dir and not args.model_file:
-        raise ConfigError("--model_dir", "is missing", "Give the export's folder, or --model_file")
+        raise ConfigError("--model_dir", "is missing", "Add it, or --model_file")
     base = Path(args.model_dir or "")
     params = base / args.params_file if args.params_file else None
     convert(find_export_files(base / args.model_file if args.model_file else base, params), args.opset_version,

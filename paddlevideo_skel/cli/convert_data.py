@@ -6,18 +6,18 @@ from ..errors import ConfigError
 
 def add_arguments(parser):
     parser.add_argument("input", nargs="+", metavar="FILE", help="one annotation pickle; or .npy files, each of which "
-                        "becomes a split: train_data.npy is 'train'")
-    parser.add_argument("-o", "--output", required=True, metavar="PATH", help="the pickle to write, .pkl; or the "
-                        "folder for the splits' _data.npy and _label.pkl")
-    parser.add_argument("--labels", nargs="+", metavar="FILE", help="of the .npy files; default: _label.pkl or "
+                        "becomes a split: train_data.npy becomes 'train'")
+    parser.add_argument("-o", "--output", required=True, metavar="PATH", help="the .pkl to write; or a folder for the "
+                        "_data.npy and _label.pkl of each split")
+    parser.add_argument("--labels", nargs="+", metavar="FILE", help="labels of the .npy files; default: _label.pkl or "
                         "_label.npy beside each")
     parser.add_argument("--split", nargs="+", metavar="NAME", help="only these splits of the pickle")
-    parser.add_argument("--frames", type=int, metavar="T", help="of the arrays; default: as they were before, or the "
-                        "longest sequence")
-    parser.add_argument("--persons", type=int, metavar="M", help="of the arrays; default likewise")
-    parser.add_argument("--with-score", action="store_true", help="keypoint_score becomes the third coordinate, and "
-                        "back again")
-    parser.add_argument("--allow-loss", action="store_true", help="go on although an array cannot hold everything")
+    parser.add_argument("--frames", type=int, metavar="T", help="frames of the arrays; default: as before they became "
+                        "a pickle, or the longest sequence")
+    parser.add_argument("--persons", type=int, metavar="M", help="persons of the arrays; default likewise")
+    parser.add_argument("--with_score", action="store_true", help="keypoint_score becomes the third coordinate, or "
+                        "the third coordinate keypoint_score")
+    parser.add_argument("--allow_loss", action="store_true", help="convert even if the arrays cannot hold everything")
 
 
 def run(args):
@@ -29,16 +29,16 @@ def run(args):
             raise ConfigError(f"--{name}", f"found {getattr(args, name)}, expected 1 or more")
     if kinds == {".npy"} and Path(args.output).suffix == ".pkl":
         if args.split or args.frames or args.persons:
-            raise ConfigError("--split, --frames, --persons", "are for a pickle that becomes arrays")
+            raise ConfigError("--split, --frames, --persons", "are only for converting a pickle to arrays", "Omit them")
         counts = arrays_to_pickle(args.input, args.output, args.labels, args.with_score, progress=True)
         print(f"{args.output}: " + ", ".join(f"{split} {count} samples" for split, count in counts.items()))
     elif kinds == {".pkl"} and len(args.input) == 1 and Path(args.output).suffix == "":
         if args.labels:
-            raise ConfigError("--labels", "is for arrays that become a pickle")
+            raise ConfigError("--labels", "is only for converting arrays to a pickle", "Omit it")
         shapes = pickle_to_arrays(args.input[0], args.output, args.split, args.frames, args.persons, args.with_score,
                                   args.allow_loss, progress=True)
         for split, shape in shapes.items():
             print(f"{Path(args.output) / (f'{split}_' if split else '')}data.npy: {shape}")
     else:
-        raise ConfigError(f"{' '.join(args.input)} -o {args.output}", "expected one .pkl and a folder to write, or "
-                                                                      ".npy files and a .pkl to write")
+        raise ConfigError(f"{' '.join(args.input)} -o {args.output}",
+                          "expected one .pkl and an output folder, or .npy files and an output .pkl")

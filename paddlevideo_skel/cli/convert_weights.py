@@ -5,13 +5,13 @@ from . import load_paddle
 
 
 def add_arguments(parser):
-    parser.add_argument("checkpoint", metavar="FILE", help="PyTorch's .pth or .pt, or .safetensors, or .pdparams")
+    parser.add_argument("checkpoint", metavar="FILE", help="PyTorch's .pth or .pt, .safetensors or .pdparams")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="weights to write")
     parser.add_argument("--format", choices=("pdparams", "safetensors"),
-                        help="of the output; default: by its name, or pdparams")
-    parser.add_argument("--config", metavar="FILE", help="config to write; default: beside the output, .yaml")
-    parser.add_argument("--layout", metavar="NAME", help="skeleton, where the checkpoint's is not known: a layout's "
-                        "name, or a YAML file with a LAYOUT section")
+                        help="format of the output; default: by its name, else pdparams")
+    parser.add_argument("-c", "--config", metavar="FILE", help="config to write; default: beside the output, .yaml")
+    parser.add_argument("--layout", metavar="NAME", help="the skeleton, if the checkpoint does not show it: the name "
+                        "of a layout, or a YAML file with a LAYOUT section")
 
 
 def run(args):

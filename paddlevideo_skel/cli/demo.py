@@ -1,4 +1,4 @@
-"""``paddlevideo-skel demo``: the whole road on generated samples, and one table at its end."""
+"""``paddlevideo-skel demo``: everything from training to prediction on generated samples, and a table."""
 import importlib.util
 import logging
 import time
@@ -21,10 +21,10 @@ HEADER = ("model", "runtime", "top-1", "top-5", "size MB", "ms / sample", "max. 
 
 
 def add_arguments(parser):
-    parser.add_argument("-o", "--output", default="output/demo", metavar="FOLDER", help="default: output/demo")
-    parser.add_argument("-n", "--samples_per_class", type=int, default=30, metavar="N", help="default: 30")
-    parser.add_argument("--epochs", type=int, default=12, metavar="N", help="of each training, default: 12")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-o", "--output", default="output/demo", metavar="FOLDER", help="default output/demo")
+    parser.add_argument("-n", "--samples_per_class", type=int, default=30, metavar="N", help="default 30")
+    parser.add_argument("--epochs", type=int, default=12, metavar="N", help="epochs of each training, default 12")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
 
 
 def run(args):
@@ -84,7 +84,7 @@ def export_models(config, checkpoint, folder):
 
     missing = [p for p in ("paddle2onnx", "onnx", "onnxruntime") if importlib.util.find_spec(p) is None]
     if missing:
-        logger.warning("ONNX is left out of the table: %s not installed (paddle2onnx has no release for Python 3.13)",
+        logger.warning("The table omits ONNX: %s not installed (paddle2onnx has no release for Python 3.13)",
                        " and ".join(missing))
     exports = {}
     for kind in KINDS:

@@ -2,7 +2,7 @@
 
 
 def add_arguments(parser):
-    parser.add_argument("--json", metavar="FILE", help="write the findings as JSON")
+    parser.add_argument("-o", "--output", "--json", dest="json", metavar="FILE", help="write the findings as JSON")
 
 
 def run(args):

@@ -8,13 +8,14 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser):
-    parser.add_argument("results", nargs="+", metavar="FILE", help="results of main.py --test --out, two or more")
-    parser.add_argument("--weights", type=float, nargs="+", metavar="W", help="one for each file, default all equal")
+    parser.add_argument("results", nargs="+", metavar="FILE", help="two or more files written by test")
+    parser.add_argument("--weights", type=float, nargs="+", metavar="W", help="one per file; default: all equal")
     parser.add_argument("--fuse", choices=("scores", "logits"), default="scores",
-                        help="weighted mean of softmax scores (as pyskl), or sum of logits (as CTR-GCN)")
-    parser.add_argument("--out", metavar="FILE", help="write the fused results as JSON, and a picture of the gains")
+                        help="weighted mean of softmax scores (as pyskl), or weighted sum of logits (as CTR-GCN)")
+    parser.add_argument("-o", "--output", "--out", dest="out", metavar="FILE",
+                        help="write the fused results as JSON, and a plot of the gains")
     parser.add_argument("--classes", type=int, default=10, metavar="N",
-                        help="tell the N classes that gained most and the N that lost most, default 10")
+                        help="list the N classes with the largest gains and the N with the largest losses, default 10")
 
 
 def run(args):

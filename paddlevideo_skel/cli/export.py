@@ -2,18 +2,18 @@
 from ..config import load_config
 from ..errors import ConfigError
 from . import load_paddle
+from .parser import add_checkpoint, add_config
 
 
 def add_arguments(parser):
-    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="config file")
-    parser.add_argument("-p", "--pretrained_params", required=True, metavar="FILE", help="checkpoint to export")
-    parser.add_argument("-o", "--output_path", default="./inference", metavar="DIR", help="folder for the export")
+    add_config(parser)
+    add_checkpoint(parser, "checkpoint to export")
+    parser.add_argument("-o", "--output", "--output_path", dest="output_path", default="./inference", metavar="DIR",
+                        help="folder for the export, default ./inference")
     parser.add_argument("--save_name", metavar="NAME", help="name of the files; default: the config's model_name")
-    parser.add_argument("--override", action="append", default=[], metavar="A.B=VALUE",
-                        help="override a key of the config; may be repeated")
-    parser.add_argument("--minimal", action="store_true", help="fold BatchNorm and join convolutions: smaller files")
+    parser.add_argument("--minimal", action="store_true", help="fold BatchNorm and merge convolutions: smaller files")
     parser.add_argument("--format", choices=("json", "pdmodel"),
-                        help="Paddle 3's graph file (the default), or Paddle 2's")
+                        help="graph file of Paddle 3 (the default) or of Paddle 2")
     parser.add_argument("--onnx", action="store_true", help="convert to ONNX too")
     parser.add_argument("--pphuman", action="store_true",
                         help="for PaddleDetection's PP-Human: model.pdmodel, model.pdiparams and infer_cfg.yml")

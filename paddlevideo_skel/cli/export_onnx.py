@@ -3,14 +3,14 @@ from pathlib import Path
 
 
 def add_arguments(parser):
-    parser.add_argument("export", nargs="+", metavar="EXPORT", help="the export, its folder or its graph; further "
-                        "exports of the same model, such as the minimal one, are tried where it cannot be converted")
+    parser.add_argument("export", nargs="+", metavar="EXPORT", help="an export: its folder or its graph; further "
+                        "exports of the same model, such as the minimal one, are tried if it cannot be converted")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the models")
     parser.add_argument("--batch", default="dynamic", metavar="N,N",
-                        help="batch sizes, a model each; dynamic, the default: one model for any size")
-    parser.add_argument("--opset", type=int, metavar="N", help="ONNX operator set, 11 to 17, and only this one; "
-                        "default: 11, which the most versions of ATC take, or the next that comes out right")
-    parser.add_argument("--no-simplify", action="store_true", help="leave the graph as paddle2onnx made it")
+                        help="batch sizes, one model each; dynamic (default): one model for any size")
+    parser.add_argument("--opset", type=int, metavar="N", help="ONNX operator set from 11 to 17, and no other; "
+                        "default: 11, which most versions of ATC support, or the next one that converts correctly")
+    parser.add_argument("--no_simplify", action="store_true", help="keep the graph as paddle2onnx wrote it")
 
 
 def run(args):

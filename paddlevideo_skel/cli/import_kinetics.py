@@ -11,7 +11,7 @@ def add_arguments(parser):
     parser.add_argument("folder", metavar="FOLDER", help="the unpacked kinetics-skeleton: kinetics_train/ with "
                         "kinetics_train_label.json, and the same for val")
     parser.add_argument("-o", "--output", default="data/Kinetics/kinetics-skeleton", metavar="FOLDER",
-                        help="default %(default)s, where the config looks")
+                        help="default %(default)s, where the config expects it")
     parser.add_argument("--part", choices=PARTS, default="both", help="train, val or both (default)")
     add_reading(parser)
 

@@ -1,8 +1,6 @@
 """``paddlevideo-skel import-ntu`` and ``tools/data/ntu.py``: NTU RGB+D's raw files as data sets. Imports no paddle."""
-import argparse
-
-from ..importers.streaming import default_workers
-from . import add_switch
+from ..importers.journal import default_workers
+from .parser import add_switch, whole_number
 
 FORMS = {"npy": ("npy",), "pickle": ("pickle",), "both": ("npy", "pickle")}
 
@@ -10,43 +8,35 @@ FORMS = {"npy": ("npy",), "pickle": ("pickle",), "both": ("npy", "pickle")}
 def add_arguments(parser):
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folders of the unpacked .skeleton files")
     parser.add_argument("-o", "--output", default="data", metavar="FOLDER",
-                        help="default data, where the configs look: ntu-rgb-d/ and ntu60_3danno.pkl come into it, or "
+                        help="default data, where the configs expect ntu-rgb-d/ and ntu60_3danno.pkl, or "
                         "ntu-rgb-d120/ and ntu120_3danno.pkl")
     parser.add_argument("--classes", type=int, choices=(60, 120), default=60,
                         help="60 with the splits xsub and xview (default), or 120 with xsub and xset")
     parser.add_argument("--protocols", nargs="+", choices=("xsub", "xview", "xset"), default=(), metavar="NAME",
-                        help="only these splits of the set, which saves room: each .npy pair of 60 classes takes 10 GB")
+                        help="only these splits, to save space: each .npy pair of 60 classes takes 10 GB")
     parser.add_argument("--form", choices=FORMS, default="npy",
                         help="npy: (N, 3, 300, 25, 2) arrays for CTR-GCN and ST-GCN (default); pickle: annotations for "
                         "ST-GCN++; or both")
-    parser.add_argument("--missing", metavar="FILE", help="the authors' list of samples with missing skeletons; they "
-                        "are left out")
-    add_switch(parser, "centre", "move the first person's spine in the first frame to the origin; default: for npy, "
-               "as CTR-GCN's data; not for pickle, whose recipes do it themselves", default=None)
-    add_switch(parser, "align", "turn the spine onto the z axis and the shoulders along x, for models of data so "
-               "turned; CTR-GCN's, ST-GCN's and pyskl's are not")
+    parser.add_argument("--missing", metavar="FILE", help="the authors' list of samples with missing skeletons, which "
+                        "are omitted")
+    add_switch(parser, "centre", "move the first person's spine in the first frame to the origin; default: True for "
+               "npy, as in CTR-GCN's data; False for pickle, because the pipelines of those models do it", default=None)
+    add_switch(parser, "align", "rotate the spine onto the z axis and the shoulders onto the x axis; the data of "
+               "CTR-GCN, ST-GCN and pyskl is not rotated")
     parser.add_argument("--pad", choices=("zeros", "repeat"), default="zeros",
-                        help="npy: what follows a sequence's end, up to 300 frames; default zeros; 2s-AGCN's data "
-                        "repeat")
+                        help="npy: how sequences are padded to 300 frames; default zeros; 2s-AGCN's data repeats")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32",
-                        help="pickle: of the coordinates; float16 as pyskl has it, to about 1 mm, half as large")
-    add_switch(parser, "bystanders", "keep a second person in actions of one person too, as CTR-GCN's and pyskl's data "
-               "do")
+                        help="pickle: type of the coordinates; float16 as in pyskl: accurate to 1 mm, half the size")
+    add_switch(parser, "bystanders", "keep a second person in actions of one person, as CTR-GCN's and pyskl's data do")
     add_reading(parser)
 
 
 def add_reading(parser):
     """The flags that importers share."""
-    parser.add_argument("--workers", type=_workers, default=default_workers(), metavar="N",
-                        help="worker processes; 0: none; default %(default)s")
+    parser.add_argument("--workers", type=whole_number, default=default_workers(), metavar="N",
+                        help="worker processes, 0 for none; default %(default)s")
     parser.add_argument("--strict", action="store_true",
-                        help="stop at the first file that cannot be used; by default such are skipped and listed")
-
-
-def _workers(text):
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 0")
-    return int(text)
+                        help="stop at the first file that cannot be used; by default such files are skipped and listed")
 
 
 def run(args):

@@ -9,14 +9,15 @@ from ..files import replacing
 def add_arguments(parser):
     parser.add_argument("file", metavar="FILE", help="annotation pickle, or .npy of (N, C, T, V, M)")
     parser.add_argument("--split", metavar="NAME", help="only this split of a pickle")
-    parser.add_argument("--labels", metavar="FILE", help="of the .npy; default: _label.pkl or .npy beside it, if there")
-    parser.add_argument("--class-names", metavar="FILE", help="a class a line")
-    parser.add_argument("--layout", metavar="NAME", help="for names and bones: a layout's name, or a YAML or JSON file "
-                        "that describes one; default: the usual one for so many joints")
-    parser.add_argument("--json", metavar="FILE", help="write everything that was found, too")
+    parser.add_argument("--labels", metavar="FILE", help="labels of the .npy; default: _label.pkl or .npy beside it, "
+                        "if present")
+    parser.add_argument("--class_names", metavar="FILE", help="class names, one per line")
+    parser.add_argument("--layout", metavar="NAME", help="joint names and bones: the name of a layout, or a YAML or "
+                        "JSON file that describes one; default: the usual layout for the number of joints")
+    parser.add_argument("-o", "--output", "--json", dest="json", metavar="FILE", help="write all findings as JSON")
     parser.add_argument("--plot", metavar="FILE", help="draw a sample as .png or .gif (extra [plot])")
-    parser.add_argument("--sample", metavar="NAME", help="which one to draw; default: the first")
-    parser.add_argument("--frames", type=int, default=8, metavar="N", help="in the .png; default 8")
+    parser.add_argument("--sample", metavar="NAME", help="the sample to draw; default: the first")
+    parser.add_argument("--frames", type=int, default=8, metavar="N", help="frames in the .png, default 8")
 
 
 def run(args):
@@ -27,8 +28,10 @@ def run(args):
 
     if args.plot and Path(args.plot).suffix not in (".png", ".gif"):
         raise ConfigError("--plot", f"found {args.plot!r}, expected a name that ends with .png or .gif")
-    if (args.sample and not args.plot) or args.frames < 1:
-        raise ConfigError("--sample, --frames", "are for --plot, and frames are 1 or more")
+    if args.sample and not args.plot:
+        raise ConfigError("--sample", "is only for --plot", "Add --plot FILE")
+    if args.frames < 1:
+        raise ConfigError("--frames", f"found {args.frames}, expected 1 or more")
     layout = read_layout(args.layout) if args.layout else None
     names = read_class_names(args.class_names) if args.class_names else None
     labels = _labels(args)
@@ -70,8 +73,8 @@ def _plot(args, labels, layout, names):
     joints = annotation.keypoint.shape[2]
     layout = layout or usual_layout(joints)
     if layout is None or layout.num_joints != joints:
-        raise ConfigError("--layout", f"the sample {annotation.name!r} has {joints} joints, expected a layout of so "
-                                      "many", "Name it, or describe it in a YAML file")
+        raise ConfigError("--layout", f"expected a layout of {joints} joints, as the sample {annotation.name!r} "
+                          "has", "Name one, or describe it in a YAML file")
     label = annotation.label
     title = names[label] if names and label is not None and label < len(names) else None
     if args.plot.endswith(".gif"):

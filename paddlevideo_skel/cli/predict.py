@@ -1,40 +1,40 @@
 """``paddlevideo-skel predict`` and ``tools/predict.py``. Imports no paddle unless the runtime is Paddle's."""
-from . import add_switch, load_paddle
+from . import load_paddle
+from .parser import add_config, add_path, add_switch
 
 
 def add_arguments(parser):
-    parser.add_argument("-c", "--config", metavar="FILE",
-                        help="config file; not needed, the export knows its pre-processing")
-    parser.add_argument("-o", "--override", action="append", default=[], metavar="A.B=VALUE",
-                        help="override a key of the config; may be repeated")
+    overrides = add_config(parser, "config file; optional: the export records its pre-processing", required=False,
+                           short=["-o"])
     parser.add_argument("-i", "--input_file", required=True, metavar="PATH",
                         help="a .npy array, an annotation pickle, a data set pickle, or a folder of them")
     parser.add_argument("--model_file", required=True, metavar="FILE",
-                        help="the export: its folder or its graph (.json, .pdmodel, .onnx: either name finds it)")
-    parser.add_argument("--params_file", metavar="FILE", help="weights (.pdiparams); found beside the graph")
+                        help="the export: its folder or its graph (.json, .pdmodel or .onnx; any of them will do)")
+    parser.add_argument("--params_file", metavar="FILE", help="weights (.pdiparams); default: beside the graph")
     parser.add_argument("-b", "--batch_size", type=int, metavar="N",
-                        help="samples an answer; default: as many as the model takes, or 1 if it takes any")
+                        help="samples per batch; default: as many as the model takes, or 1 if it takes any number")
     add_runtime(parser)
-    parser.add_argument("--top_k", type=int, metavar="K", help="classes to tell; default: as the config said")
-    parser.add_argument("--json", metavar="FILE", help="write the results as JSON")
-    add_switch(parser, "enable_benchmark", "measure and report AutoLog's fields")
-    add_switch(parser, "time_test_file", "tell the mean time of a file")
+    parser.add_argument("--top_k", type=int, metavar="K", help="classes to show; default: as in the config")
+    add_path(parser, "-o", "--output", "--json", pairs=overrides, dest="json", metavar="FILE",
+             help="write the results as JSON")
+    add_switch(parser, "enable_benchmark", "measure the speed and report AutoLog's fields")
+    add_switch(parser, "time_test_file", "report the mean time per file")
 
 
 def add_runtime(parser):
-    """What computes, and how; ``runtime_options`` reads it."""
+    """The runtime and its options; ``runtime_options`` reads them."""
     parser.add_argument("--runtime", choices=("auto", "fastest", "onnxruntime", "paddle"), default="auto",
-                        help="auto (default): the fastest known of those that are installed and answer the self-check "
-                        "rightly; fastest: measure them here and now")
+                        help="auto (default): the fastest known one that is installed and passes the self-check; "
+                        "fastest: measure them now")
     add_switch(parser, "use_gpu", "compute on a GPU; default: if there is one", None)
     add_switch(parser, "use_npu", "compute on an NPU; default: if there is one", None)
-    add_switch(parser, "enable_mkldnn", "oneDNN on a CPU; refused where its answers are wrong; default: as is best for "
-               "the export", None)
-    add_switch(parser, "use_tensorrt", "TensorRT on a GPU")
-    add_switch(parser, "ir_optim", "let the runtime rewrite the graph, default True", True)
-    parser.add_argument("--cpu_threads", type=int, metavar="N", help="threads for one answer, default all cores")
-    parser.add_argument("--precision", default="fp32", metavar="P", help="fp32, fp16 or bf16")
-    parser.add_argument("--gpu_mem", type=int, default=8000, metavar="MB", help="memory to reserve on a GPU")
+    add_switch(parser, "enable_mkldnn", "use oneDNN on a CPU; refused where its answers are wrong; default: what is "
+               "best for the export", None)
+    add_switch(parser, "use_tensorrt", "use TensorRT on a GPU")
+    add_switch(parser, "ir_optim", "let the runtime optimise the graph, default True", True)
+    parser.add_argument("--cpu_threads", type=int, metavar="N", help="threads per batch; default: all cores")
+    parser.add_argument("--precision", default="fp32", metavar="P", help="fp32 (default), fp16 or bf16")
+    parser.add_argument("--gpu_mem", type=int, default=8000, metavar="MB", help="GPU memory to reserve, default 8000")
 
 
 def runtime_options(args):
@@ -45,7 +45,7 @@ def runtime_options(args):
 
 
 def prepare(kind):
-    """What a runtime wants before it is imported."""
+    """Prepare for the import of a runtime."""
     if kind == "paddle":
         load_paddle()
 

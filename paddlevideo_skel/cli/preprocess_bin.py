@@ -1,24 +1,22 @@
 """``paddlevideo-skel preprocess-bin`` and ``tools/preprocess_bin.py``: a data set as .bin files. Imports no paddle."""
-import os
-
 from ..config import SPLITS, load_config
 from ..errors import ConfigError
+from ..workers import available_cores
+from .parser import add_config
 
 MAX_WORKERS = 4  # by default: a worker for heatmaps takes a gigabyte
 
 
 def add_arguments(parser):
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="config file")
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="bin folder to make, or to continue")
-    parser.add_argument("--override", action="append", default=[], metavar="A.B=VALUE",
-                        help="override a key of the config; may be repeated")
+    add_config(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the .bin files; an "
+                        "interrupted run in it is resumed")
     parser.add_argument("--split", choices=SPLITS, default="test",
-                        help="whose samples (DATASET.<split>), default test; all are prepared by PIPELINE.test")
-    parser.add_argument("--model", metavar="EXPORT", help="an export, whose own pre-processing is used")
-    parser.add_argument("--num_workers", type=int, default=min(cores, MAX_WORKERS), metavar="N",
-                        help="worker processes; 0: none; default %(default)s")
-    parser.add_argument("--shard", metavar="I/N", help="make only every N-th sample, from the I-th on")
+                        help="samples of DATASET.<split>, default test; all go through PIPELINE.test")
+    parser.add_argument("--model", metavar="EXPORT", help="an export whose recorded pre-processing is used instead")
+    parser.add_argument("--num_workers", type=int, default=min(available_cores(), MAX_WORKERS), metavar="N",
+                        help="worker processes, 0 for none; default %(default)s")
+    parser.add_argument("--shard", metavar="I/N", help="process only every N-th sample, starting with the I-th")
 
 
 def run(args):

@@ -3,29 +3,27 @@ from pathlib import Path
 
 from ..config import load_config
 from ..errors import ConfigError
+from .parser import add_config
 
 
 def add_arguments(parser):
-    parser.add_argument("-c", "--config", required=True, metavar="FILE",
-                        help="config file: DATASET.train to calibrate with, DATASET.test to compare on")
-    parser.add_argument("--override", action="append", default=[], metavar="A.B=VALUE",
-                        help="override a key of the config; may be repeated")
-    parser.add_argument("--model_dir", metavar="DIR", help="folder of the export, which has an .onnx")
+    add_config(parser, "config file: DATASET.train to calibrate with, DATASET.test to compare on")
+    parser.add_argument("--model_dir", metavar="DIR", help="folder of the export, which includes an .onnx")
     parser.add_argument("--model_file", metavar="FILE", help="a file of the export; needed if the folder holds several")
-    parser.add_argument("-o", "--output_dir", metavar="DIR",
+    parser.add_argument("-o", "--output", "--output_dir", dest="output_dir", metavar="DIR",
                         help="folder for the new export; default: the export's own")
     parser.add_argument("--save_name", metavar="NAME",
-                        help="name of the files; default: the export's, and _int8 or _fp16")
+                        help="name of the files; default: the export's with _int8 or _fp16")
     parser.add_argument("--float16", action="store_true",
                         help="only store the weights in half precision; nothing is calibrated")
     parser.add_argument("--samples", type=int, default=100, metavar="N", help="calibrate with N samples, default 100")
     parser.add_argument("--method", default="minmax", metavar="NAME",
-                        help="how the range of a value is found: minmax (default), entropy or percentile")
+                        help="how value ranges are calibrated: minmax (default), entropy or percentile")
     parser.add_argument("--tolerance", type=float, default=0.04, metavar="X",
                         help="how far the logits of the calibration samples may be from float32's (root mean square, "
-                        "by their spread) before the beginning of the graph stays in float32; default 0.04")
+                        "relative to their spread) before the first layers stay in float32; default 0.04")
     parser.add_argument("--weight_bits", type=int, metavar="N",
-                        help="8, or 7 for x86 CPUs without VNNI (right on others too); default: what this CPU needs")
+                        help="8, or 7 for x86 CPUs without VNNI (correct on others too); default: what this CPU needs")
     parser.add_argument("--max_drop", type=float, metavar="POINTS",
                         help="by how many points top-1 on the test data may drop; default 1, with --float16 0")
 
@@ -35,7 +33,7 @@ def run(args):
     from ..inference.artifact import find_export
 
     if not args.model_dir and not args.model_file:
-        raise ConfigError("--model_dir", "is missing", "Give the export's folder, or --model_file")
+        raise ConfigError("--model_dir", "is missing", "Add it, or --model_file")
     config = load_config(args.config, args.override)
     base = Path(args.model_dir or "")
     export = find_export(base / args.model_file if args.model_file else base)

@@ -5,10 +5,11 @@ from ..errors import ConfigError
 
 
 def add_arguments(parser):
-    parser.add_argument("-o", "--output", default="data/samples", metavar="FOLDER", help="default: data/samples")
-    parser.add_argument("-n", "--samples_per_class", type=int, default=60, metavar="N", help="default: 60")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files")
-    parser.add_argument("--draw", metavar="FOLDER", help="draw one sequence of each class as a picture (extra [plot])")
+    parser.add_argument("-o", "--output", default="data/samples", metavar="FOLDER", help="default data/samples")
+    parser.add_argument("-n", "--samples_per_class", type=int, default=60, metavar="N", help="default 60")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0; the same seed gives the same "
+                        "files")
+    parser.add_argument("--draw", metavar="FOLDER", help="draw one sequence of each class (extra [plot])")
 
 
 def run(args):

@@ -6,19 +6,21 @@ from ..errors import ConfigError
 
 def add_arguments(parser):
     parser.add_argument("input", metavar="FILE", help="annotation pickle, or .npy with its label file")
-    parser.add_argument("-o", "--output", required=True, metavar="PATH", help="pickle to write (may be the input), or, "
-                        "for .npy, the folder for the parts' _data.npy and _label.pkl")
+    parser.add_argument("-o", "--output", required=True, metavar="PATH", help="pickle to write (may be the input); or, "
+                        "for .npy, a folder for the _data.npy and _label.pkl of each part")
     parser.add_argument("--parts", nargs="+", default=["train=0.8", "val=0.2"], metavar="NAME=SHARE",
-                        help="default: train=0.8 val=0.2")
-    parser.add_argument("--by", choices=("class", "subject", "random"), default="class", help="the share of every "
-                        "class (default), of the subjects, none of them in two parts, or of all samples")
-    parser.add_argument("--subject", metavar="REGEX|FILE", help="with --by subject: finds it in a sample's name "
-                        "(first group), or a list name,subject")
-    parser.add_argument("--first-subjects", nargs="+", metavar="S", help="the first part's subjects, not drawn by "
-                        "chance; all others are the second's")
-    parser.add_argument("--labels", metavar="FILE", help="of the .npy; default: _label.pkl or _label.npy beside it")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same parts")
-    parser.add_argument("--replace", action="store_true", help="splits or files of the parts' names may be replaced")
+                        help="default train=0.8 val=0.2")
+    parser.add_argument("--by", choices=("class", "subject", "random"), default="class", help="class (default): the "
+                        "shares hold within every class; subject: no subject is in two parts; random: of all samples")
+    parser.add_argument("--subject", metavar="REGEX|FILE", help="with --by subject: finds the subject in a sample's "
+                        "name (first group), or a list with lines name,subject")
+    parser.add_argument("--first_subjects", nargs="+", metavar="S", help="the subjects of the first part, instead of "
+                        "a random choice; all others are in the second")
+    parser.add_argument("--labels", metavar="FILE", help="labels of the .npy; default: _label.pkl or _label.npy "
+                        "beside it")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0; the same seed gives the same "
+                        "parts")
+    parser.add_argument("--replace", action="store_true", help="replace splits or files with the names of the parts")
 
 
 def run(args):
@@ -33,7 +35,7 @@ def run(args):
     if Path(args.input).suffix == ".npy":
         lines = split_array(args.input, args.output, shares, args.labels, progress=True, **choice)
     elif args.labels:
-        raise ConfigError("--labels", "belongs to .npy files: a pickle has its labels in it")
+        raise ConfigError("--labels", "is only for .npy files: a pickle includes its labels", "Omit it")
     else:
         lines = split_pickle(args.input, args.output, shares, **choice)
     for line in lines:

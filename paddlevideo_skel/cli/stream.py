@@ -4,22 +4,22 @@ from .predict import add_runtime, prepare, runtime_options
 
 def add_arguments(parser):
     parser.add_argument("-i", "--input_file", required=True, metavar="PATH",
-                        help="a .npy array or an annotation pickle whose frames are taken one by one, or - for "
-                        "standard input: a frame a line as JSON, (persons, joints, coordinates) or {keypoint, "
-                        "keypoint_score}")
-    parser.add_argument("--model", required=True, metavar="EXPORT", help="the export: its folder or a file of it")
-    parser.add_argument("--window", type=int, default=64, metavar="N", help="frames an answer is about, default 64")
+                        help="a .npy array or an annotation pickle, read frame by frame; or - for standard input: one "
+                        "frame per line as JSON, (persons, joints, coordinates) or {keypoint, keypoint_score}")
+    parser.add_argument("--model", required=True, metavar="EXPORT", help="an export: its folder or one of its files")
+    parser.add_argument("--window", type=int, default=64, metavar="N", help="frames per answer, default 64")
     parser.add_argument("--every", type=int, default=4, metavar="N", help="frames between two answers, default 4")
     parser.add_argument("--smooth", type=float, default=0.0, metavar="S",
-                        help="scores become S · the last ones + (1 - S) · the window's; default 0")
-    parser.add_argument("--mean", type=int, metavar="N", help="or: mean scores of the last N windows")
+                        help="exponential smoothing: scores = S · the last scores + (1 - S) · the window's; default 0")
+    parser.add_argument("--mean", type=int, metavar="N", help="instead: mean scores of the last N windows")
     parser.add_argument("--early", action="store_true", help="answer before the first window is full")
-    parser.add_argument("--persons", type=int, metavar="N", help="most persons in a frame; default: as the model")
-    parser.add_argument("--fps", type=float, metavar="F", help="frames a second of the live sequence: tell the part of "
-                        "real time that is used")
-    parser.add_argument("--top_k", type=int, metavar="K", help="classes to tell; default: as the config said")
-    parser.add_argument("--out", metavar="FILE", help="write the answers too, a line of JSON each")
-    parser.add_argument("--plot", metavar="PNG", help="draw the scores over time; needs matplotlib")
+    parser.add_argument("--persons", type=int, metavar="N", help="maximum persons per frame; default: as the model")
+    parser.add_argument("--fps", type=float, metavar="F", help="frames per second of the live sequence: report the "
+                        "share of real time used")
+    parser.add_argument("--top_k", type=int, metavar="K", help="classes to show; default: as in the config")
+    parser.add_argument("-o", "--output", "--out", dest="out", metavar="FILE", help="write the answers, one JSON "
+                        "object per line")
+    parser.add_argument("--plot", metavar="PNG", help="plot the scores over time (extra [plot])")
     add_runtime(parser)
 
 

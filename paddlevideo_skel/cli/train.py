@@ -2,59 +2,61 @@
 from ..config import load_config
 from ..devices import replace_device
 from ..errors import ConfigError
-from . import add_switch, load_paddle
+from . import load_paddle
+from .parser import add_config, add_path, add_switch
 
 
 def add_arguments(parser):
-    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="config file")
-    parser.add_argument("-o", "--override", action="append", default=[], metavar="A.B=VALUE",
-                        help="override a key of the config; may be repeated")
-    parser.add_argument("-w", "--weights", metavar="FILE", help="checkpoint to start from, or to test")
-    parser.add_argument("--allow-mismatch", "--allow_mismatch", action="store_true",
-                        help="with -w, to fine-tune for other classes or joints: what depends on them begins anew")
-    parser.add_argument("--validate", action="store_true", help="validate while training and keep the best")
+    overrides = add_config(parser, short=["-o"])
+    profiler = parser.add_argument(*(["-p"] if parser.paddlevideo else []), "--profiler_options", metavar="K=V;K=V",
+                                   help='profile training steps, e.g. "batch_range=[10,20];sorted_key=total"')
+    add_path(parser, "-w", "--weights", "-p", "--pretrained_params", pairs=profiler, dest="weights", metavar="FILE",
+             help="checkpoint to start from, or to test")
+    add_path(parser, "-o", "--output", pairs=overrides, metavar="FOLDER",
+             help="folder of the run; default: the config's output_dir")
+    parser.add_argument("--allow_mismatch", action="store_true", help="with -w, to fine-tune for other classes or "
+                        "joints: layers that do not match are re-initialised")
+    parser.add_argument("--validate", action="store_true", help="validate while training and keep the best checkpoint")
     parser.add_argument("--test", action="store_true", help="test the checkpoint given with -w")
     parser.add_argument("--out", metavar="FILE", help="with --test: write the results as JSON")
     parser.add_argument("--format", choices=("pdparams", "safetensors"), default="pdparams",
-                        help="of the weights that training saves")
+                        help="format of the saved weights, default pdparams")
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     parser.add_argument("--amp_level", choices=("O1", "O2"), help="level of mixed precision, default O1")
-    parser.add_argument("--max_iters", type=int, metavar="N", help="at most N iterations an epoch, for trials")
-    parser.add_argument("--seed", type=int, help="default: the config's seed, or 1234")
+    parser.add_argument("--max_iters", type=int, metavar="N", help="at most N iterations per epoch, for trials")
+    parser.add_argument("--seed", type=int, metavar="N", help="default: the config's seed, or 1234")
     parser.add_argument("--resume", nargs="?", const=True, metavar="FILE_OR_FOLDER",
-                        help="go on with the run in output_dir, or with that of a .pdstate file or its folder")
+                        help="resume the run in output_dir, or that of a .pdstate file or its folder")
     parser.add_argument("--overwrite", action="store_true",
-                        help="begin anew in an output_dir that holds another run or an unfinished one")
+                        help="start a new run in an output_dir that holds another or an unfinished one")
     parser.add_argument("--keep", type=int, metavar="N", help="keep the checkpoints of the last N epochs, and the best")
     parser.add_argument("--save_every", metavar="N|TIME", help="save the state for --resume every N steps, or every "
-                        "90s, 10m, 1h; default 10m; at the end of an epoch it is saved anyway")
-    parser.add_argument("--skip-bad", "--skip_bad", action="store_true",
-                        help="train without the samples that cannot be used, and write their list; by default training "
-                        "does not begin")
+                        "90s, 10m, 1h; default 10m; it is always saved at the end of an epoch")
+    parser.add_argument("--skip_bad", action="store_true",
+                        help="omit samples that cannot be used, and write a list of them; by default they are an error")
     parser.add_argument("--sync_bn", action="store_true",
-                        help="BatchNorm over the batches of all processes together")
+                        help="compute BatchNorm's statistics over the batches of all processes")
     parser.add_argument("--fleet", action="store_true",
-                        help="accepted: started by python -m paddle.distributed.launch, training is distributed anyway")
+                        help="ignored: training is distributed if python -m paddle.distributed.launch started it")
     for kind in ("gpu", "npu"):
-        add_switch(parser, f"use_{kind}", f"compute on {kind.upper()}s; default: as the config says, or if there are "
-                   "any", None)
-    parser.add_argument("-p", "--profiler_options", metavar="K=V;K=V",
-                        help='profile training steps, e.g. "batch_range=[10,20];sorted_key=total"')
+        add_switch(parser, f"use_{kind}", f"compute on {kind.upper()}s; default: as in the config, or if there are any",
+                   None)
 
 
 def run(args):
     load_paddle()
     config = load_config(args.config, args.override)
     replace_device(config, args.use_gpu, args.use_npu)
+    if args.output:
+        config["output_dir"] = args.output
     if args.max_iters is not None and args.max_iters < 1:
         raise ConfigError("--max_iters", f"found {args.max_iters}, expected at least 1")
     if args.allow_mismatch and (args.test or not args.weights):
-        raise ConfigError("--allow-mismatch", "belongs to training from a checkpoint", "Give it with -w FILE")
+        raise ConfigError("--allow_mismatch", "is only for training from a checkpoint", "Add -w FILE")
     if args.test and (args.resume or args.overwrite or args.skip_bad):
-        raise ConfigError("--test", "neither goes on with a run nor begins one", "Leave --resume, --overwrite and "
-                          "--skip-bad away")
+        raise ConfigError("--test", "neither starts nor resumes a run", "Omit --resume, --overwrite and --skip_bad")
     if args.resume and args.overwrite:
-        raise ConfigError("--overwrite", "begins anew, --resume goes on", "Give one of them")
+        raise ConfigError("--overwrite", "starts a new run, but --resume resumes one", "Omit one of them")
     if args.keep is not None and args.keep < 1:
         raise ConfigError("--keep", f"found {args.keep}, expected at least 1")
     config.update({key: value for key in ("keep", "save_every", "sync_bn") if (value := getattr(args, key))})
@@ -62,13 +64,13 @@ def run(args):
         from ..training.test import test
 
         if not args.weights:
-            raise ConfigError("--test", "needs the checkpoint", "Give it with -w FILE")
+            raise ConfigError("--test", "needs a checkpoint", "Add -w FILE")
         test(config, args.weights, args.out, args.max_iters)
         return
     if args.out:
-        raise ConfigError("--out", "belongs to --test")
+        raise ConfigError("--out", "is only for --test", "Add --test, or omit --out")
     if args.amp_level and not args.amp:
-        raise ConfigError("--amp_level", "belongs to --amp", "Give --amp too")
+        raise ConfigError("--amp_level", "is only for --amp", "Add --amp")
     from ..training.trainer import train
 
     seed = args.seed if args.seed is not None else config.get("seed", 1234)

@@ -1,21 +1,15 @@
 """Batches of a data set. Order and random numbers depend on (seed, epoch, sample) alone, not on the workers."""
-import multiprocessing
-import os
-import signal
-import threading
-import time
-from collections import deque
-from concurrent import futures
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from ..workers import OrderedPool
 
-ORDER, SAMPLE, MIX = 0, 1, 2  # what random numbers are for; keeps their streams apart
-AHEAD = 2  # batches a worker that are made before they are asked for
-ORPHAN_CHECK = 2.0  # seconds
+ORDER, SAMPLE, MIX = 0, 1, 2  # purposes of random numbers; each has a stream of its own
+DEAD_WORKER_HINT = "Set num_workers: 0 to load without workers, or a smaller batch_size"
 
 
 @dataclass
@@ -54,57 +48,6 @@ def load_arrays(dataset, pipeline, seed, epoch, index):
                             "FormatGCNInput for the persons")
         arrays.append(array)
     return np.stack(arrays)
-
-
-_work = ()  # in a worker: data set, pipeline, seed
-
-
-def _start_worker(*work):
-    global _work
-    _work = work
-    prepare_worker()
-
-
-def prepare_worker():
-    """What a worker process does first: its parent's signals are not its own."""
-    # Ctrl-C, and what a launcher sends to its group, is for the parent, which ends its step with its workers and then
-    # ends them; and none may outlive it, however it ended.
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def end_with(parent):
-    """End this process as soon as it has lost its parent; for a thread."""
-    while os.getppid() == parent:
-        time.sleep(ORPHAN_CHECK)
-    os._exit(1)
-
-
-@contextmanager
-def without_sigterm():
-    """Workers forked meanwhile hold back SIGTERM until ``prepare_worker`` has made it deadly.
-
-    A pool ends its workers by SIGTERM when one of them was killed. Paddle, if the parent has imported it, catches that
-    signal and allocates memory in its handler; in a process that was forked this moment the allocator may be locked
-    for ever, and the parent would wait for it as long.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _worker_batch(epoch, index):
-    return load_arrays(*_work, epoch, index)
 
 
 class BatchLoader:
@@ -180,7 +123,7 @@ class BatchLoader:
             order = random_numbers(self.seed, epoch, ORDER).permutation(order)
         numbers = self._numbers()[first:]
         parts = [self._part(order, number) for number in numbers]
-        arrays = self._arrays_here(epoch, parts) if not self.num_workers else self._arrays_of_workers(epoch, parts)
+        arrays = self._arrays(epoch, parts)
         # Each process mixes with random numbers of its own; the first with those of a process alone.
         rank = self.share[:1] if self.share[0] else ()
         for number, index, array in zip(numbers, parts, arrays, strict=True):
@@ -190,43 +133,16 @@ class BatchLoader:
                 array, mix = self.mix(array, label, random_numbers(self.seed, epoch, MIX, number, *rank))
             yield Batch(array, label, index, [self.dataset.names[i] for i in index], mix, number)
 
-    def _arrays_here(self, epoch, parts):
-        for index in parts:
-            yield load_arrays(self.dataset, self.pipeline, self.seed, epoch, index.tolist())
-
-    def _arrays_of_workers(self, epoch, parts):
-        waiting, left = deque(), iter(parts)
-        try:
-            for index in left:
-                waiting.append(self._submit(epoch, index))
-                if len(waiting) >= AHEAD * self.num_workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except futures.BrokenExecutor as error:
-            self.close()
-            raise DataError("data loading", "a worker process was ended from outside, or ran out of memory",
-                            "Set num_workers: 0 to load without workers, or a smaller batch_size") from error
-        finally:
-            # Left early (an error, a limit on batches): what nobody will ask for is not made.
-            for future in waiting:
-                future.cancel()
-
-    def _submit(self, epoch, index):
+    def _arrays(self, epoch, parts):
         if self._pool is None:
-            # Forked workers share the data set's memory; elsewhere it is sent to them once.
-            method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-            work = self.dataset, self.pipeline, self.seed
-            self._pool = futures.ProcessPoolExecutor(self.num_workers, multiprocessing.get_context(method),
-                                                     _start_worker, work)
-            with without_sigterm():  # all workers are forked at the first submission
-                return self._pool.submit(_worker_batch, epoch, index.tolist())
-        return self._pool.submit(_worker_batch, epoch, index.tolist())
+            function = partial(load_arrays, self.dataset, self.pipeline, self.seed)
+            self._pool = OrderedPool(function, self.num_workers, "data loading", DEAD_WORKER_HINT)
+        return self._pool.map(repeat(epoch), (index.tolist() for index in parts))
 
     def close(self):
         """End the workers. The loader can be used again afterwards."""
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.close()
             self._pool = None
 
     def __enter__(self):

@@ -112,7 +112,7 @@ def check_request(export, output, batches, simplified, instead):
             raise ConfigError("--batch", f"found {batch!r}, expected positive integers")
     require_packages("conversion to ONNX", "paddle2onnx", "onnx", "onnxruntime")
     if simplified:
-        require_packages("simplification", "onnxslim", hint=f"{INSTALL}, or add --no-simplify")
+        require_packages("simplification", "onnxslim", hint=f"{INSTALL}, or add --no_simplify")
     right = export.selfcheck()
     for source in (export, *instead):
         # Reading them raises an error if they are missing.

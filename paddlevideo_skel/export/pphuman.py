@@ -7,7 +7,7 @@ largest logit, without a softmax. Source: ``SkeletonActionRecognizer`` in its ``
 """
 import yaml
 
-from ..build import build_recognizer, input_shape, main_model
+from ..build import build_recognizer, input_shape
 from ..config import SPLITS
 from ..data.pipeline import list_steps
 from ..errors import ConfigError
@@ -27,7 +27,7 @@ def export_pphuman(config, weights, output, kind="ordinary", to_onnx=False, opse
     Raises:
         ConfigError: the model or its pre-processing is not what PP-Human feeds, or the windows differ.
     """
-    model = main_model(build_recognizer(config))
+    model = build_recognizer(config).main
     window = check(config, model)
     text = yaml.safe_dump(infer_cfg(window), sort_keys=False)
     return export(config, weights, output, NAME, kind, "pdmodel", to_onnx, opset, beside={CONFIG: text})

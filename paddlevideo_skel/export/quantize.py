@@ -29,9 +29,9 @@ from ..inference.artifact import (
     verify,
     write_export,
 )
-from ..inference.bin_writer import fingerprint
 from ..inference.predict import check_pipeline_given
 from ..inference.runtime import Options, open_runtime
+from ..manifest import digest_dataset
 from .onnx_convert import require_packages
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class CalibrationData:
     def describe(self):
         """What identifies this data."""
         return {"section": "DATASET.train", **{key: str(value) for key, value in self.section.items()},
-                "digest": fingerprint(self.dataset)}
+                "digest": digest_dataset(self.dataset)}
 
 
 class TestData:
@@ -173,7 +173,7 @@ class TestData:
                 precision: 100 * float(hits(found, labels, 1).mean())}
         return {"samples": len(labels), "top1": top1, "drop_points": top1["fp32"] - top1[precision],
                 "agreement": 100 * float((right.argmax(axis=1) == found.argmax(axis=1)).mean()),
-                "relative_error": relative_error(found, right), "digest": fingerprint(self.dataset)}
+                "relative_error": relative_error(found, right), "digest": digest_dataset(self.dataset)}
 
 
 def check_sample_shape(found, expected, sample):

@@ -61,11 +61,10 @@ def save_old_graph(config, model, kind, shape, stem):
 
 def build_child_model(job):
     """The model of a job, with its weights, ordinary or minimal."""
-    from ..build import main_model
     from ..models import build_model
     from .minimal import minimal
 
-    model = main_model(build_model(job["model"], job["where"]))
+    model = build_model(job["model"], job["where"]).main
     with np.load(Path(job["stem"]).parent / WEIGHTS) as weights:
         model.set_state_dict(dict(weights))
     model.eval()

@@ -126,7 +126,7 @@ def _entry(annotation, with_score, where):
     if with_score:
         if keypoint.shape[3] != 3:
             raise DataError(where, f"has {keypoint.shape[3]} coordinates, expected x, y and score",
-                            "Leave --with-score out")
+                            "Leave --with_score out")
         entry.update(keypoint=np.ascontiguousarray(keypoint[..., :2]),
                      keypoint_score=np.ascontiguousarray(keypoint[..., 2]))
     check_annotation(entry, where)
@@ -160,7 +160,7 @@ def pickle_to_arrays(path, folder, splits=None, frames=None, persons=None, with_
     _check_alike(used.values(), with_score, path)
     lost = _losses(content, entries, annotations, groups, sizes, with_score, bool(splits))
     if lost and not allow_loss:
-        raise DataError(path, "an array cannot hold: " + "; ".join(lost), "Add --allow-loss to go on without, or keep "
+        raise DataError(path, "an array cannot hold: " + "; ".join(lost), "Add --allow_loss to go on without, or keep "
                               "the pickle: it trains as well")
     for text in lost:
         logger.warning("%s: lost: %s", path, text)
@@ -205,7 +205,7 @@ def _check_alike(annotations, with_score, path):
             raise DataError(path, f"its samples differ in their {what}: " + ", ".join(
                 f"{count} have {value}" for value, count in values.items()), "One array holds samples of one kind")
     if with_score and not all(a.keypoint_score is not None and a.keypoint.shape[3] == 2 for a in annotations):
-        raise DataError(path, "not all its samples are x and y with scores", "Leave --with-score out")
+        raise DataError(path, "not all its samples are x and y with scores", "Leave --with_score out")
 
 
 def _losses(content, entries, annotations, groups, sizes, with_score, some_splits):

@@ -1,23 +1,32 @@
-"""What an import has read so far, on disk: a run that was interrupted goes on where it stopped."""
+"""What an import has read so far, kept on disk: an interrupted import resumes where it stopped."""
 import json
+import logging
 import os
 import shutil
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from tqdm import tqdm
 
 from ..errors import DataError, OutputError
 from ..files import output_folder, parse_json
+from ..workers import OrderedPool, available_cores
 
 try:
     import fcntl
 except ImportError:  # Windows: there, nothing keeps two imports apart
     fcntl = None
 
-JOURNAL, SAMPLES = "journal.jsonl", "samples.bin"
-TYPE = np.dtype("<f4")
+logger = logging.getLogger(__name__)
+
+JOURNAL_FILE, SAMPLES_FILE = "journal.jsonl", "samples.bin"
+SAMPLE_DTYPE = np.dtype("<f4")
+FILES_PER_STEP = 32  # files that a worker reads at a time; at most so many are lost when it is interrupted
+MAX_DEFAULT_WORKERS = 8
+WITHOUT_STRICT = "Get the file again, or import without --strict: then such files are skipped and listed"
 
 
 @dataclass(frozen=True)
@@ -58,37 +67,38 @@ def list_sources(folder, suffix):
     return sorted(sources, key=lambda source: source.name)
 
 
-class Work:
-    """The samples read so far, and a journal of what became of each source; a context manager, which removes nothing.
+class Journal:
+    """A folder with the samples read so far, and one result per source; a context manager, which removes nothing.
 
-    ``samples.bin`` holds the samples' arrays as float32 one after the other; ``journal.jsonl`` the settings, then a
-    line a source: its name, size, time of change and result, and a checksum. A result is a dict: ``shape`` and other
-    facts of a sample, or ``skipped``, the reason. A line is written when its sample is on the disk, so that all that
-    the journal tells is true, whenever the run was ended. What was read with other settings, or from files that have
-    changed since, is read again.
+    ``samples.bin`` holds the samples' arrays as float32, one after the other. ``journal.jsonl`` holds the settings,
+    then one line per source: its name, size, time of change and result, and a checksum. A result is a dict: ``shape``
+    and other facts of a sample, or ``skipped``, the reason. A line is written after its sample, so that the journal is
+    right whenever the import is interrupted. What was read with other settings, or from files that have changed since,
+    is read again.
 
     Args:
-        folder: where; made if missing.
-        settings: JSON-like; what the samples depend on.
+        folder: created if missing.
+        settings: JSON-like; everything that the samples depend on.
         sources: all the ``Source``s, in order.
-        prefix: bytes to keep free at the beginning of ``samples.bin``, for a header.
+        header_size: bytes reserved at the beginning of ``samples.bin``.
 
     Attributes:
-        results: of the sources that were read, from the first on.
+        results: of the sources that were read, in the order of ``sources``.
 
     Raises:
-        OutputError: the folder cannot be written, or another run is writing in it.
+        OutputError: the folder cannot be written, or another import is writing to it.
     """
 
-    def __init__(self, folder, settings, sources, prefix=0):
-        self.folder, self.sources, self.prefix, self.results = output_folder(folder), sources, prefix, []
+    def __init__(self, folder, settings, sources, header_size=0):
+        self.folder, self.sources, self.results = output_folder(folder), sources, []
+        self.header_size = header_size
         try:
-            self._journal = open(self.folder / JOURNAL, "a+b")  # noqa: SIM115
+            self._journal = open(self.folder / JOURNAL_FILE, "a+b")  # noqa: SIM115
             self._lock()
-            self._samples = open(self.folder / SAMPLES, "a+b")  # noqa: SIM115
+            self._samples = open(self.folder / SAMPLES_FILE, "a+b")  # noqa: SIM115
         except OSError as error:
             raise self._unwritable(error) from error
-        self._begin(json.dumps(settings).encode() + b"\n")
+        self._resume(json.dumps(settings).encode() + b"\n")
 
     def _lock(self):
         if fcntl is None:
@@ -98,13 +108,13 @@ class Work:
             fcntl.lockf(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             self._journal.close()
-            raise OutputError(self.folder, "another import is writing here", "Wait for it, or choose another output"
-                              ) from error
+            raise OutputError(self.folder, "another import is writing to this folder",
+                              "Wait for it, or choose another output") from error
 
-    def _begin(self, settings):
-        """Keep what was done with these settings and sources, and cut off the rest."""
+    def _resume(self, settings):
+        """Keep what was read with these settings from these sources, and remove the rest."""
         self._journal.seek(0)
-        kept, size = len(settings), self.prefix
+        kept, size = len(settings), self.header_size
         if self._journal.readline() == settings:
             have = self._samples.seek(0, os.SEEK_END)
             for source in self.sources:
@@ -124,14 +134,14 @@ class Work:
             raise self._unwritable(error) from error
 
     def append(self, results, arrays):
-        """Note the results of the next sources, with the array of each sample (None where one was skipped)."""
+        """Record the results of the next sources, and the array of each sample (None where it was skipped)."""
         done = len(self.results)
         lines = [_with_checksum(json.dumps([source.name, source.size, source.mtime, result]).encode())
                  for source, result in zip(self.sources[done:], results)]
         try:
             for array in arrays:
                 if array is not None:
-                    self._samples.write(np.ascontiguousarray(array, TYPE))
+                    self._samples.write(np.ascontiguousarray(array, SAMPLE_DTYPE))
             for file, text in ((self._samples, b""), (self._journal, b"".join(lines))):
                 file.write(text)
                 file.flush()
@@ -141,66 +151,66 @@ class Work:
         self.results += results
 
     def outcome(self):
-        """``(name, result)`` of the samples, and ``(file's name, reason)`` of the skipped."""
+        """Lists of ``(name, result)`` of the samples, and of ``(file name, reason)`` of the skipped files."""
         both = list(zip(self.sources, self.results))
         return ([(source.name, result) for source, result in both if "shape" in result],
                 [(os.path.basename(source.path), result["skipped"]) for source, result in both
                  if "skipped" in result])
 
     def samples(self, wanted=None):
-        """``(source, result, array)`` of the samples in order; the arrays are read one at a time.
+        """Iterate over ``(source, result, array)`` of the samples, in order; arrays are read one at a time.
 
         Args:
-            wanted: a function of the source's name; None: all.
+            wanted: a function of the source's name that selects samples; None: all.
         """
-        with open(self.folder / SAMPLES, "rb") as file:
-            file.seek(self.prefix)
+        with open(self.folder / SAMPLES_FILE, "rb") as file:
+            file.seek(self.header_size)
             for source, result in zip(self.sources, self.results):
                 if "shape" not in result:
                     continue
                 if wanted is not None and not wanted(source.name):
                     file.seek(nbytes(result), os.SEEK_CUR)
                     continue
-                array = np.fromfile(file, TYPE, int(np.prod(result["shape"])))
+                array = np.fromfile(file, SAMPLE_DTYPE, int(np.prod(result["shape"])))
                 yield source, result, array.reshape(result["shape"])
 
-    def become(self, path, header):
-        """Make ``samples.bin`` the file ``path``, with ``header`` in the place kept for it."""
+    def move_samples(self, path, header):
+        """Move ``samples.bin`` to ``path``, with ``header`` in the bytes reserved for it."""
         self._samples.close()
         try:
-            with open(self.folder / SAMPLES, "r+b") as file:
+            with open(self.folder / SAMPLES_FILE, "r+b") as file:
                 file.write(header)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(self.folder / SAMPLES, path)
+            os.replace(self.folder / SAMPLES_FILE, path)
         except OSError as error:
             raise OutputError(path, f"cannot be written ({error.strerror or error})") from error
 
     def remove(self):
-        """Remove the folder: the outputs are written."""
+        """Remove the folder, once the outputs are written."""
         self.__exit__()
         shutil.rmtree(self.folder)
 
     def _unwritable(self, error):
         return OutputError(self.folder, f"cannot be written ({error.strerror or error})",
-                           "Make room or choose another output; what was read is kept: the same command goes on")
+                           "Make room, or choose another output. The same command resumes the import")
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
         for file in (self._samples, self._journal):
-            with suppress(OSError):  # what could not be written was told by append
+            with suppress(OSError):  # append has reported what could not be written
                 file.close()
 
 
 def nbytes(result):
-    """Bytes of a result's sample in ``samples.bin``."""
-    return TYPE.itemsize * int(np.prod(result["shape"])) if "shape" in result else 0
+    """Size of a result's sample in ``samples.bin``, bytes."""
+    return SAMPLE_DTYPE.itemsize * int(np.prod(result["shape"])) if "shape" in result else 0
 
 
 def _result(line, source):
-    """The result in a line of the journal; None if it tells of another file, was cut short, or is damaged."""
+    """The result in a line of the journal; None if the line is of another file, incomplete or damaged."""
     content, _, _ = line.rpartition(b"\t")
     if line != _with_checksum(content):
         return None
@@ -212,7 +222,59 @@ def _result(line, source):
 
 
 def _with_checksum(content):
-    """A line of the journal. A wrong shape in it would shift all samples that follow, and nothing else would tell."""
+    """A line of the journal. Without the checksum, a damaged shape would shift all samples after it unnoticed."""
     return b"%s\t%08x\n" % (content, zlib.crc32(content))
 
 
+def default_workers():
+    """One worker process per core, at most ``MAX_DEFAULT_WORKERS``."""
+    return min(available_cores(), MAX_DEFAULT_WORKERS)
+
+
+def read_all(journal, read, workers, strict, unit, hint=WITHOUT_STRICT):
+    """Read the sources of a ``Journal`` that were not read before.
+
+    Args:
+        read: a function of a ``Source`` that returns ``(array, facts)``, where ``facts`` is a dict for its result, or
+            raises a ``DataError``, whose problem begins with its kind and a colon.
+        workers: number of processes; 0: this one.
+        strict: stop at the first file that cannot be read; otherwise skip such files.
+        unit: what a source is called in the log.
+        hint: of the error of ``strict``; None: the hint of ``read``'s own error.
+
+    Raises:
+        DataError: with ``strict``.
+    """
+    done = len(journal.results)
+    if done:
+        logger.info("Resuming: %d of %d %ss were read before", done, len(journal.sources), unit)
+    if strict:
+        for source, result in zip(journal.sources, journal.results):
+            if "skipped" in result:
+                raise DataError(source.path, result["skipped"], hint or "")
+    steps = [journal.sources[i:i + FILES_PER_STEP] for i in range(done, len(journal.sources), FILES_PER_STEP)]
+    pool = OrderedPool(partial(_read_step, read), workers, "reading",
+                       "The same command resumes the import; --workers 0 needs the least memory")
+    with pool, tqdm(total=len(journal.sources), initial=done, desc="reading", unit=unit, leave=False,
+                    disable=None) as progress:
+        for sources, answers in zip(steps, pool.map(steps)):
+            bad = [i for i, (result, _) in enumerate(answers) if strict and isinstance(result, DataError)]
+            good = answers[:bad[0]] if bad else answers
+            journal.append([{"skipped": result.problem} if isinstance(result, DataError) else result
+                            for result, _ in good], [array for _, array in good])
+            if bad:
+                error = answers[bad[0]][0]
+                raise error if hint is None else DataError(sources[bad[0]].path, error.problem, hint)
+            progress.update(len(sources))
+
+
+def _read_step(read, sources):
+    """``(result, array)`` of each source; ``(error, None)`` where it cannot be used."""
+    answers = []
+    for source in sources:
+        try:
+            array, facts = read(source)
+            answers.append(({"shape": list(array.shape), **facts}, array))
+        except DataError as error:
+            answers.append((error, None))
+    return answers

@@ -12,12 +12,11 @@ from ..data.synthetic.samples import write_pickle
 from ..data.transforms.coordinates import SCORED_LAYOUTS
 from ..errors import ConfigError, DataError
 from ..files import is_file, remove_unfinished
-from .journal import Source, Work
+from .journal import Journal, Source, default_workers, read_all
 from .keypoint_files import CHANNELS, SUFFIXES, read_keypoints
 from .labels import number_labels, read_label_list
 from .ready_config import ready_config, write_ready_config
 from .split import describe_parts, find_subjects, split_by_class, split_by_subject
-from .streaming import default_workers, read_all
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +132,8 @@ def find_channels(file, layout):
     raise ConfigError(file, "has 3 numbers a joint: x, y, z or x, y, score?", "Say --channels xyz or --channels xys")
 
 
-def read_samples(work, layout, channels, min_score=0.0, workers=0):
-    """Read and clean every file of a ``Work`` that was not read before.
+def read_samples(journal, layout, channels, min_score=0.0, workers=0):
+    """Read and clean every file of a ``Journal`` that was not read before.
 
     Args:
         layout: ``Layout``.
@@ -148,11 +147,11 @@ def read_samples(work, layout, channels, min_score=0.0, workers=0):
     Raises:
         DataError: see ``read_keypoints``; a file without any joint, or with other channels.
     """
-    read_all(work, partial(read_sample, layout=layout, channels=channels, min_score=min_score), workers, strict=True,
+    read_all(journal, partial(read_sample, layout=layout, channels=channels, min_score=min_score), workers, strict=True,
              unit="file", hint=None)
     annotations = [Annotation(array[..., :2], array[..., 2], source.name) if channels == "xys" else
-                   Annotation(array, name=source.name) for source, _, array in work.samples()]
-    return annotations, sum(result["missing"] for result in work.results)
+                   Annotation(array, name=source.name) for source, _, array in journal.samples()]
+    return annotations, sum(result["missing"] for result in journal.results)
 
 
 def read_sample(source, layout, channels, min_score):
@@ -199,7 +198,7 @@ def _set_picture(annotations, img_shape):
     for annotation in annotations:
         annotation.img_shape = tuple(size)
     return [] if img_shape else [f"picture: taken to be {size[0]} high and {size[1]} wide, as far as the joints go; "
-                                 "--img-shape HEIGHT WIDTH says it rightly"]
+                                 "--img_shape HEIGHT WIDTH says it rightly"]
 
 
 def import_keypoints(source, output, layout, labels=None, class_names=None, channels=None, img_shape=None,
@@ -224,7 +223,7 @@ def import_keypoints(source, output, layout, labels=None, class_names=None, chan
         lines that tell what was made.
 
     Raises:
-        ConfigError, DataError: see the functions named above. OutputError: see ``Work``.
+        ConfigError, DataError: see the functions named above. OutputError: see ``Journal``.
     """
     output = Path(output)
     if output.suffix != ".pkl":
@@ -243,8 +242,8 @@ def import_keypoints(source, output, layout, labels=None, class_names=None, chan
     channels = channels or find_channels(found.files[0], layout)
     settings = {"format": FORMAT, "layout": layout.to_dict(), "channels": channels, "min_score": min_score}
     sources = [Source.of(name, file) for name, file in zip(found.names, found.files)]
-    with Work(output.with_name(f".import-{output.name}"), settings, sources) as work:
-        annotations, missing = read_samples(work, layout, channels, min_score, workers)
+    with Journal(output.with_name(f".import-{output.name}"), settings, sources) as journal:
+        annotations, missing = read_samples(journal, layout, channels, min_score, workers)
         lines = _about(output, annotations, class_names, layout, channels, missing)
         if "z" not in channels:
             lines += _set_picture(annotations, img_shape)
@@ -258,7 +257,7 @@ def import_keypoints(source, output, layout, labels=None, class_names=None, chan
         config = output.with_suffix(".yaml")
         write_ready_config(config, ready_config(output, layout, annotations, class_names, splits), [
             "ST-GCN++, a short recipe: made by tools/data/keypoints.py for", *lines])
-        work.remove()
+        journal.remove()
     return [*lines, *describe_parts(parts, PARTS, numbers, class_names, subjects),
             f"config: {config}", f"next: python main.py --validate -c {config}"]
 

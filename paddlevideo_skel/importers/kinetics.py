@@ -14,9 +14,8 @@ import numpy as np
 from ..data.writers import save_pickle
 from ..errors import DataError
 from ..files import parse_json
-from .journal import Work, list_sources
+from .journal import Journal, list_sources, read_all
 from .outputs import array_paths, log_summary, need_room, need_samples, npy_header, training_line, write_skipped
-from .streaming import read_all
 
 logger = logging.getLogger(__name__)
 
@@ -62,16 +61,16 @@ def import_part(part, sources, labels, skipped, output, workers, strict):
     data, label_file, listing = (output / f"{part}_{name}" for name in ("data.npy", "label.pkl", "skipped.tsv"))
     header = npy_header(len(sources), SHAPE)
     indices = {source.name: labels[source.name]["label_index"] for source in sources}
-    with Work(output / f".import-{part}", {"format": FORMAT}, sources, len(header)) as work:
-        read_all(work, partial(read_clip, indices=indices), workers, strict, "clip")
-        good, bad = work.outcome()
+    with Journal(output / f".import-{part}", {"format": FORMAT}, sources, len(header)) as journal:
+        read_all(journal, partial(read_clip, indices=indices), workers, strict, "clip")
+        good, bad = journal.outcome()
         need_samples(good, skipped + bad, f"kinetics_{part}")
         late = sum(result["late"] > 0 for _, result in good)
         if late:
             logger.warning("%s: %d clips have frames after number %d, which were left out", part, late, FRAMES - 1)
         save_pickle(([name for name, _ in good], [indices[name] for name, _ in good]), label_file)
-        work.become(data, npy_header(len(good), SHAPE))
-        work.remove()
+        journal.move_samples(data, npy_header(len(good), SHAPE))
+        journal.remove()
     write_skipped(listing, skipped + bad)
     log_summary(part, [(indices[name], result["persons"], result["frames"]) for name, result in good], skipped + bad,
                 [data, label_file], listing)

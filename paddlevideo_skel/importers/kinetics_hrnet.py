@@ -60,7 +60,7 @@ def join_kpfiles(path, folder, output, splits=None, box_score=0.5, max_person=2,
                     written.add(names[i])
                 bar.update()
         if not written:
-            raise DataError(path, f"of {len(todo)} videos none is left", "Lower --box-score or --valid-ratio")
+            raise DataError(path, f"of {len(todo)} videos none is left", "Lower --box_score or --valid_ratio")
         write.rest["split"] = {split: [name for name in map(str, known[split]) if name in written]
                                for split in (splits or known)}
     return len(written), left_out

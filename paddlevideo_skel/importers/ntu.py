@@ -7,11 +7,10 @@ from pathlib import Path
 
 from ..data.writers import save_pickle, writing_annotations, writing_npy
 from ..errors import ConfigError, DataError
-from .journal import Work, list_sources
+from .journal import Journal, list_sources, read_all
 from .ntu_bodies import align, centre, choose_persons, to_data
 from .ntu_skeleton import JOINTS, read_bodies
 from .outputs import array_paths, log_summary, need_room, need_samples, training_line, write_skipped
-from .streaming import read_all
 
 logger = logging.getLogger(__name__)
 
@@ -115,16 +114,16 @@ def import_ntu(folders, output, choices, missing=None, workers=0, strict=False):
         logger.warning(MISSING_HINT.format(MISSING_COUNT[choices.classes]))
     need_room(output, room(sources, len(protocols), choices.forms))
     folder, pickle, files = output / STEMS[choices.classes], output / f"{stem}_3danno.pkl", []
-    with Work(output / f".import-{stem}", {"format": FORMAT, "bystanders": choices.bystanders}, sources) as work:
-        read_all(work, partial(read_persons, bystanders=choices.bystanders), workers, strict, "file")
-        samples, bad = work.outcome()
+    with Journal(output / f".import-{stem}", {"format": FORMAT, "bystanders": choices.bystanders}, sources) as journal:
+        read_all(journal, partial(read_persons, bystanders=choices.bystanders), workers, strict, "file")
+        samples, bad = journal.outcome()
         need_samples(samples, skipped + bad, folders[0])
         if "npy" in choices.forms:
-            files += write_arrays(work, folder, protocols, choices.change("npy"), choices.repeat)
+            files += write_arrays(journal, folder, protocols, choices.change("npy"), choices.repeat)
         if "pickle" in choices.forms:
-            write_annotations(work, pickle, protocols, choices.change("pickle"), choices.dtype)
+            write_annotations(journal, pickle, protocols, choices.change("pickle"), choices.dtype)
             files.append(pickle)
-        work.remove()
+        journal.remove()
     listing = output / f"{stem}_skipped.tsv"
     write_skipped(listing, skipped + bad)
     log_summary(stem, [(label_of(name), *result["shape"][:2]) for name, result in samples], skipped + bad, files,
@@ -134,7 +133,7 @@ def import_ntu(folders, output, choices, missing=None, workers=0, strict=False):
 
 
 def room(sources, protocols, forms):
-    """Bytes that an import needs at most: its work folder, and what it writes."""
+    """Bytes that an import needs at most: its journal, and what it writes."""
     coordinates = sum(source.size for source in sources) // TEXT_BYTES
     arrays = len(sources) * 3 * FRAMES * JOINTS * 2 * 4
     return coordinates + ("npy" in forms) * protocols * arrays + ("pickle" in forms) * coordinates
@@ -205,9 +204,9 @@ def belongs(name, protocol, part):
     return Recording.of(name).is_training(protocol) == (part == "train")
 
 
-def write_arrays(work, folder, protocols, change, repeat):
+def write_arrays(journal, folder, protocols, change, repeat):
     """Write ``{train,val}_data.npy`` and ``_label.pkl`` for each protocol; returns the paths."""
-    files, samples = [], work.outcome()[0]
+    files, samples = [], journal.outcome()[0]
     cut = sum(result["shape"][1] > FRAMES for _, result in samples)
     if cut:
         logger.warning("%d samples are longer than %d frames and were cut", cut, FRAMES)
@@ -220,18 +219,18 @@ def write_arrays(work, folder, protocols, change, repeat):
                 continue
             data, labels = folder / protocol / f"{part}_data.npy", folder / protocol / f"{part}_label.pkl"
             with writing_npy(data, (len(names), 3, FRAMES, JOINTS, 2), "<f4") as write:
-                for _, _, persons in work.samples(chosen):
+                for _, _, persons in journal.samples(chosen):
                     write(to_data(change(persons), FRAMES, repeat))
             save_pickle((names, [label_of(name) for name in names]), labels)
             files += [data, labels]
     return files
 
 
-def write_annotations(work, path, protocols, change, dtype):
+def write_annotations(journal, path, protocols, change, dtype):
     """Write the annotation pickle: ``split`` and ``annotations``, as in pyskl's ``ntu60_3danno.pkl``."""
-    names = [name for name, _ in work.outcome()[0]]
+    names = [name for name, _ in journal.outcome()[0]]
     with writing_annotations(path) as write:
-        for source, _, persons in work.samples():
+        for source, _, persons in journal.samples():
             write({"frame_dir": source.name, "label": label_of(source.name), "total_frames": persons.shape[1],
                    "keypoint": change(persons).astype(dtype)})
         write.rest = {"split": {f"{protocol}_{part}": [name for name in names if belongs(name, protocol, part)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataError, OutputError
 from ..files import output_folder, replacing
-from .journal import TYPE
+from .journal import SAMPLE_DTYPE
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 def npy_header(count, shape):
     """The header of an ``.npy`` file of ``count`` float32 arrays of ``shape``; as long for every count."""
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": TYPE.str, "fortran_order": False, "shape": (count, *shape)})
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": SAMPLE_DTYPE.str, "fortran_order": False, "shape": (count, *shape)})
     return header.getvalue()
 
 

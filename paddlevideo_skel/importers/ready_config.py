@@ -1,8 +1,7 @@
 """A config that trains ST-GCN++ on a new data set at once: the packaged short recipe, with its data and skeleton."""
 import numpy as np
 
-from ..checkpoints.configs import plain, write_config
-from ..config import load_config
+from ..config import load_config, plain, write_config
 from ..skeleton import LAYOUTS
 
 BASE = "configs/recognition/stgcn_plusplus/stgcn_plusplus_utkinect.yaml"

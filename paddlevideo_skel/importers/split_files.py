@@ -28,7 +28,7 @@ def choose_parts(names, labels, shares, by="class", seed=0, subject=None, first=
     """
     subjects, portions = None, list(shares.values())
     if (by == "subject") != (subject is not None) or (first is not None and by != "subject"):
-        raise ConfigError("--by", f"found {by!r}; --subject and --first-subjects belong to --by subject, which needs "
+        raise ConfigError("--by", f"found {by!r}; --subject and --first_subjects belong to --by subject, which needs "
                                   "--subject")
     if by == "subject":
         subjects = _listed(names, subject) if Path(subject).is_file() else find_subjects(names, subject)

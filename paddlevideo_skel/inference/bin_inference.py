@@ -3,7 +3,6 @@
 ``<name>_0.bin`` is the answer for ``<name>.bin``: the logits of one sample, float32. ``begun.json`` says what makes
 them, ``results.json``, written at the end, how fast it was.
 """
-import hashlib
 import json
 import logging
 import os
@@ -14,16 +13,15 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import ConfigError, DataError, OutputError
-from ..files import HINT, output_folder, parse_json, replacing
+from ..files import HINT, output_folder, replacing
+from ..manifest import Manifest, differences, digest, digest_files, summarize
 from .bin_results import REPORT, read_report
-from .bins import TYPE, BinFolder, first_difference
+from .bins import TYPE, BinFolder
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 BEGUN = "begun.json"
-ANOTHER = "Choose another folder, or remove this one"
-SHOWN = 80  # characters
 
 
 def infer_bins(runtime, source, output, batch_size=None, share=(0, 1)):
@@ -49,7 +47,7 @@ def infer_bins(runtime, source, output, batch_size=None, share=(0, 1)):
     for name in names:
         if not folder.is_whole(name):
             folder.array(name)  # tells what is wrong, now and not after hours
-    output = begin(output, runtime, folder)
+    output = start_or_resume_results(output, runtime, folder)
     answers = Answers(output, names, runtime.export.num_classes)
     # A batch of which one answer is missing is computed again as it was: its rounding may depend on the others in it.
     batches = [names[i:i + batch_size] for i in range(0, len(names), batch_size)]
@@ -96,52 +94,30 @@ def open_bins(source, export):
         logger.warning("%s has no bins.json: nothing tells which pre-processing made its %d files; only their size is "
                        "checked", source, len(folder.names))
         return folder
-    difference = first_difference(folder.manifest["pipeline"], export.metadata["pipeline"])
-    if difference:
-        key, found, expected = difference
-        raise DataError(source, f"was made by another pre-processing than the model's: {key} is {str(found)[:SHOWN]}, "
-                        f"{export.stem} says {str(expected)[:SHOWN]}", "It is a folder of another model: make one with "
-                        "tools/preprocess_bin.py --model")
+    lines = differences(folder.manifest["pipeline"], export.metadata["pipeline"], "is {}, expected {}")
+    if lines:
+        raise DataError(source, f"was not preprocessed as {export.stem} expects: {summarize(lines)}",
+                        "It is a folder of another model: make one with tools/preprocess_bin.py --model")
     return folder
 
 
 def identity(folder):
     """Text that tells a bin folder from another; of a plain one only the names can."""
-    return folder.digest or "plain " + hashlib.sha256("\n".join(folder.names).encode()).hexdigest()[:16]
+    names = "\n".join(folder.names)
+    return folder.digest or f"plain {digest(names)}"
 
 
 def describe(runtime, folder):
     """What makes the answers: two runs in which this is the same may share a result folder."""
-    digest = hashlib.sha256()
-    for path in runtime.files:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return {"format": FORMAT, "model": runtime.export.metadata["model_name"], "model_digest": digest.hexdigest()[:16],
+    return {"format": FORMAT, "model": runtime.export.metadata["model_name"], "model_digest": digest_files(*runtime.files),
             "runtime": runtime.kind, "device": runtime.device.split(":")[0], "precision": runtime.options.precision,
             "bins": identity(folder)}
 
 
-def begin(output, runtime, folder):
-    """Begin a result folder, or see that the same model and samples began it; returns its path."""
-    output, content = output_folder(output), describe(runtime, folder)
-    path = output / BEGUN
-    # In this order: another shard may begin the folder at this moment.
-    filled = any(output.glob("*_0.bin"))
-    if not path.is_file():
-        if filled:
-            raise DataError(output, f"holds answers but no {BEGUN}: something else began it", ANOTHER)
-        write_json(path, content)
-        return output
-    try:
-        begun = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(path, f"is damaged ({type(error).__name__}: {error})", ANOTHER) from error
-    difference = first_difference(begun, content)
-    if difference:
-        key, found, expected = difference
-        raise DataError(output, f"was begun with {key or 'something'} {str(found)[:SHOWN]}, now it is "
-                        f"{str(expected)[:SHOWN]}", ANOTHER)
+def start_or_resume_results(output, runtime, folder):
+    """Start a result folder, or check that it was started with the same model and samples; returns its path."""
+    output = output_folder(output)
+    Manifest(output / BEGUN, "*_0.bin").start_or_resume(describe(runtime, folder))
     return output
 
 

@@ -2,8 +2,6 @@
 
 Needs no paddle.
 """
-import hashlib
-import json
 import logging
 import shutil
 
@@ -16,16 +14,15 @@ from ..data.loader import SAMPLE, BatchLoader, random_numbers
 from ..data.pipeline import Pipeline, list_steps
 from ..errors import ConfigError, DataError, OutputError
 from ..files import output_folder, replacing
-from .bins import BINS, FORMAT, LABELS, MANIFEST, TYPE, BinFolder, file_names, first_difference, read_manifest
-from .artifact import find_export, write_metadata
+from ..manifest import Manifest, digest_dataset
+from .artifact import find_export
+from .bins import BINS, FORMAT, LABELS, MANIFEST, TYPE, BinFolder, file_names, read_manifest
 from .predict import check_pipeline_given
 
 logger = logging.getLogger(__name__)
 
 SEED, EPOCH = 0, 0  # of main.py --test; a test compares them
-SPREAD = 16  # samples that tell one data set from another
 HEATMAPS = "GeneratePoseTarget"
-SHOWN = 80  # characters
 
 
 class BinWriter:
@@ -103,8 +100,8 @@ def write_bins(config, output, split="test", model=None, num_workers=0, share=(0
     if export is not None and shape != export.sample_shape:
         raise ConfigError(where, f"its first sample becomes {shape}, but {export.stem} takes {export.sample_shape}",
                           "Use the data that the model was trained for")
-    source = {"section": f"DATASET.{split}", **config.section(f"DATASET.{split}"), "digest": fingerprint(dataset)}
-    folder = begin(output, dataset, {
+    source = {"section": f"DATASET.{split}", **config.section(f"DATASET.{split}"), "digest": digest_dataset(dataset)}
+    folder = start_or_resume_bins(output, dataset, {
         "format": FORMAT, "model_name": name, "shape": list(shape), "type": TYPE.name, "count": len(dataset),
         "num_classes": classes, "class_names": names, "labels": dataset.labels is not None,
         "average": average_of(pipeline), "source": source, "pipeline": pipeline.spec})
@@ -121,57 +118,36 @@ def average_of(pipeline):
     return "scores" if HEATMAPS in steps else "logits"
 
 
-def fingerprint(dataset):
-    """Digest of a data set's names and labels, and of the skeletons of some samples spread over it."""
-    labels = None if dataset.labels is None else dataset.labels.tolist()
-    digest = hashlib.sha256(json.dumps([dataset.names, labels]).encode())
-    for i in np.unique(np.linspace(0, len(dataset) - 1, SPREAD).astype(int)):
-        annotation = dataset[int(i)]
-        for array in (annotation.keypoint, annotation.keypoint_score):
-            if array is not None:
-                digest.update(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def begin(output, dataset, manifest):
-    """Begin a bin folder with ``bins.json`` and ``label.txt``, or see that it was begun with the same; opens it."""
+def start_or_resume_bins(output, dataset, content):
+    """Start a bin folder with ``label.txt`` and ``bins.json``, or check that it was started with the same; opens it."""
     path = output_folder(output)
+    output_folder(path / BINS)
     if dataset.labels is None:
-        manifest = {**manifest, "sample_names": dataset.names}
-    manifest = json.loads(json.dumps(manifest, default=str))
-    # In this order: another shard may begin the folder at this moment, and it writes bins.json before any file.
-    filled = any(output_folder(path / BINS).glob("*.bin"))
-    begun = (path / MANIFEST).is_file()
-    if filled and not begun:
-        raise DataError(path, f"holds .bin files but no {MANIFEST}: something else began it", "Choose another folder")
-    if begun:
-        refuse_other(path, manifest)
+        content = {**content, "sample_names": dataset.names}
+    manifest = Manifest(path / MANIFEST, f"{BINS}/*.bin", compared=without_paths, read=lambda: read_manifest(path))
+    resumed = manifest.check(content)
     if dataset.labels is not None:
-        names = (" ".join(name.split()) for name in dataset.names)  # a name is one line
-        text = "".join(f"{stem}.bin {label} {name}\n" for stem, label, name in
-                       zip(file_names(len(dataset)), dataset.labels, names)).encode(errors="backslashreplace")
-        labels = path / LABELS
-        if not labels.is_file():
-            with replacing(labels) as temporary:
-                temporary.write_bytes(text)
-        elif labels.read_bytes() != text:
-            raise DataError(labels, "does not hold the labels of this data set", "Choose another folder, or remove it")
-    if not begun:
-        with replacing(path / MANIFEST) as temporary:
-            write_metadata(manifest, temporary)
+        write_labels(path / LABELS, dataset)
+    if not resumed:
+        manifest.start(content)
     return BinFolder(path)
 
 
-def refuse_other(path, manifest):
-    """Refuse a folder that another pipeline, data set or model began, telling what differs."""
-    def telling(content):  # the same data may lie elsewhere
-        return {**content, "source": {"digest": content["source"].get("digest")}}
+def without_paths(content):
+    """The content of ``bins.json`` without where the data set lies: the same data may be elsewhere."""
+    return {**content, "source": {"digest": content["source"].get("digest")}}
 
-    difference = first_difference(telling(read_manifest(path)), telling(manifest))
-    if difference:
-        key, found, expected = difference
-        raise DataError(path / MANIFEST, f"the folder was begun with {key} {str(found)[:SHOWN]}, now it is "
-                        f"{str(expected)[:SHOWN]}", "Choose another folder, or remove this one")
+
+def write_labels(path, dataset):
+    """Write ``label.txt``; one that is there must hold the same."""
+    names = (" ".join(name.split()) for name in dataset.names)  # a name is one line
+    text = "".join(f"{stem}.bin {label} {name}\n" for stem, label, name in
+                   zip(file_names(len(dataset)), dataset.labels, names)).encode(errors="backslashreplace")
+    if not path.is_file():
+        with replacing(path) as temporary:
+            temporary.write_bytes(text)
+    elif path.read_bytes() != text:
+        raise DataError(path, "does not hold the labels of this data set", "Choose another folder, or remove it")
 
 
 def write_files(folder, dataset, pipeline, num_workers, share):

@@ -2,7 +2,6 @@
 
 ``bins.json`` says what made the files, ``label.txt`` what they are, ``bin/00000.bin`` … hold them. Needs no paddle.
 """
-import hashlib
 import math
 import re
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from ..data.datasets import read_labels
 from ..errors import ConfigError, DataError
 from ..files import parse_json
+from ..manifest import digest
 
 FORMAT = 1
 MANIFEST, LABELS, BINS = "bins.json", "label.txt", "bin"
@@ -78,7 +78,7 @@ class BinFolder:
         else:
             self.labels, self.sample_names = None, self.manifest["sample_names"]
             self.names = file_names(len(self.sample_names))
-        self.digest = hashlib.sha256(content).hexdigest()[:16]
+        self.digest = digest(content)
 
     def __len__(self):
         return len(self.names)
@@ -241,18 +241,3 @@ def check_range(path, names, labels, num_classes):
         if not 0 <= label < num_classes:
             raise DataError(f"{path}: {name}", f"the label is {label}, expected 0..{num_classes - 1} "
                             f"for {num_classes} classes", "Are these labels of another data set?")
-
-
-def first_difference(found, expected, where=""):
-    """``(key path, found, expected)`` of the first thing in which two values of JSON differ, or None."""
-    if isinstance(found, dict) and isinstance(expected, dict):
-        keys, inside = [*found, *(key for key in expected if key not in found)], (found.get, expected.get)
-    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
-        keys, inside = range(len(found)), (found.__getitem__, expected.__getitem__)
-    else:
-        return None if found == expected else (where, found, expected)
-    for key in keys:
-        difference = first_difference(inside[0](key), inside[1](key), f"{where}.{key}" if where else str(key))
-        if difference:
-            return difference
-    return None

@@ -25,8 +25,8 @@ STORE = 80_000_000  # bytes; tasks give back a few lines
 # The process must not outlive the Ray worker that started it: the shard will be running elsewhere by then.
 CHILD = """import sys, threading
 from paddlevideo_skel.cli import main
-from paddlevideo_skel.data.loader import end_with
-threading.Thread(target=end_with, args=(int(sys.argv[1]),), daemon=True).start()
+from paddlevideo_skel.workers import exit_with_parent
+threading.Thread(target=exit_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
 sys.exit(main(sys.argv[2:]))
 """
 

@@ -6,13 +6,13 @@ batch size it meets. The check cannot be switched off.
 """
 import importlib
 import logging
-import os
 import time
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import ConfigError, DataError, SelfCheckError, UnavailableError, near_miss
+from ..workers import available_cores
 from .artifact import ExportFolder, find_export, relative_error
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Options:
     def threads(self):
         if self.cpu_threads:
             return self.cpu_threads
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return available_cores()
 
 
 class Runtime:

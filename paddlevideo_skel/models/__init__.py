@@ -1,5 +1,5 @@
 """Networks: array in, logits out. State-dict names and shapes are PaddleVideo's."""
-from . import ctrgcn, heads, posec3d, recognizers, stgcn, stgcn_plusplus  # noqa: F401  (they register their classes)
-from .build import build_model, check_model
+from . import ctrgcn, heads, posec3d, stgcn, stgcn_plusplus  # noqa: F401  (they register their classes)
+from .recognizers import build_model, check_model
 
 __all__ = ["build_model", "check_model"]

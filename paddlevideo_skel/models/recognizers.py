@@ -1,17 +1,46 @@
-"""Recognizers: a backbone and a head; or several of them that learn together."""
+"""Recognizers: a backbone and a head, or several of them that learn together; and how a config's MODEL becomes one."""
 import math
 
 import paddle
 from paddle import nn
 
 from ..errors import ConfigError
-from .layers import RECOGNIZERS
+from ..registry import split_name
+from .layers import BACKBONES, HEADS, RECOGNIZERS
+
+DISTILLATION = "RecognizerDistillation"
+PARTS = (("backbone", BACKBONES), ("head", HEADS))
 
 
 class Recognizer(nn.Layer):
+    """What training, testing and export work with, whether it is one model or several.
+
+    Attributes:
+        names: names of the models in a distillation, in the config's order; empty for a single model. With names,
+            ``forward`` returns a dict name → logits, otherwise logits ``(N, num_classes)``.
+        frozen: those of ``names`` that do not learn.
+        main_name: the one of ``names`` that is scored and exported. A single model has a name too: that of the weights
+            which it takes from a distillation's checkpoint.
+    """
+
+    names = ()
+    frozen = frozenset()
+    main_name = "Student"
+
+    @property
+    def main(self):
+        """The model that is scored and exported, as a ``SingleRecognizer``: the recognizer itself, or the student."""
+        return self
+
+    def main_logits(self, outputs):
+        """The main model's logits ``(N, num_classes)`` in what ``forward`` returned."""
+        return outputs
+
+
+class SingleRecognizer(Recognizer):
     """Backbone and head: ``(N, …) → (N, num_classes)``; subclasses give ``average(logits)``.
 
-    A backbone that takes clips gives one row of logits for each, of which ``average`` makes one.
+    A backbone that takes clips gives one row of logits per clip, of which ``average`` makes one.
     """
 
     def __init__(self, backbone, head):
@@ -29,8 +58,8 @@ class Recognizer(nn.Layer):
 
 
 @RECOGNIZERS.register
-class RecognizerGCN(Recognizer):
-    """The mean over clips is one of logits, as in pyskl and PaddleVideo."""
+class RecognizerGCN(SingleRecognizer):
+    """Averages logits over clips, as pyskl and PaddleVideo do."""
 
     @staticmethod
     def average(logits):
@@ -39,44 +68,44 @@ class RecognizerGCN(Recognizer):
 
 
 @RECOGNIZERS.register
-class Recognizer3D(Recognizer):
-    """The mean over clips is one of scores, as in PoseC3D: the softmax of the answer is the mean of their softmax.
+class Recognizer3D(SingleRecognizer):
+    """Averages scores over clips, as PoseC3D does: the softmax of the result is the mean of the clips' softmax.
 
     In training too: the loss of a sample with several clips is that of its mean score.
     """
 
     @staticmethod
     def average(logits):
-        """``(N, clips, num_classes)`` or ``(N, num_classes) → (N, num_classes)``; one clip's logits stay as they are.
+        """``(N, clips, num_classes)`` or ``(N, num_classes) → (N, num_classes)``; one clip's logits are unchanged.
 
-        Of several clips it is log(mean(softmax)), by way of logarithms, so that no small score becomes log(0).
+        For several clips it is log(mean(softmax)), computed in logarithms, so that no small score becomes log(0).
         """
         if logits.ndim == 2:
             return logits
         if logits.shape[1] == 1:
             return logits.squeeze(1)
-        # Not by log_softmax, which Paddle cuts off at -64 on CPUs, and no other runtime does.
+        # Not log_softmax, which Paddle clips at -64 on CPUs, and no other runtime does.
         scores = logits - paddle.logsumexp(logits, axis=-1, keepdim=True)
         return paddle.logsumexp(scores, axis=1) - math.log(logits.shape[1])
 
 
 @RECOGNIZERS.register
-class RecognizerDistillation(nn.Layer):
+class RecognizerDistillation(Recognizer):
     """Several named models on one input, for distillation and mutual learning.
 
     Each model is a ``Sequential`` of backbone and head, which gives the keys ``Teacher.0.*`` and ``Teacher.1.*``.
-    A frozen model keeps to evaluation mode throughout and gets no gradients. (PaddleVideo leaves its BatchNorm in
-    training mode, so that its frozen teacher drifts.)
+    A frozen model stays in evaluation mode and gets no gradients. (PaddleVideo leaves its BatchNorm in training mode,
+    so that its frozen teacher drifts.)
 
     Args:
-        models: dict name → ``RecognizerGCN`` or ``Recognizer3D``.
+        models: dict name → ``SingleRecognizer``.
         frozen: names of the models that do not learn.
-        loss: the config's ``loss`` section, kept for the trainer.
+        loss: the config's ``loss`` section, for the trainer.
     """
 
     def __init__(self, models, frozen, loss):
         super().__init__()
-        self.names, self.frozen, self.loss = list(models), set(frozen), loss
+        self.names, self.frozen, self.loss = tuple(models), frozenset(frozen), loss
         self.recognizers = {name: type(model) for name, model in models.items()}
         for name, model in models.items():
             setattr(self, name, nn.Sequential(model.backbone, model.head))
@@ -91,14 +120,17 @@ class RecognizerDistillation(nn.Layer):
         return self
 
     @property
-    def student_name(self):
-        """The model that is tested and exported: ``Student``, or the last that learns."""
+    def main_name(self):
+        """``Student``, or the last model that learns."""
         learning = [name for name in self.names if name not in self.frozen]
         return "Student" if "Student" in self.names else (learning or self.names)[-1]
 
     @property
-    def student(self):
-        return self.single(self.student_name)
+    def main(self):
+        return self.single(self.main_name)
+
+    def main_logits(self, outputs):
+        return outputs[self.main_name]
 
     def single(self, name):
         """One of the models as a recognizer over the same parameters."""
@@ -109,8 +141,44 @@ class RecognizerDistillation(nn.Layer):
         return {name: self.recognizers[name].average(getattr(self, name)(x)) for name in self.names}
 
 
-def parse_models(section, where):
-    """The ``models`` list of a distillation config as ``[(name, spec)]``, and the names of the frozen ones."""
+def check_model(section, where="MODEL"):
+    """Check names and arguments of a MODEL section without building it."""
+    specs, _ = parse_section(section, where)
+    for _, spec, at in specs:
+        for part, registry in PARTS:
+            name, arguments = split_name((spec or {}).get(part), f"{at}.{part}")
+            registry.check(name, arguments, f"{at}.{part}")
+    return section
+
+
+def build_model(section, where="MODEL"):
+    """Build the recognizer of a MODEL section.
+
+    Raises:
+        ConfigError: with the key path of an unknown name or argument, or of parts that do not fit.
+    """
+    check_model(section, where)
+    specs, frozen = parse_section(section, where)
+    models = {}
+    for name, spec, at in specs:
+        backbone, head = (registry.build_spec(spec[part], f"{at}.{part}") for part, registry in PARTS)
+        framework = section["framework"] if name is None else backbone.recognizer
+        models[name] = RECOGNIZERS.build(framework, {}, at, backbone=backbone, head=head)
+    if section["framework"] != DISTILLATION:
+        return models[None]
+    return RECOGNIZERS.build(DISTILLATION, {}, where, models=models, frozen=frozen, loss=section.get("loss") or {})
+
+
+def parse_section(section, where):
+    """A MODEL section's models as ``[(name, spec, key path)]``, and the names of the frozen ones.
+
+    A spec has a backbone and a head. The name of a single model is None.
+    """
+    if "framework" not in section:
+        raise ConfigError(where, "needs the key 'framework'", f"Known: {', '.join(RECOGNIZERS.classes)}")
+    RECOGNIZERS.get(section["framework"], f"{where}.framework")
+    if section["framework"] != DISTILLATION:
+        return [(None, section, where)], []
     listed = section.get("models")
     if not isinstance(listed, list) or not listed or not all(isinstance(m, dict) and len(m) == 1 for m in listed):
         raise ConfigError(f"{where}.models", f"found {listed!r}, expected [{{Teacher: …}}, {{Student: …}}]")
@@ -121,4 +189,5 @@ def parse_models(section, where):
     freeze = section.get("freeze_params_list", [False] * len(names))
     if not isinstance(freeze, list) or len(freeze) != len(names) or not all(isinstance(f, bool) for f in freeze):
         raise ConfigError(f"{where}.freeze_params_list", f"found {freeze!r}, expected {len(names)} times true or false")
-    return pairs, [name for name, frozen in zip(names, freeze) if frozen]
+    specs = [(name, spec, f"{where}.models.{i}.{name}") for i, (name, spec) in enumerate(pairs)]
+    return specs, [name for name, frozen in zip(names, freeze) if frozen]

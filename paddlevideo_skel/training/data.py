@@ -1,12 +1,12 @@
 """The data of a config's splits: examined before training, and as batches."""
 import logging
-import os
 
 from ..build import build_pipeline
 from ..data.checks import BadSample, Examination, one_round, without, write_list
 from ..data.datasets import build_dataset
 from ..data.loader import BatchLoader
 from ..errors import DataError
+from ..workers import available_cores
 from . import distributed
 from .run_dir import BAD_SAMPLES, EXAMINED
 
@@ -49,7 +49,7 @@ def examined_data(config, splits, model, folder, skip_bad):
         first = "; ".join(f"{sample.file}: {sample.sample}: {sample.reason}" for sample in bad[:SHOWN])
         more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         raise DataError("training data", f"{len(bad)} samples cannot be used: {first}{more}. All of them are listed in "
-                        f"{folder / BAD_SAMPLES}", "Correct or remove them, or train without them: --skip-bad"
+                        f"{folder / BAD_SAMPLES}", "Correct or remove them, or train without them: --skip_bad"
                         if left == list(splits) else "Correct them: no sample would be left without them")
     if bad:
         logger.warning("%d samples cannot be used and are left out; they are listed in %s", len(bad),
@@ -74,10 +74,5 @@ def make_loader(config, split, num_classes, seed=0, mix=None, dataset=None):
     return BatchLoader(
         dataset, build_pipeline(config, split), batch_size, shuffle=training,
         # The short last batch of an epoch is left out, as in PaddleVideo, unless it is the only one.
-        drop_last=training and len(dataset) >= batch_size * share[1], num_workers=min(workers, max_workers()),
+        drop_last=training and len(dataset) >= batch_size * share[1], num_workers=min(workers, available_cores()),
         seed=seed, mix=mix if training else None, share=share)
-
-
-def max_workers():
-    """More worker processes than cores only cost memory."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

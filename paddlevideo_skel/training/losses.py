@@ -107,7 +107,7 @@ def build_losses(section, recognizer, where):
 
 def recognizer_losses(recognizer, where):
     """``{"Train": f, "Val": f}``, each ``f(logits, label, mix)`` of what a recognizer returns."""
-    if hasattr(recognizer, "names"):
+    if recognizer.names:
         return build_losses(recognizer.loss, recognizer, where)
 
     def loss(logits, label, mix):

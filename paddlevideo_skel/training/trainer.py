@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 from tqdm import tqdm
 
-from ..build import build_recognizer, check_fit, check_recipe, input_shape, main_model
+from ..build import build_recognizer, check_fit, check_recipe, input_shape
 from ..checkpoints.load import FORMATS, fit_weights, load_weights, save_state
 from ..data.mixup import MIXES
 from ..errors import ConfigError, DataError
@@ -118,7 +118,7 @@ class Trainer:
         self.device = choose_device(config)
         self.precision = Precision(amp_level, self.device)
         self.recognizer = build_recognizer(config)
-        student = main_model(self.recognizer)
+        student = self.recognizer.main
         for split in self.splits:
             input_shape(config, student, split)
         self.compute_loss = recognizer_losses(self.recognizer, config.where("MODEL.loss"))
@@ -258,7 +258,7 @@ class Trainer:
         value = float(loss)
         if not np.isfinite(value):
             raise self.keeper.lost(f"the loss is {value} for the samples {', '.join(batch.names)}")
-        scores = self.main_logits(logits).numpy()
+        scores = self.recognizer.main_logits(logits).numpy()
         right = (mixed(lambda s, y, k=k: float(hits(s, y, k).mean()), scores, batch.label, batch.mix) for k in (1, 5))
         # Before the backward pass: should another process have failed, paddle could only abort there. All of them must
         # save and stop after the same step.
@@ -266,9 +266,6 @@ class Trainer:
         self.due, self.asked = due > 0, asked > 0
         self.precision.step(loss, self.optimizer, lambda: distributed.average_gradients(self.learning))
         return means
-
-    def main_logits(self, logits):
-        return logits[self.recognizer.student_name] if isinstance(logits, dict) else logits
 
     @paddle.no_grad()
     def validate(self, epoch):
@@ -284,7 +281,7 @@ class Trainer:
             with self.precision.autocast():
                 logits = self.recognizer(paddle.to_tensor(batch.array))
             logits, label = as_float32(logits), paddle.to_tensor(batch.label)
-            scores = self.main_logits(logits).numpy()
+            scores = self.recognizer.main_logits(logits).numpy()
             rows.append((batch.number, len(scores), float(self.compute_loss["Val"](logits, label, None)),
                          *(float(hits(scores, batch.label, k).mean()) for k in (1, 5))))
             record["batch_cost"].add(time.time() - started)
@@ -304,8 +301,8 @@ class Trainer:
         if self.at.best is not None and top1 <= self.at.best:
             return
         self.at.best, self.at.best_path = top1, str(self.save("best"))
-        if hasattr(self.recognizer, "names") and self.main:
-            save_state(state_of(main_model(self.recognizer)), self.folder.checkpoint("best_student"))
+        if self.recognizer.names and self.main:
+            save_state(state_of(self.recognizer.main), self.folder.checkpoint("best_student"))
         logger.info("Already save the best model (top1 acc)%.4f", top1)
 
     def save(self, what):

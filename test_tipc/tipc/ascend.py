@@ -70,7 +70,7 @@ def run(path):
                         else "neither ais_bench nor pyACL is installed")
     chip = params.arguments(9) + params.arguments(10)
     onnx = [f"{model}/{NAME}_bs{batch}.onnx" for batch in batches]
-    step(8, "atc_script", *onnx, "-o", om, *chip, "--dry-run", shown(folder / "om" / "atc.sh"), reason=no_converter)
+    step(8, "atc_script", *onnx, "-o", om, *chip, "--dry_run", shown(folder / "om" / "atc.sh"), reason=no_converter)
     step(8, "atc", *onnx, "-o", om, *chip, reason=no_atc)
     for batch in batches:
         answer("om", batch, f"{om}/{NAME}_bs{batch}.om", no_npu)

@@ -36,9 +36,9 @@ def main(config, path, overrides):
     from paddlevideo_skel.config import load_config
 
     load_paddle()
-    from paddlevideo_skel.build import build_recognizer, main_model
+    from paddlevideo_skel.build import build_recognizer
 
-    model = main_model(build_recognizer(load_config(config, overrides)))
+    model = build_recognizer(load_config(config, overrides)).main
     state = {name: draw(name, value.numpy()) for name, value in model.state_dict().items()}
     model.set_state_dict(state)
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -362,7 +362,7 @@ def test_paths_that_atc_does_not_take(with_atc, capsys):
     assert run("a b/m.onnx", "--soc_version=310P3") == 2
     assert "holds ' ', and ATC takes paths of letters" in capsys.readouterr().err
     write_onnx(Path("m(1).onnx"), 1)
-    assert run("m(1).onnx", "--dry-run=go.sh") == 2
+    assert run("m(1).onnx", "--dry_run=go.sh") == 2
     assert "holds '(' ')'" in capsys.readouterr().err
     write_onnx(Path("模型/m.onnx"), 1)
     assert run("模型/m.onnx", "--soc_version=310P3") == 0
@@ -387,7 +387,7 @@ def test_without_atc_the_commands_are_printed(capsys, with_atc):
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert len(lines) == 2 and all(line.startswith("atc ") for line in lines)
-    assert printed.err.startswith("error: atc: is not on this host") and "--dry-run FILE.sh" in printed.err
+    assert printed.err.startswith("error: atc: is not on this host") and "--dry_run FILE.sh" in printed.err
     assert len(printed.err.splitlines()) == 1 and names(".") == {"m.onnx", "bin"}
     # They are right: a shell that has it runs them.
     with_atc.with_name("elsewhere").rename(with_atc)
@@ -442,7 +442,7 @@ def test_set_env_that_does_not_help(tmp_path, with_atc, capsys):
 
 
 def script_of(*argv):
-    assert run("--dry-run=scripts/go.sh", *argv) == 0
+    assert run("--dry_run=scripts/go.sh", *argv) == 0
     assert os.access("scripts/go.sh", os.X_OK)
     subprocess.run(["bash", "-n", "scripts/go.sh"], check=True)
     return Path("scripts/go.sh").resolve()
@@ -528,7 +528,7 @@ def test_the_script_goes_on_after_a_failure(tmp_path, how):
 def test_a_script_that_cannot_be_written():
     write_onnx(Path("m.onnx"), 1)
     Path("file").touch()
-    assert run("m.onnx", "--dry-run=file/go.sh") == 2
+    assert run("m.onnx", "--dry_run=file/go.sh") == 2
 
 
 # What atc printed

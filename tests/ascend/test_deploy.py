@@ -111,7 +111,7 @@ def test_a_folder_of_another_model_is_refused(material, here, capsys, monkeypatc
     before = files_of(output)
     more = ["--kind", "ordinary"] if change == "kind" else []
     assert deploy(material, output, *more, weights="3" if change == "weights" else "0") == 2
-    assert f"was begun with {change}" in capsys.readouterr().err
+    assert f"was started with other settings: {change} was" in capsys.readouterr().err
     assert files_of(output) == before
 
 

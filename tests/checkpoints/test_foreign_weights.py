@@ -421,7 +421,7 @@ def test_allow_mismatch_begins_anew_only_what_depends_on_classes_and_joints(capl
         key = "graph" if name == "CTRGCN" else "layout"
         target = small(name, **{key: other})
         before, theirs_then = arrays(target), arrays(source)
-        with pytest.raises(CheckpointError, match="--allow-mismatch"):
+        with pytest.raises(CheckpointError, match="--allow_mismatch"):
             fit_weights(target, theirs_then, "a.pdparams")
         assert same(arrays(target), before)
         caplog.clear()
@@ -443,7 +443,7 @@ def test_allow_mismatch_allows_nothing_else():
     wider = small("CTRGCN", in_channels=2)
     with pytest.raises(CheckpointError, match=r"l1\.gcn1") as error:
         fit_weights(wider, source, "a.pdparams", allow_mismatch=True)
-    assert "--allow-mismatch" not in str(error.value)
+    assert "--allow_mismatch" not in str(error.value)
     source.pop("head.fc.bias")
     with pytest.raises(CheckpointError, match=r"1 missing: head\.fc\.bias"):
         fit_weights(small("CTRGCN"), source, "a.pdparams", allow_mismatch=True)
@@ -469,7 +469,7 @@ def test_a_backbone_alone_is_fine_tuned_under_a_new_head(name, prefix, caplog):
     source = {k.replace("backbone.", prefix): v for k, v in arrays(fill(small(name))).items() if "head." not in k}
     target = small(name)
     before = arrays(target)
-    with pytest.raises(CheckpointError, match=r"2 missing: head\..*--allow-mismatch"):
+    with pytest.raises(CheckpointError, match=r"2 missing: head\..*--allow_mismatch"):
         fit_weights(target, source, "a.pdparams")
     assert same(arrays(target), before)
     with caplog.at_level(logging.INFO):
@@ -499,7 +499,7 @@ def test_training_saves_safetensors_and_fine_tunes_for_other_classes(config_file
     assert before["head.fc_cls.weight"].shape == (24, 4)
     more = ["MODEL.head.num_classes=6", "class_names=[a, b, c, d, e, f]",
             "OPTIMIZER.learning_rate.learning_rate=0.0"]
-    with pytest.raises(CheckpointError, match="--allow-mismatch"):
+    with pytest.raises(CheckpointError, match="--allow_mismatch"):
         run("b", *more, weights=first["last"])
     after = load_weights(run("c", *more, weights=first["last"], allow_mismatch=True)["last"])
     assert after["head.fc_cls.weight"].shape == (24, 6)
@@ -513,5 +513,5 @@ def test_training_saves_safetensors_and_fine_tunes_for_other_classes(config_file
 
 def test_allow_mismatch_belongs_to_training_from_a_checkpoint(config_file, capsys):
     for flags in ([], ["--test", "-w", "a.pdparams"]):
-        assert main(["train", "-c", str(config_file), "--allow-mismatch", *flags]) == 2
-        assert "--allow-mismatch" in capsys.readouterr().err
+        assert main(["train", "-c", str(config_file), "--allow_mismatch", *flags]) == 2
+        assert "--allow_mismatch" in capsys.readouterr().err

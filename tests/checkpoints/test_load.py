@@ -67,7 +67,7 @@ def test_of_teacher_and_student_a_single_model_takes_the_student(caplog):
     single = build_model({"framework": "RecognizerGCN", **distillation()["models"][1]["Student"]})
     with caplog.at_level(logging.INFO):
         fit_weights(single, arrays(pair), "a.pdparams")
-    assert same(arrays(single), arrays(pair.student))
+    assert same(arrays(single), arrays(pair.main))
     assert "Student is taken" in caplog.text
     teacher = build_model({"framework": "RecognizerGCN", **SMALL["CTRGCN"]})
     with pytest.raises(CheckpointError, match="missing"):
@@ -100,10 +100,10 @@ def test_a_student_of_another_number_of_classes_keeps_its_own_head(caplog):
     for model in section["models"]:
         next(iter(model.values()))["head"]["num_classes"] = 7
     pair = build_model(section)
-    head = pair.student.head.fc.weight.numpy()
+    head = pair.main.head.fc.weight.numpy()
     with caplog.at_level(logging.INFO):
         fit_weights(pair, arrays(fill(small("CTRGCN"))), "a.pdparams")
-    np.testing.assert_array_equal(pair.student.head.fc.weight.numpy(), head)
+    np.testing.assert_array_equal(pair.main.head.fc.weight.numpy(), head)
     assert "new: head.fc" in caplog.text
 
 
@@ -195,8 +195,8 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_a_distillations_student_is_tested_from_either_file():
     pair = fill(build_model(distillation()))
-    for weights in (arrays(pair), arrays(pair.student)):
+    for weights in (arrays(pair), arrays(pair.main)):
         other = build_model(distillation())
-        assert same(arrays(fit_main(other, weights, "a.pdparams")), arrays(pair.student))
+        assert same(arrays(fit_main(other, weights, "a.pdparams")), arrays(pair.main))
     with pytest.raises(CheckpointError, match="not in the model"):
         fit_main(build_model(distillation()), arrays(small("CTRGCN")), "a.pdparams")

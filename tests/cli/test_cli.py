@@ -1,10 +1,12 @@
 """The commands as a user types them: exit status 2 and one line for every kind of bad input, no traceback."""
+import re
 
 import numpy as np
 import pytest
 from commands import call
 
-from paddlevideo_skel.cli import COMMANDS, run_command
+from paddlevideo_skel import __version__
+from paddlevideo_skel.cli import COMMANDS, GROUPS, load_command, main, run_command
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -15,15 +17,72 @@ def test_every_command_has_help(name, capsys):
     assert COMMANDS[name] in capsys.readouterr().out
 
 
-def test_the_console_commands_overview():
+@pytest.mark.parametrize("script", [None, "tools/a.py"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_flags_are_spelled_with_underscores_and_mean_one_thing(name, script):
+    actions = load_command(name, script)[1]._option_string_actions
+    assert not [flag for flag in actions if "-" in flag.lstrip("-")]
+    if script is None:
+        assert "-o" not in actions or "--output" in actions["-o"].option_strings
+        assert "-p" not in actions or "--pretrained_params" in actions["-p"].option_strings
+
+
+def test_the_overview(capsys):
     shown = call("-m", "paddlevideo_skel", "--help")
     assert shown.returncode == 0
+    assert all(f"{group}:\n" in shown.stdout for group in GROUPS)
     for name, text in COMMANDS.items():
-        assert name in shown.stdout
-        assert text.split()[0] in shown.stdout
-    unknown = call("-m", "paddlevideo_skel", "trian")
-    assert unknown.returncode == 2
-    assert "Traceback" not in unknown.stderr
+        assert re.search(rf"^  {name} +{re.escape(text)}$", shown.stdout, re.MULTILINE)
+    assert main([]) == 2
+    assert "Training:" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0 and capsys.readouterr().out == f"paddlevideo-skel {__version__}\n"
+
+
+def test_unknown_commands(capsys):
+    unknown = call("-m", "paddlevideo_skel", "trian", "-c", "x.yaml")
+    assert (unknown.returncode, unknown.stderr) == (2, "error: unknown command 'trian'; did you mean 'train'?\n")
+    assert main(["import_ntu"]) == 2
+    assert "did you mean 'import-ntu'?" in capsys.readouterr().err
+    assert main(["qqq"]) == 2
+    assert "'qqq'; paddlevideo-skel --help lists the commands" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        main(["--nonsense"])
+    assert exit_.value.code == 2
+
+
+def parsed(name, *argv, script=None):
+    return load_command(name, script)[1].parse_args(argv)
+
+
+def test_both_spellings_of_a_flag():
+    for flags in (["--save_name", "a", "--pretrained_params=b"], ["--save-name", "a", "--pretrained-params=b"],
+                  ["--save-n", "a", "-w", "b"]):
+        args = parsed("export", "-c", "x.yaml", *flags)
+        assert (args.save_name, args.pretrained_params) == ("a", "b")
+    assert parsed("train", "-c", "x.yaml", "--allow-mismatch", "--save-every=a-b").save_every == "a-b"
+    assert parsed("ray-shards", "--shards=1").shards == 1
+
+
+def test_short_flags_of_either_face():
+    """-o and -p mean one thing as paddlevideo-skel, and PaddleVideo's in its scripts."""
+    pairs = ["-o", "epochs=2", "-p", "batch_range=[1,2]"]
+    both = parsed("train", "-c", "x.yaml", *pairs, "-o", "DATASET.train.file_path=a b")
+    assert both.override == ["epochs=2", "DATASET.train.file_path=a b"]
+    assert both.profiler_options == "batch_range=[1,2]" and both.output is None and both.weights is None
+    assert parsed("train", "-c", "x.yaml", *pairs[2:], *pairs[:2], script="main.py").override == ["epochs=2"]
+    ours = parsed("train", "-c", "x.yaml", "-o", "out/run", "-p", "a.pdparams", "--override", "epochs=2")
+    assert (ours.output, ours.weights, ours.override) == ("out/run", "a.pdparams", ["epochs=2"])
+    assert parsed("train", "-c", "x.yaml", "--output", "a=b").output == "a=b"
+    theirs = parsed("train", "-c", "x.yaml", "-o", "out/run", "-p", "a.pdparams", script="main.py")
+    assert (theirs.override, theirs.profiler_options) == (["out/run"], "a.pdparams")
+    assert parsed("predict", "--model_file=m", "-i", "a", "-o", "r.json").json == "r.json"
+    assert parsed("predict", "--model_file=m", "-i", "a", "-o", "A.b=c").override == ["A.b=c"]
+    assert parsed("test", "-c", "x.yaml", "-p", "w", "-o", "r.json").out == "r.json"
+    for script in (None, "tools/export_model.py"):
+        args = parsed("export", "-c", "x.yaml", "-p", "w", "-o", "a=b", "--override", "c=d", script=script)
+        assert (args.pretrained_params, args.output_path, args.override) == ("w", "a=b", ["c=d"])
 
 
 def bad(capsys, name, *argv):
@@ -52,7 +111,7 @@ TRAINING = [
 
 
 @pytest.mark.parametrize(("argv", "words"), TRAINING)
-def test_bad_input_to_main(argv, words, config_file, tmp_path, capsys):
+def test_bad_input_to_train(argv, words, config_file, tmp_path, capsys):
     line = bad(capsys, "train", "-c", config_file, "-o", f"output_dir={tmp_path / 'out'}", *argv)
     for word in words:
         assert word in line

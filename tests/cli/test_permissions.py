@@ -174,12 +174,12 @@ def files_of(folder):
 
 
 STOP_WRITING = """
-from paddlevideo_skel.importers.journal import Work
-real = Work.append
+from paddlevideo_skel.importers.journal import Journal
+real = Journal.append
 def append(self, *arguments):
     real(self, *arguments)
     os.chmod(self.folder.parent, 0o555)
-Work.append = append
+Journal.append = append
 """
 
 

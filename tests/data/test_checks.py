@@ -1,4 +1,4 @@
-"""Every bad sample of a training is listed before its first step; with --skip-bad it trains without them."""
+"""Every bad sample of a training is listed before its first step; with --skip_bad it trains without them."""
 import csv
 import os
 import pickle
@@ -153,7 +153,7 @@ def test_a_run_stops_before_its_first_step_with_the_whole_list(shared_config, sp
         run(shared_config, tmp_path / "out", *overrides(path))
     message = str(caught.value)
     for part in ("3 samples cannot be used", *names, "its label is 9", "frame 0, joint 0", "has no person",
-                 "bad_samples.csv", "--skip-bad"):
+                 "bad_samples.csv", "--skip_bad"):
         assert part in message
     with open(tmp_path / "out" / "bad_samples.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -132,11 +132,11 @@ def test_an_output_that_cannot_be_written_is_told_first(tmp_path):
 def test_the_student_of_a_distillation_is_exported(tmp_path, form):
     config = small_config("distilled")
     both = fill(build_recognizer(config))
-    paddle.save((both if form == "both" else both.student).state_dict(), str(tmp_path / "a.pdparams"))
+    paddle.save((both if form == "both" else both.main).state_dict(), str(tmp_path / "a.pdparams"))
     folder = export(config, tmp_path / "a.pdparams", tmp_path / "out", kind="minimal")
     assert folder.stem.name == config["model_name"] and folder.metadata["backbone"] == "CTRGCNLite"
     array = np.random.default_rng(5).normal(0, 0.4, (1, *folder.sample_shape)).astype("float32")
-    right = dynamic(both.student, array)
+    right = dynamic(both.main, array)
     assert np.abs(answers(folder.stem, array) - right).max() < 1e-5 * np.abs(right).max()
 
 

@@ -10,7 +10,7 @@ from paddlevideo_skel.data.readers import read_annotations
 from paddlevideo_skel.errors import ConfigError, DataError, OutputError
 from paddlevideo_skel.importers import kinetics, ntu
 from paddlevideo_skel.importers.convert import arrays_to_pickle, pickle_to_arrays
-from paddlevideo_skel.importers.journal import Source, Work
+from paddlevideo_skel.importers.journal import Journal, Source
 from paddlevideo_skel.importers.keypoint_files import CHANNELS, read_keypoints
 from paddlevideo_skel.importers.keypoints import clean, find_samples
 from paddlevideo_skel.importers.kinetics_hrnet import join_kpfiles
@@ -213,12 +213,12 @@ def is_layout(layout):
 @reader(OutputError)
 def import_journal(folder):
     """What an interrupted import had read is used again only as it was written: the results and their samples."""
-    with Work(folder, {"format": 1}, SOURCES) as work:
-        if len(work.results) < len(SOURCES):
-            rest = SOURCES[len(work.results):]
-            work.append([{"shape": [1, 2]} for _ in rest], [np.ones((1, 2), "<f4") for _ in rest])
-        good, bad = work.outcome()
-        return good, bad, [array for *_, array in work.samples()]
+    with Journal(folder, {"format": 1}, SOURCES) as journal:
+        if len(journal.results) < len(SOURCES):
+            rest = SOURCES[len(journal.results):]
+            journal.append([{"shape": [1, 2]} for _ in rest], [np.ones((1, 2), "<f4") for _ in rest])
+        good, bad = journal.outcome()
+        return good, bad, [array for *_, array in journal.samples()]
 
 
 @checks("import_journal")

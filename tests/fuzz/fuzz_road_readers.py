@@ -13,13 +13,14 @@ from paddlevideo_skel.doctor import cann_version
 from paddlevideo_skel.errors import ConfigError, DataError, ExportError, OutputError, SkelError
 from paddlevideo_skel.inference.artifact import find_export
 from paddlevideo_skel.inference.bin_comparison import compare
-from paddlevideo_skel.inference.bin_inference import begin as begin_results
+from paddlevideo_skel.inference.bin_inference import start_or_resume_results
 from paddlevideo_skel.inference.bin_results import evaluate
 from paddlevideo_skel.inference.bins import BinFolder, load_labels
 from paddlevideo_skel.inference.live import json_frames
 from paddlevideo_skel.inference.predict import Predictor
 from paddlevideo_skel.inference.runtime import Options, open_runtime
 from paddlevideo_skel.inference.stream import as_numbers
+from paddlevideo_skel.manifest import Manifest
 from paddlevideo_skel.training.curves import cut_to_whole_records
 from paddlevideo_skel.training.ensemble import ensemble
 from paddlevideo_skel.training.run_dir import _told
@@ -117,7 +118,7 @@ def is_comparison(report):
 
 
 class Opened:
-    """What ``begin_results`` asks a runtime for."""
+    """What ``start_or_resume_results`` asks a runtime for."""
 
     def __init__(self, export):
         self.export, self.options, self.kind, self.device, self.files = export, OPTIONS, "onnxruntime", "cpu", []
@@ -125,13 +126,15 @@ class Opened:
 
 @reader(DataError, ExportError, OutputError)
 def begun_results(folder):
-    return begin_results(folder / "results", Opened(find_export(folder / "export")), BinFolder(folder / "bins")).name
+    runtime = Opened(find_export(folder / "export"))
+    return start_or_resume_results(folder / "results", runtime, BinFolder(folder / "bins")).name
 
 
 @reader(DataError, ExportError, OutputError)
 def begun_road(folder):
     """What the whole road to the NPU was begun with."""
-    return deploy.begin(folder, {"epochs": 1}, folder / "x.pdparams", "ordinary", 13)
+    content = deploy.fingerprint({"epochs": 1}, folder / "x.pdparams", "ordinary", 13)
+    return Manifest(folder / deploy.STATE).start_or_resume(content)
 
 
 @reader(ExportError)

@@ -25,7 +25,8 @@ def hang(folder):
 
 
 def hoard(folder):
-    return [bytearray(1 << 28) for _ in range(8)]
+    # Never written to: the address space is limited, and a slow machine would spend its seconds on mapping pages.
+    return [np.empty(1 << 28, "uint8") for _ in range(8)]
 
 
 def hoard_and_say_no(folder):

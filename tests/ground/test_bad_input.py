@@ -17,7 +17,7 @@ from paddlevideo_skel.data.datasets import SkeletonDataset
 from paddlevideo_skel.data.readers import read_annotations
 from paddlevideo_skel.errors import CheckpointError, ConfigError, DataError, ExportError, near_miss
 from paddlevideo_skel.files import is_file, parse_json
-from paddlevideo_skel.importers.journal import Source, Work
+from paddlevideo_skel.importers.journal import Journal, Source
 from paddlevideo_skel.importers.keypoint_files import read_keypoints
 from paddlevideo_skel.importers.kinetics_hrnet import join_kpfiles
 from paddlevideo_skel.importers.labels import number_labels
@@ -221,13 +221,13 @@ def test_a_damaged_list_of_examined_files_is_made_anew(tmp_path, content):
 
 def test_a_journal_with_another_shape_in_it_is_not_believed(tmp_path):
     sources = [Source(f"s{i}", f"s{i}.skeleton", 1, 2) for i in range(3)]
-    with Work(tmp_path / "work", {}, sources) as work:
-        work.append([{"shape": [2, 2]}] * 3, [np.ones((2, 2), "f4")] * 3)
-    journal = tmp_path / "work" / "journal.jsonl"
-    first, second, *rest = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join([first, second.replace(b"[2, 2]", b"[2, 1]"), *rest]))
-    with Work(tmp_path / "work", {}, sources) as work:
-        assert work.results == []
+    with Journal(tmp_path / "work", {}, sources) as journal:
+        journal.append([{"shape": [2, 2]}] * 3, [np.ones((2, 2), "f4")] * 3)
+    lines = tmp_path / "work" / "journal.jsonl"
+    first, second, *rest = lines.read_bytes().splitlines(keepends=True)
+    lines.write_bytes(b"".join([first, second.replace(b"[2, 2]", b"[2, 1]"), *rest]))
+    with Journal(tmp_path / "work", {}, sources) as journal:
+        assert journal.results == []
 
 
 def test_persons_and_frames_that_no_memory_holds(tmp_path):

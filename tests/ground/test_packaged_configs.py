@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
-from paddlevideo_skel.build import build_recognizer, check_recipe, input_shape, main_model
+from paddlevideo_skel.build import build_recognizer, check_recipe, input_shape
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.registry import split_name
 from paddlevideo_skel.training.metrics import METRICS
@@ -21,7 +21,7 @@ def test_a_packaged_config_is_whole(path):
     splits = [split for split in SPLITS if split in config["DATASET"]]
     assert splits == [split for split in SPLITS if split in config["PIPELINE"]] and {"train", "test"} <= set(splits)
     check_recipe(config, splits)
-    model = main_model(build_recognizer(config))
+    model = build_recognizer(config).main
     shapes = [input_shape(config, model, split) for split in splits]
     assert all(model.backbone.takes(shape) for shape in shapes)
     check_optimizer(config["OPTIMIZER"], config.where("OPTIMIZER"))

@@ -6,7 +6,7 @@ import paddle
 from golden_fill import fill
 from paths import CONFIGS as CONFIG_FOLDER
 
-from paddlevideo_skel.build import build_recognizer, main_model
+from paddlevideo_skel.build import build_recognizer
 from paddlevideo_skel.config import load_config
 
 CONFIGS = CONFIG_FOLDER
@@ -41,7 +41,7 @@ def small_config(name, *overrides):
 
 def filled(config, seed=0):
     """The config's main model with deterministic weights."""
-    return fill(main_model(build_recognizer(config)), seed=seed)
+    return fill(build_recognizer(config).main, seed=seed)
 
 
 def dynamic(model, array):

@@ -147,7 +147,7 @@ def test_what_an_array_cannot_hold_is_refused_and_told(tmp_path, content, words,
     save_pickle(content, tmp_path / "a.pkl")
     with pytest.raises(DataError, match=words) as caught:
         pickle_to_arrays(tmp_path / "a.pkl", tmp_path / "out")
-    assert "--allow-loss" in str(caught.value) and not (tmp_path / "out").exists()
+    assert "--allow_loss" in str(caught.value) and not (tmp_path / "out").exists()
     pickle_to_arrays(tmp_path / "a.pkl", tmp_path / "out", allow_loss=True)
     assert list((tmp_path / "out").glob("*data.npy"))
 

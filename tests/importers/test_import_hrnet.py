@@ -86,7 +86,7 @@ def test_each_form_is_joined(form, videos, tmp_path, capsys):
     left = tmp_path / ".out.pkl.0a1b2c3d.tmp"  # by one that was killed while it wrote
     left.touch()
     assert run_command("import-hrnet", [str(tmp_path / "k400.pkl"), "--kpfiles", str(tmp_path / "kp"), "--out",
-                                        str(tmp_path / "out.pkl"), "--box-score", "0.4", "--max-person", "2"]) == 0
+                                        str(tmp_path / "out.pkl"), "--box_score", "0.4", "--max_person", "2"]) == 0
     assert not left.exists()
     assert "6 annotations" in capsys.readouterr().out
     found = {a.name: a for a in read_annotations(tmp_path / "out.pkl")}
@@ -158,7 +158,7 @@ def test_bad_kpfiles(videos, tmp_path, keypoint):
 
 def test_bad_commands(videos, tmp_path, capsys):
     save(tmp_path / "k400.pkl", pyskl(videos, tmp_path))
-    for argv, words in ((["--max-person", "0"], "--max-person"), (["--valid-ratio", "2"], "--valid-ratio"),
+    for argv, words in ((["--max_person", "0"], "--max_person"), (["--valid_ratio", "2"], "--valid_ratio"),
                         (["--split", "train"], "no split 'train'")):
         assert run_command("import-hrnet", [str(tmp_path / "k400.pkl"), "--kpfiles", str(tmp_path / "kp"), "--out",
                                             str(tmp_path / "out.pkl"), *argv]) == 2

@@ -21,7 +21,7 @@ from paddlevideo_skel.data.datasets import build_dataset
 from paddlevideo_skel.data.readers import read_annotations
 from paddlevideo_skel.errors import ConfigError, DataError
 from paddlevideo_skel.importers import keypoints
-from paddlevideo_skel.importers.journal import Source
+from paddlevideo_skel.importers.journal import WITHOUT_STRICT, Source
 from paddlevideo_skel.importers.keypoint_files import CHANNELS, read_keypoints
 from paddlevideo_skel.importers.keypoints import (
     clean,
@@ -34,7 +34,6 @@ from paddlevideo_skel.importers.keypoints import (
 from paddlevideo_skel.importers.labels import number_labels, read_class_names, read_label_list
 from paddlevideo_skel.importers.layout_file import read_layout
 from paddlevideo_skel.importers.ready_config import clip_length
-from paddlevideo_skel.importers.streaming import WITHOUT_STRICT
 from paddlevideo_skel.skeleton import get_layout
 
 FIVE = {"joints": ["hip", "neck", "head", "left_hand", "right_hand"], "bones": [[0, 1], [1, 2], [1, 3], [1, 4]],
@@ -402,13 +401,13 @@ def test_an_import_that_was_killed_goes_on(many, tmp_path):
     (broken / ".mine.pkl.0a1b2c3d.tmp").touch()  # as if an earlier one had been killed while it wrote
     done = subprocess.run(command, cwd=broken, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "of 120 files were read before; going on" in done.stdout and done.stdout.endswith(first.stdout)
+    assert "of 120 files were read before" in done.stdout and done.stdout.endswith(first.stdout)
     assert content(broken) == content(whole)
     assert sorted(path.name for path in broken.iterdir()) == ["mine.pkl", "mine.yaml"]
 
 
 @pytest.mark.parametrize(("change", "known"), [
-    ([], 7), (["--seed", "3", "--img-shape", "9", "9"], 7), (["--min-score", "0.1"], 0), (["--channels", "xyz"], 0),
+    ([], 7), (["--seed", "3", "--img_shape", "9", "9"], 7), (["--min_score", "0.1"], 0), (["--channels", "xyz"], 0),
     (["--layout", "six.yaml"], 0)])
 def test_what_was_read_otherwise_is_read_again(tmp_path, capsys, monkeypatch, change, known):
     """Split and picture are not part of what is read; channels, scores and the skeleton are."""
@@ -492,9 +491,9 @@ def test_the_command_tells_what_is_wrong_in_one_line(folder, capsys):
     assert "expected a name that ends with .pkl" in error("--out", folder / "mine.npy")
     assert "--split" in error("--split", "1.5") and "--split" in error("--split", "much")
     assert "--seed" in error("--seed", "-1") and "--workers" in error("--workers", "-1")
-    assert "--img-shape" in error("--img-shape", "0", "5")
-    assert "no regular expression" in error("--split-by", "(")
-    assert "tells no subject" in error("--split-by", r"q(\d)")
+    assert "--img_shape" in error("--img_shape", "0", "5")
+    assert "no regular expression" in error("--split_by", "(")
+    assert "tells no subject" in error("--split_by", r"q(\d)")
 
 
 def test_the_data_tools_need_no_paddle(folder):

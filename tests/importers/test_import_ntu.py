@@ -1,7 +1,6 @@
 """NTU RGB+D's raw files become the data sets that published recipes train on, however the import was interrupted."""
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tracemalloc
@@ -26,8 +25,8 @@ from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.config import load_config, num_classes
 from paddlevideo_skel.data.datasets import build_dataset
 from paddlevideo_skel.errors import ConfigError, DataError, OutputError
-from paddlevideo_skel.importers import ntu, outputs, streaming
-from paddlevideo_skel.importers.journal import Source, Work, list_sources
+from paddlevideo_skel.importers import ntu, outputs
+from paddlevideo_skel.importers.journal import FILES_PER_STEP, Journal, Source, list_sources, read_all
 from paddlevideo_skel.importers.ntu import Choices, Recording, import_ntu
 from paddlevideo_skel.importers.ntu_bodies import align, centre
 from paddlevideo_skel.importers.ntu_skeleton import read_bodies
@@ -193,9 +192,9 @@ def test_strict_stops_at_the_first_bad_file(raw, tmp_path, capsys):
     assert run_command("import-ntu", arguments) == 0
     assert "35 of 40 files were read before" in capsys.readouterr().out
     # What was skipped then is refused now.
-    with Work(tmp_path / "out/.import-ntu60", {"format": ntu.FORMAT, "bystanders": False},
-              list_sources(folder, ".skeleton")) as work:
-        work.append([{"skipped": "short: so it was"}], [None])
+    with Journal(tmp_path / "out/.import-ntu60", {"format": ntu.FORMAT, "bystanders": False},
+              list_sources(folder, ".skeleton")) as journal:
+        journal.append([{"skipped": "short: so it was"}], [None])
     assert run_command("import-ntu", [*arguments, "--strict"]) == 2
     assert "short: so it was" in capsys.readouterr().err
 
@@ -276,7 +275,7 @@ def test_an_import_that_was_killed_goes_on(raw, whole, tmp_path):
     kill_an_import(command, journal)
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "of 80 files were read before; going on" in done.stdout
+    assert "of 80 files were read before" in done.stdout
     assert content(output) == content(whole)
 
 
@@ -286,14 +285,14 @@ def test_only_what_is_surely_right_is_kept(raw, whole, tmp_path, monkeypatch, ca
     output, sources = tmp_path / "out", list_sources(raw[0], ".skeleton")
     if damage == "a file changed":
         sources[50] = Source(sources[50].name, sources[50].path, sources[50].size, sources[50].mtime - 1)
-    with Work(output / ".import-ntu60", {"format": ntu.FORMAT, "bystanders": damage == "other settings"}, sources
-              ) as work:
-        streaming.read_all(work, lambda source: ntu.read_persons(source, False), 0, False, "file")
-    journal, samples = work.folder / "journal.jsonl", work.folder / "samples.bin"
+    with Journal(output / ".import-ntu60", {"format": ntu.FORMAT, "bystanders": damage == "other settings"}, sources
+              ) as journal:
+        read_all(journal, lambda source: ntu.read_persons(source, False), 0, False, "file")
+    lines, samples = journal.folder / "journal.jsonl", journal.folder / "samples.bin"
     if damage == "journal cut":
-        os.truncate(journal, journal.stat().st_size // 2)
+        os.truncate(lines, lines.stat().st_size // 2)
     elif damage == "line damaged":
-        journal.write_bytes(journal.read_bytes().replace(b"S0", b"S1", 40).replace(b"S1", b"S0", 39))
+        lines.write_bytes(lines.read_bytes().replace(b"S0", b"S1", 40).replace(b"S1", b"S0", 39))
     elif damage == "samples cut":
         os.truncate(samples, samples.stat().st_size // 2)
     read = []
@@ -316,14 +315,14 @@ def test_what_a_killed_run_left_unfinished_is_removed(raw, tmp_path):
 
 
 def test_two_imports_do_not_write_into_one_folder(raw, tmp_path):
-    code = ("import sys\nfrom paddlevideo_skel.importers.journal import Work\n"
-            "with Work(sys.argv[1], {}, []):\n    print('begun', flush=True)\n    sys.stdin.read()")
+    code = ("import sys\nfrom paddlevideo_skel.importers.journal import Journal\n"
+            "with Journal(sys.argv[1], {}, []):\n    print('begun', flush=True)\n    sys.stdin.read()")
     folder = tmp_path / ".import-ntu60"
     other = subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT, stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE)
     with other:
         assert other.stdout.readline() == b"begun\n"
-        with pytest.raises(OutputError, match="another import is writing here"):
+        with pytest.raises(OutputError, match="another import is writing to this folder"):
             import_ntu([raw[0]], tmp_path, Choices())
         other.stdin.close()
     assert import_ntu([raw[0]], tmp_path, Choices())
@@ -340,29 +339,10 @@ def test_a_full_disk_is_told_and_what_was_read_is_kept(raw, tmp_path, monkeypatc
     monkeypatch.setattr(os, "fsync", full)
     arguments = [str(raw[0]), "-o", str(tmp_path), "--workers", "0"]
     assert run_command("import-ntu", arguments) == 2
-    assert "No space left on device" in (error := capsys.readouterr().err) and "the same command goes on" in error
+    assert "No space left on device" in (error := capsys.readouterr().err) and "same command resumes" in error
     monkeypatch.undo()
     assert run_command("import-ntu", arguments) == 0
-    assert f"{2 * streaming.CHUNK} of 80 files were read before" in capsys.readouterr().out
-
-
-def test_a_killed_worker_is_told(raw, tmp_path):
-    with pytest.raises(DataError, match="a worker process was ended from outside"):
-        list(streaming.in_order(lethal, range(4), 2))
-
-
-def lethal(number):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_order_and_errors_of_workers():
-    assert list(streaming.in_order(str, range(20), 3)) == [str(i) for i in range(20)]
-    with pytest.raises(ZeroDivisionError):
-        list(streaming.in_order(inverse, [1, 0], 2))
-
-
-def inverse(number):
-    return 1 / number
+    assert f"{2 * FILES_PER_STEP} of 80 files were read before" in capsys.readouterr().out
 
 
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path):

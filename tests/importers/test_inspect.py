@@ -253,7 +253,7 @@ def test_the_command(sample_set, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     file = str(sample_set / "ntu_3d.pkl")
     argv = [file, "--split", "xsub_val", "--json", str(tmp_path / "r.json"), "--plot", str(tmp_path / "a.png"),
-            "--class-names", str(sample_set / "class_names.txt"), "--frames", "3"]
+            "--class_names", str(sample_set / "class_names.txt"), "--frames", "3"]
     assert run_command("inspect-data", argv) == 0
     said = capsys.readouterr().out
     report = json.loads((tmp_path / "r.json").read_text())
@@ -270,7 +270,7 @@ def test_the_command(sample_set, tmp_path, capsys):
     assert ".png or .gif" in error("--plot", tmp_path / "a.jpg")
     assert "--plot" in error("--sample", "a")
     assert "has no sample 'S001_wav_p01'" in error("--plot", tmp_path / "x.png", "--sample", "S001_wav_p01")
-    assert "expected a layout of so many" in error("--plot", tmp_path / "x.png", "--layout", "coco")
+    assert "expected a layout of 25 joints" in error("--plot", tmp_path / "x.png", "--layout", "coco")
     assert "no such file" in (run_command("inspect-data", ["gone.pkl"]), capsys.readouterr().err)[1]
     assert not (tmp_path / "x.png").exists()
 

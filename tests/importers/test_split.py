@@ -179,7 +179,7 @@ def test_a_list_of_subjects_and_named_ones(pickle_file, tmp_path):
     (tmp_path / "who.csv").write_text("name,subject\n" + "".join(f"p{i % 5}_a{i % 4}_{i},{i % 5 + 1:03d}\n"
                                                                  for i in range(20)))
     assert run_command("split-data", [str(pickle_file), "-o", str(tmp_path / "out.pkl"), "--by", "subject",
-                                      "--subject", str(tmp_path / "who.csv"), "--first-subjects", "1", "4"]) == 0
+                                      "--subject", str(tmp_path / "who.csv"), "--first_subjects", "1", "4"]) == 0
     assert {a.name[:2] for a in read_annotations(tmp_path / "out.pkl", "train")} == {"p0", "p3"}
     (tmp_path / "who.csv").write_text("p0_a0_0,1\n")
     assert run_command("split-data", [str(pickle_file), "-o", str(tmp_path / "out2.pkl"), "--by", "subject",
@@ -221,7 +221,7 @@ def test_wrong_commands(pickle_file, tmp_path, capsys):
 
     assert "needs --subject" in error("--by", "subject")
     assert "belong to --by subject" in error("--subject", "p")
-    assert "belong to --by subject" in error("--first-subjects", "1")
+    assert "belong to --by subject" in error("--first_subjects", "1")
     assert "shares sum to" in error("--parts", "a=0.5", "b=0.6")
     assert "--seed" in error("--seed", "-1")
     assert "--labels" in error("--labels", "x.npy")

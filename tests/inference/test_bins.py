@@ -23,7 +23,7 @@ from paddlevideo_skel.config import load_config, num_classes
 from paddlevideo_skel.errors import ConfigError, DataError, OutputError
 from paddlevideo_skel.inference import bin_writer
 from paddlevideo_skel.inference.bin_writer import write_bins
-from paddlevideo_skel.inference.bins import BinFolder, first_difference, load_labels, natural, parse_shard
+from paddlevideo_skel.inference.bins import BinFolder, load_labels, natural, parse_shard
 from paddlevideo_skel.training.trainer import make_loader
 
 
@@ -127,11 +127,11 @@ def test_the_same_data_elsewhere_is_the_same(data, folder, tmp_path):
 
 
 @pytest.mark.parametrize("overrides, problem", [
-    (["PIPELINE.test.transform.2.UniformSampleFrames.num_clips=1"], "begun with shape.0 2, now it is 1"),
-    (["PIPELINE.test.transform.1.GenSkeFeat.feats=[b]"], r"begun with pipeline\.transform\.1\.GenSkeFeat\.feats\.0 j, "
-                                                         "now it is b"),
-    (["model_name=other"], "begun with model_name STGCN_PlusPlus_utkinect, now it is other"),
-    (["class_names=[a,b,c,d,e,f,g,h,i,j]"], "begun with class_names.0 walk, now it is a")])
+    (["PIPELINE.test.transform.2.UniformSampleFrames.num_clips=1"], "started with other settings: shape.0 was 2, is 1; "),
+    (["PIPELINE.test.transform.1.GenSkeFeat.feats=[b]"], r'settings: pipeline\.transform\.1\.GenSkeFeat\.feats\.0 '
+                                                         'was "j", is "b"'),
+    (["model_name=other"], 'settings: model_name was "STGCN_PlusPlus_utkinect", is "other"'),
+    (["class_names=[a,b,c,d,e,f,g,h,i,j]"], 'settings: class_names.0 was "walk", is "a"')])
 def test_a_folder_of_another_model_or_pipeline_is_refused(data, folder, overrides, problem):
     before = content(folder)
     with pytest.raises(DataError, match=problem):
@@ -145,14 +145,14 @@ def test_a_folder_of_other_data_is_refused(data, folder, tmp_path, capsys):
     annotations["annotations"][0]["keypoint"] = annotations["annotations"][0]["keypoint"] + np.float32(0.1)
     (tmp_path / "other.pkl").write_bytes(pickle.dumps(annotations))
     assert run_command("preprocess-bin", arguments(tmp_path / "other.pkl", folder)) == 2
-    assert "was begun with source.digest" in capsys.readouterr().err
+    assert "was started with other settings: source.digest was" in capsys.readouterr().err
     (folder / "label.txt").write_text(before["label.txt"].decode().replace("00000.bin 0", "00000.bin 1"))
     assert run_command("preprocess-bin", arguments(data / "3d.pkl", folder)) == 2
     assert "does not hold the labels of this data set" in capsys.readouterr().err
     (folder / "label.txt").write_bytes(before["label.txt"])
     (folder / "bins.json").unlink()
     assert run_command("preprocess-bin", arguments(data / "3d.pkl", folder)) == 2
-    assert "holds .bin files but no bins.json" in capsys.readouterr().err
+    assert "holds bin/*.bin but no bins.json" in capsys.readouterr().err
     shutil.rmtree(folder / "bin")  # as if killed before bins.json was written
     assert run_command("preprocess-bin", arguments(data / "3d.pkl", folder)) == 0
     assert content(folder) == before
@@ -336,14 +336,6 @@ def test_shards():
     for wrong in ("0/4", "5/4", "1", "1/0", "a/b", "-1/4", "1/4/4", ""):
         with pytest.raises(ConfigError, match="i from 1 to n"):
             parse_shard(wrong)
-
-
-def test_the_first_difference():
-    one = {"a": [1, {"b": 2}], "c": None}
-    assert first_difference(one, {"a": [1, {"b": 2}], "c": None}) is None
-    assert first_difference(one, {"a": [1, {"b": 3}], "c": 4}) == ("a.1.b", 2, 3)
-    assert first_difference(one, {"a": [1], "c": None}) == ("a", one["a"], [1])
-    assert first_difference({}, {"x": 1}) == ("x", None, 1)
 
 
 @pytest.mark.parametrize("model, classes", [

@@ -228,8 +228,8 @@ def test_damaged_and_foreign_bin_folders(export, bins, tmp_path, capsys):
     refused(tmp_path / "gone", "gone: no such folder")
     refused(write_bin_folder(tmp_path / "shape", samples(2)[:, :, 1:]), "holds samples (3, 3, 5, 1)", "another model")
     other = {**PIPELINE, "transform": [{"FormatGCNInput": {"num_person": 2}}]}
-    refused(write_bin_folder(tmp_path / "pipeline", samples(2), pipeline=other), "another pre-processing",
-            "transform.0.FormatGCNInput.num_person is 2", "says 1")
+    refused(write_bin_folder(tmp_path / "pipeline", samples(2), pipeline=other), "was not preprocessed as ",
+            "tiny expects: transform.0.FormatGCNInput.num_person is 2, expected 1. It is a folder of another model")
     plain = tmp_path / "plain"
     plain.mkdir()
     refused(plain, "holds neither bins.json nor any .bin file")
@@ -249,24 +249,24 @@ def test_a_result_folder_that_something_else_began(export, bins, tmp_path, capsy
     assert call(export.file(".onnx"), bins, out) == 0
     capsys.readouterr()
     other = write_export(tmp_path / "other", seed=3)
-    refused(other.file(".onnx"), bins, "was begun with model_digest", "now it is", "Choose another folder")
-    refused(export.file(".onnx"), write_bin_folder(tmp_path / "b", samples(4)), "was begun with bins ")
+    refused(other.file(".onnx"), bins, "was started with other settings: model_digest was", "is", "Choose another folder")
+    refused(export.file(".onnx"), write_bin_folder(tmp_path / "b", samples(4)), "was started with other settings: bins was ")
     begun = json.loads((out / "begun.json").read_text())
     (out / "begun.json").write_text(json.dumps({**begun, "runtime": "om"}))
-    refused(export.file(".onnx"), bins, "was begun with runtime om, now it is onnxruntime")
+    refused(export.file(".onnx"), bins, 'settings: runtime was "om", is "onnxruntime"')
     (out / "begun.json").write_text("[]")
-    refused(export.file(".onnx"), bins, "was begun with something []")
+    refused(export.file(".onnx"), bins, "begun.json: is damaged: expected a JSON object, got []")
     (out / "begun.json").write_text("{")
     refused(export.file(".onnx"), bins, "begun.json: is damaged (JSONDecodeError")
     (out / "begun.json").unlink()
-    refused(export.file(".onnx"), bins, "holds answers but no begun.json")
+    refused(export.file(".onnx"), bins, "holds *_0.bin but no begun.json")
 
 
 @pytest.mark.parametrize(("more", "words"), [
     (["--batch_size=0"], "--batch_size: found 0, expected at least 1"),
     (["--shard=4/3"], "--shard: found '4/3'"),
-    (["--provider=cpu", "--use_gpu=False"], "--provider: and --use_gpu"),
-    (["--provider=cpu", "--runtime=om"], "--provider: belongs to ONNX Runtime, the runtime is om"),
+    (["--provider=cpu", "--use_gpu=False"], "--provider: conflicts with --use_gpu"),
+    (["--provider=cpu", "--runtime=om"], "--provider: is only for ONNX Runtime, but the runtime is om"),
     (["--precision=fp8"], "--precision: found 'fp8'"),
     (["--precision=fp16"], "--precision fp16: ONNX Runtime computes in float32"),
     (["--device_id=-1"], "--device_id: found -1"),
@@ -279,7 +279,7 @@ def test_arguments_that_cannot_be(export, bins, tmp_path, capsys, more, words):
 def test_arguments_that_are_missing_or_do_not_fit_the_model(tmp_path, bins, capsys):
     export = write_export(tmp_path / "fixed", "tiny_bs4", 4)
     assert run_command("infer-bin", ["--model", str(export.stem)]) == 2
-    assert "--input, --output: are both needed" in capsys.readouterr().err
+    assert "--input, --output: are both required" in capsys.readouterr().err
     assert call(export.file(".onnx"), bins, tmp_path / "out", "-b2") == 2
     assert "found 2, expected 4: the model takes no other" in capsys.readouterr().err
     assert call(tmp_path / "gone.om", bins, tmp_path / "out") == 2

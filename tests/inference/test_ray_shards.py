@@ -60,7 +60,7 @@ def test_a_worker_that_dies_is_replaced_and_the_folder_is_the_same(tmp_path):
     while process.poll() is None and time.monotonic() < deadline and not (
             shards and len(list(output.glob("bin/[0-9]*"))) > 20):
         time.sleep(0.001)
-        shards = shards or processes("end_with", str(output), "preprocess-bin")
+        shards = shards or processes("exit_with_parent", str(output), "preprocess-bin")
     child, worker = next(iter(shards.items()))
     os.kill(worker, signal.SIGKILL)
     assert len(list(output.glob("bin/[0-9]*"))) < count
@@ -69,9 +69,9 @@ def test_a_worker_that_dies_is_replaced_and_the_folder_is_the_same(tmp_path):
     assert "lost its worker (WorkerCrashedError); started again" in printed
     assert printed.count(" done in ") == 2
     assert content(output) == content(right)
-    while child in processes("end_with", str(output)) and time.monotonic() < deadline:
+    while child in processes("exit_with_parent", str(output)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not processes("end_with", str(output))
+    assert not processes("exit_with_parent", str(output))
 
 
 def test_a_shard_that_fails_is_told_with_what_it_printed(tmp_path):
@@ -130,8 +130,8 @@ def test_no_cluster(tmp_path):
 
 @pytest.mark.parametrize("flags, problem", [
     (["--shards=2"], "found nothing after --"), (["--shards=2", "--", "train"], "found train after --"),
-    (["--shards=2", "--", "preprocess-bin", "-c", "c", "-o", "o", "--shard=1/2"], "--shard: is given by this command"),
-    (["--shards=2", "--", "infer-bin", "--model", "m"], "--input, --output: are both needed"),
+    (["--shards=2", "--", "preprocess-bin", "-c", "c", "-o", "o", "--shard=1/2"], "--shard: is set by ray-shards"),
+    (["--shards=2", "--", "infer-bin", "--model", "m"], "--input, --output: are both required"),
     (["--shards=0", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--shards: found 0"),
     (["--shards=1", "--retries=-1", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--retries: found -1"),
     (["--shards=1", "--cpus=0", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--cpus: found 0")])

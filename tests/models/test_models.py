@@ -157,8 +157,8 @@ def test_the_student_alone_shares_the_weights():
     model = build_model(distillation())
     model.eval()
     x = sample("CTRGCN", 2)
-    np.testing.assert_array_equal(model.student(x).numpy(), model(x)["Student"].numpy())
-    assert all(key.startswith(("backbone.", "head.")) for key in model.student.state_dict())
+    np.testing.assert_array_equal(model.main(x).numpy(), model(x)["Student"].numpy())
+    assert all(key.startswith(("backbone.", "head.")) for key in model.main.state_dict())
 
 
 @pytest.mark.parametrize(("change", "words"), [

@@ -186,11 +186,11 @@ def test_a_distillation_averages_as_its_models_do():
         "framework": "RecognizerDistillation", "freeze_params_list": [True, False],
         "models": [{"Teacher": part}, {"Student": part}], "loss": {}}))))
     clips = network_input((2, 3, *SAMPLE))
-    assert isinstance(model.student, Recognizer3D)
+    assert isinstance(model.main, Recognizer3D)
     answers = model(paddle.to_tensor(clips))
-    student = [dynamic(model.student, clips[:, i]) for i in range(3)]
+    student = [dynamic(model.main, clips[:, i]) for i in range(3)]
     np.testing.assert_allclose(softmax(answers["Student"].numpy()), softmax(np.stack(student)).mean(axis=0), rtol=1e-5)
-    np.testing.assert_array_equal(answers["Student"].numpy(), dynamic(model.student, clips))
+    np.testing.assert_array_equal(answers["Student"].numpy(), dynamic(model.main, clips))
 
 
 @pytest.fixture(scope="module")

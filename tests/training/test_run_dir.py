@@ -256,10 +256,10 @@ def test_wrong_intervals(text):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["--resume", "--overwrite"], "--overwrite: begins anew, --resume goes on"),
+    (["--resume", "--overwrite"], "--overwrite: starts a new run, but --resume resumes one"),
     (["--keep", "0"], "--keep: found 0, expected at least 1"),
     (["--save_every", "1d"], "save_every: found '1d'"),
-    (["--test", "-w", "a.pdparams", "--resume"], "--test: neither goes on"),
+    (["--test", "-w", "a.pdparams", "--resume"], "--test: neither starts nor resumes a run"),
     (["-o", "keep=none"], "keep: found 'none', expected int"),
     (["-o", "DATASET.train.bad=1"], "takes no argument 'bad'"),
 ])

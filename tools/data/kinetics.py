@@ -5,4 +5,4 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     from paddlevideo_skel.cli import run_command
 
-    sys.exit(run_command("import-kinetics", prog="tools/data/kinetics.py"))
+    sys.exit(run_command("import-kinetics", script="tools/data/kinetics.py"))

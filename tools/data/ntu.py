@@ -5,4 +5,4 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     from paddlevideo_skel.cli import run_command
 
-    sys.exit(run_command("import-ntu", prog="tools/data/ntu.py"))
+    sys.exit(run_command("import-ntu", script="tools/data/ntu.py"))
