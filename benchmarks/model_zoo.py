@@ -32,8 +32,8 @@ MB = 1e6
 
 def measure(path, folder):
     """The measured columns of one config."""
+    from paddlevideo_skel.export.exporter import export_model
     from paddlevideo_skel.export.onnx_model import count_multiplications
-    from paddlevideo_skel.export.export import export_model
 
     config, model = build(path)
     sizes, errors = [], []

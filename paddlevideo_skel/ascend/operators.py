@@ -56,8 +56,9 @@ def supported_operators(opset):
         ConfigError: the list does not include the opset.
     """
     if opset not in operator_table():
+        known = ", ".join(map(str, operator_table()))
         raise ConfigError(f"opset {opset}", "is not on ATC's list",
-                          f"Known: {', '.join(map(str, operator_table()))}. Choose one with tools/export_onnx.py --opset")
+                          f"Known: {known}. Choose one with tools/export_onnx.py --opset")
     return operator_table()[opset] | PARSED
 
 
@@ -112,8 +113,8 @@ def operator_problems(model, opset=None):
 
 def name_problems(model):
     """Input names that ATC's arguments cannot contain, and nodes that share a name (ATC's error E13009)."""
-    problems = [f"the input name {value.name!r} cannot be used in --input_shape: it contains a space, a quote, "
-                "$, a backslash, a comma or a semicolon" for value in model_inputs(model) if BAD_NAME.search(value.name)]
+    problems = [f"the input name {item.name!r} cannot be used in --input_shape: it contains a space, a quote, "
+                "$, a backslash, a comma or a semicolon" for item in model_inputs(model) if BAD_NAME.search(item.name)]
     seen = defaultdict(int)
     for node in all_nodes(model.graph):
         seen[node.name] += bool(node.name)

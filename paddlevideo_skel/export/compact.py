@@ -4,7 +4,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..errors import ExportError
-from .ort_rewrites import first_equals, replace_items
+from .onnx_graph import replace_items
+from .ort_rewrites import first_equals
 
 MIN_HALVED_SIZE = 128  # numbers; for a smaller constant the Cast takes as much room as it saves
 MIN_REPEATED_SIZE = 1024  # numbers; smaller constants are not searched for equal rows

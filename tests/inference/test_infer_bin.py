@@ -110,7 +110,7 @@ def test_a_real_model_on_every_runtime(tmp_path, monkeypatch):
     pytest.importorskip("paddle2onnx")
     from deploy_cases import dynamic, filled, small_config
 
-    from paddlevideo_skel.export.export import export_model
+    from paddlevideo_skel.export.exporter import export_model
 
     config = small_config("stgcn_plusplus")
     export = export_model(config, filled(config), tmp_path / "export", "inference", "minimal", to_onnx=True)

@@ -14,7 +14,7 @@ from deploy_cases import CLASSES, CONFIGS, SMALL, dynamic, filled, small_config,
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.data.pipeline import Pipeline
 from paddlevideo_skel.data.readers import read_sample
-from paddlevideo_skel.export.export import export_model
+from paddlevideo_skel.export.exporter import export_model
 from paddlevideo_skel.inference.benchmark import StepTimes, latency
 from paddlevideo_skel.inference.runtime import open_runtime
 
