@@ -17,7 +17,7 @@ MODELS = {
     "ST-GCN++": ("stgcn_plusplus/stgcn_plusplus_ntucs.yaml", ONE_CLIP),
     "ST-GCN": ("stgcn/stgcn_ntucs.yaml", ()),
     "CTR-GCN": ("ctrgcn/ctrgcn_ntucs_joint.yaml", ()),
-    "PoseC3D": ("posec3d/posec3d_ucf101.yaml",
+    "PoseC3D": ("posec3d/posec3d.yaml",
                 (*ONE_CLIP, "PIPELINE.test.transform.4.GeneratePoseTarget.double=False")),
 }
 

@@ -105,16 +105,16 @@ def work(stem, runtime, threads):
 
 def open_unchecked(folder, runtime, threads):
     """A runtime whose wrong answers are measured too."""
-    from paddlevideo_skel.inference.runtime import Options
+    from paddlevideo_skel.inference.runtime import RuntimeOptions
 
     if runtime.startswith("paddle"):
         from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime as cls
 
-        options = Options(use_gpu=False, use_npu=False, cpu_threads=threads, enable_mkldnn="oneDNN" in runtime)
+        options = RuntimeOptions(use_gpu=False, use_npu=False, cpu_threads=threads, enable_mkldnn="oneDNN" in runtime)
     else:
         from paddlevideo_skel.inference.onnx_runtime import OnnxRuntime as cls
 
-        options = Options(use_gpu=False, use_npu=False, cpu_threads=threads)
+        options = RuntimeOptions(use_gpu=False, use_npu=False, cpu_threads=threads)
     return type("Unchecked", (cls,), {"check": lambda self, batch: None})(folder, options)
 
 

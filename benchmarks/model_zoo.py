@@ -25,7 +25,7 @@ ROWS = (
     ("ctrgcn/ctrgcn_ntucs_joint.yaml", "89.93", PADDLEVIDEO),
     ("ctrgcn/ctrgcn_lite_ntucs_joint_dml.yaml", "90.87", "the PaddleVideo fork that made it"),
     ("posec3d/posec3d_hmdb51.yaml", "69.22 (91.31)", "Ascend ModelZoo, from mmaction2's weights"),
-    ("posec3d/posec3d_ucf101.yaml", "87.05", PADDLEVIDEO),
+    ("posec3d/posec3d.yaml", "87.05", PADDLEVIDEO),
 )
 MB = 1e6
 

@@ -31,9 +31,9 @@ from paddlevideo_skel import cli
 from paddlevideo_skel.inference.select import open_named
 from paddlevideo_skel.inference.artifact import find_export
 from paddlevideo_skel.inference.predict import Predictor, predict
-from paddlevideo_skel.inference.runtime import Options
+from paddlevideo_skel.inference.runtime import RuntimeOptions
 marks["this package"] = time.monotonic()
-runtime = open_named(find_export(sys.argv[2]), "auto", Options())
+runtime = open_named(find_export(sys.argv[2]), "auto", RuntimeOptions())
 marks["model and self-check"] = time.monotonic()
 with contextlib.redirect_stdout(io.StringIO()):
     predict(Predictor(runtime), sys.argv[3])

@@ -1,8 +1,10 @@
-"""Where paddle computes, and what it needs there: which device, and the CPU's threads, code path and memory.
+"""Where paddle computes: the device, and the CPU's threads, MKL code path and memory.
 
-Importing the package sets what paddle needs on this CPU (``prepare_cpu``), so that a program of one's own rounds as the
-commands do: on a CPU that is not Intel's, MKL's default path is slow, and its rounding differs from that of the path
-set here. Everything is off with ``PADDLEVIDEO_SKEL_CPU_ENV=0``, and a variable that the user has set stays as it is.
+Importing the package prepares the CPU for paddle (``prepare_cpu``), so that a user's own program rounds as the commands
+do: on a CPU that is not Intel's, MKL's default code path is slow, and rounds differently from the one set here.
+``PADDLEVIDEO_SKEL_CPU_ENV=0`` switches all of it off. A variable that the user has set is kept.
+
+This module does not import paddle: functions that ask it take the module as an argument.
 """
 import ctypes
 import logging
@@ -14,8 +16,8 @@ from .errors import ConfigError, UnavailableError, near_miss
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("gpu", "npu")  # in the order of preference; an NPU is a custom device of paddle, of this name
-KEYS = ("device", "use_gpu", "use_npu")
+DEVICES = ("gpu", "npu")  # in the order of preference; an NPU is a custom device of paddle with this name
+DEVICE_KEYS = ("device", "use_gpu", "use_npu")
 SWITCH = "PADDLEVIDEO_SKEL_CPU_ENV"
 MKL = "MKL_DEBUG_CPU_TYPE"
 CPUINFO = Path("/proc/cpuinfo")
@@ -25,10 +27,10 @@ TRIM_NEVER = 2 ** 31 - 1
 
 
 def prepare_cpu():
-    """Set the environment for this process, before it imports paddle, and for those that it starts.
+    """Set the environment variables of this process and its children, before paddle is imported.
 
-    MKL reads its variable at its first product. If paddle is imported already, that may have happened: the variable is
-    set all the same, and a warning says so.
+    MKL reads its variable at its first product. If paddle was imported before, that may be too late, which a warning
+    says.
     """
     if switched_off():
         return
@@ -47,26 +49,26 @@ def read_cpuinfo():
 
 
 def missing_mkl_path():
-    """The code path that MKL needs on this CPU and was not told in this process; None where nothing is missing.
+    """The code path that MKL needs on this CPU but that is not set in this process; None if nothing is missing.
 
-    Without it, results are right, but their rounding differs from that of processes which were told.
+    Without it results are right, but rounded differently than in processes where it is set.
     """
     path = mkl_path(parse_cpuinfo(read_cpuinfo()))
     return path if path and not os.environ.get(MKL) else None
 
 
 def switched_off():
-    """Whether the user wants nothing of this."""
+    """Whether the user switched the preparation off."""
     return os.environ.get(SWITCH, "1") == "0"
 
 
 def cpu_variables(cpuinfo, usable, processes=1):
-    """The variables for a CPU, as a dict.
+    """Environment variables for a CPU, as a dict.
 
     Args:
-        cpuinfo: text of ``/proc/cpuinfo``; empty where there is none.
+        cpuinfo: text of ``/proc/cpuinfo``, or an empty text.
         usable: numbers of the logical CPUs that this process may use.
-        processes: how many processes share them.
+        processes: number of processes that share them.
     """
     cpus = parse_cpuinfo(cpuinfo)
     threads = max(1, physical_cores(cpus, usable) // processes)
@@ -78,7 +80,7 @@ def cpu_variables(cpuinfo, usable, processes=1):
 
 
 def parse_cpuinfo(text):
-    """A dict of fields for each logical CPU."""
+    """A dict of fields per logical CPU."""
     return [dict(_fields(block)) for block in text.split("\n\n") if block.strip()]
 
 
@@ -105,30 +107,30 @@ def mkl_path(cpus):
 def multiplies_8_bits_exactly(cpus):
     """Whether products of unsigned and signed bytes are exact on this CPU.
 
-    Without VNNI, x86 adds pairs of them in 16 bits and cuts off what is larger. ARM has no such instruction.
+    Without VNNI, x86 adds pairs of them with saturation to 16 bits. ARM has no such instruction.
     """
     first = cpus[0] if cpus else {}
     return "Features" in first or bool({"avx512_vnni", "avx_vnni"} & set(first.get("flags", "").split()))
 
 
 def physical_cores(cpus, usable):
-    """How many cores the ``usable`` logical CPUs belong to; threads of one core only share its arithmetic."""
+    """The number of cores that the ``usable`` logical CPUs belong to; threads of a core share its arithmetic."""
     cores = {(cpu.get("physical id", "0"), cpu["core id"]) for cpu in cpus
              if "core id" in cpu and int(cpu.get("processor", -1)) in usable}
     return len(cores) or len(usable)
 
 
 def local_processes():
-    """How many processes of ``paddle.distributed.launch`` share this host; 1 without the launcher."""
+    """The number of processes that ``paddle.distributed.launch`` started on this host; 1 without the launcher."""
     count = os.environ.get("PADDLE_LOCAL_SIZE") or os.environ.get("PADDLE_TRAINERS_NUM") or "1"
     return max(1, int(count)) if count.isdecimal() else 1
 
 
 def keep_memory():
-    """Let glibc keep freed memory for the next allocation instead of giving it back to the system.
+    """Make glibc keep freed memory for the next allocation instead of returning it to the system.
 
-    Paddle takes and frees activations of tens of megabytes; glibc maps such memory anew each time, so that a step of
-    training spends much of its time in page faults. Other C libraries are left alone.
+    Paddle allocates and frees activations of tens of megabytes. By default glibc maps such memory each time, and a
+    training step spends much of its time in page faults. Other C libraries are left alone.
     """
     if switched_off() or not sys.platform.startswith("linux"):
         return
@@ -138,58 +140,56 @@ def keep_memory():
         mallopt(M_TRIM_THRESHOLD, TRIM_NEVER)
 
 
-
-def count_devices(kind):
-    """How many devices of a kind, ``gpu`` or ``npu``, paddle finds."""
-    import paddle
-
+def count_devices(paddle, kind):
+    """The number of devices of a kind, ``gpu`` or ``npu``, that the module ``paddle`` finds."""
     if kind == "gpu":
         return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     return sum(name.split(":")[0] == kind for name in paddle.device.get_available_custom_device() or ())
 
 
-def find_device(use_gpu=None, use_npu=None, device=None, where="--{}".format):
-    """The kind of device to use: the one asked for, else a GPU, an NPU or the CPU, in this order.
+def find_device(paddle, use_gpu=None, use_npu=None, device=None, where="--{}".format):
+    """The kind of device to use: the requested one, else a GPU, an NPU or the CPU, in this order.
 
     Args:
-        use_gpu, use_npu: True: it and no other; False: not this one; None: if it is there.
+        paddle: the module.
+        use_gpu, use_npu: True: required; False: not used; None: used if there is one.
         device: the same in one word, ``cpu``, ``gpu`` or ``npu``.
-        where: argument's name → where it was given, for messages.
+        where: maps an argument's name to where it was given, for messages.
 
     Returns:
         ``cpu``, ``gpu`` or ``npu``.
 
     Raises:
         ConfigError: an unknown device, or two at once.
-        UnavailableError: the device asked for is not here; nothing else is taken in its place.
+        UnavailableError: the requested device is not here; no other is used instead.
     """
     wanted = {"gpu": use_gpu, "npu": use_npu}
     if device is not None:
-        if device not in (*KINDS, "cpu"):
-            raise ConfigError(where("device"), f"found {device!r}", near_miss(device, (*KINDS, "cpu")))
+        if device not in (*DEVICES, "cpu"):
+            raise ConfigError(where("device"), f"found {device!r}", near_miss(device, (*DEVICES, "cpu")))
         for kind, asked in wanted.items():
             if asked is not None and asked != (kind == device):
                 raise ConfigError(where("device"), f"is {device}, but {where(f'use_{kind}')} is {asked}",
                                   "Give one of them")
-        wanted = {kind: kind == device for kind in KINDS}
+        wanted = {kind: kind == device for kind in DEVICES}
     if all(wanted.values()):
-        raise ConfigError(where("use_npu"), "a GPU and an NPU were both asked for", "Choose one")
-    there = {kind: wanted[kind] is not False and count_devices(kind) > 0 for kind in KINDS}
-    for kind in KINDS:
+        raise ConfigError(where("use_npu"), "both a GPU and an NPU were requested", "Choose one")
+    there = {kind: wanted[kind] is not False and count_devices(paddle, kind) > 0 for kind in DEVICES}
+    for kind in DEVICES:
         if wanted[kind]:
             if not there[kind]:
                 key = f"use_{kind}" if device is None else "device"
                 raise UnavailableError(where(key), f"this paddle finds no {kind.upper()}",
-                                       f"Leave {key} away to use what is there, or install paddle for the device; "
-                                       "tools/doctor.py tells what this host has")
+                                       f"Omit {key} to use what is here, or install paddle for the device; "
+                                       "tools/doctor.py shows what this host has")
             return kind
-    return next((kind for kind in KINDS if there[kind]), "cpu")
+    return next((kind for kind in DEVICES if there[kind]), "cpu")
 
 
 def replace_device(config, use_gpu=None, use_npu=None):
-    """Let the command line's ``--use_gpu`` or ``--use_npu`` take the place of all that a config says of devices."""
+    """Replace all that a config says about devices by the command line's ``--use_gpu`` or ``--use_npu``, if given."""
     given = {key: value for key, value in (("use_gpu", use_gpu), ("use_npu", use_npu)) if value is not None}
     if given:
-        for key in KEYS:
+        for key in DEVICE_KEYS:
             config.pop(key, None)
         config.update(given)

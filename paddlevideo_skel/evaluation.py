@@ -7,7 +7,7 @@ import numpy as np
 
 from .errors import UnavailableError
 from .files import replacing
-from .plotting import picture
+from .plotting import saved_figure
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def draw_confusion(results, path):
     names = results["class_names"] or list(range(len(counts)))
     few = len(counts) <= 30
     size = min(4 + 0.32 * len(counts), 16)
-    with picture(path, size + 1, size) as figure:
+    with saved_figure(path, size + 1, size) as figure:
         axes = figure.add_subplot()
         image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         axes.set(xlabel="predicted class", ylabel="true class",

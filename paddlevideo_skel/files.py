@@ -7,7 +7,7 @@ import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import OutputError
+from .errors import DataError, OutputError
 
 HINT = "See that there is room on the disk, or choose a folder that you may write to"
 
@@ -47,6 +47,26 @@ def remove_unfinished(path):
         for beside in path.parent.iterdir():
             if left.fullmatch(beside.name):
                 beside.unlink(missing_ok=True)
+
+
+def read_text(path):
+    """The content of a UTF-8 text file.
+
+    Raises:
+        DataError: missing, unreadable, or not UTF-8 text.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(path, "file not found", f"Check the path; the working directory is {Path.cwd()}") from error
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"is not UTF-8 text (byte {error.start})", "Save it as UTF-8") from error
+    if "\0" in text:
+        # NumPy would parse only the number before it.
+        raise DataError(path, f"is not text: byte {text.index(chr(0))} is 0", "Save it as UTF-8")
+    return text
 
 
 def parse_json(text):

@@ -17,14 +17,14 @@ import hashlib
 import json
 import logging
 import os
-import socket
+import platform
 import time
 from pathlib import Path
 
 import numpy as np
 from filelock import lock_descriptor
 
-from .errors import DataError, OutputError
+from .errors import DataError, OutputError, shorten_list
 from .files import HINT, output_folder, parse_json, replacing
 
 logger = logging.getLogger(__name__)
@@ -87,8 +87,7 @@ def differences(old, new, form="was {}, is {}", path=""):
 
 def summarize(lines):
     """The first lines of ``differences`` in one, and how many more there are."""
-    more = f"; and {len(lines) - MAX_SHOWN} more" if len(lines) > MAX_SHOWN else ""
-    return "; ".join(lines[:MAX_SHOWN]) + more
+    return shorten_list(lines, MAX_SHOWN, "; ")
 
 
 def _shorten(value):
@@ -228,7 +227,7 @@ class FolderLock:
             self.close()
 
     def _write_holder(self):
-        holder = {"pid": os.getpid(), "host": socket.gethostname(),
+        holder = {"pid": os.getpid(), "host": platform.node(),
                   "since": datetime.datetime.now().isoformat(" ", "seconds")}
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, json.dumps(holder).encode())

@@ -21,9 +21,9 @@ def version(name, module):
 
 def paddle_devices(paddle):
     """The devices that paddle finds."""
-    from .devices import KINDS, count_devices
+    from .devices import DEVICES, count_devices
 
-    counts = [f"{count_devices(kind)} {kind.upper()}" for kind in KINDS if count_devices(kind)]
+    counts = [f"{count_devices(paddle, kind)} {kind.upper()}" for kind in DEVICES if count_devices(paddle, kind)]
     return ", ".join(["CPU", *counts])
 
 

@@ -104,7 +104,7 @@ def load_npy(path, mmap=True):
 
 def _unreadable(path, error):
     if isinstance(error, FileNotFoundError):
-        return DataError(path, "no such file", f"Check the path; the working directory is {Path.cwd()}")
+        return DataError(path, "file not found", f"Check the path; the working directory is {Path.cwd()}")
     return DataError(path, f"cannot be read ({error.strerror or error})", "Check its kind and permissions")
 
 

@@ -9,10 +9,13 @@ Adjacency follows from it in one of two ways that the literature both calls "spa
   (Chen et al., ICCV 2021) and pyskl's mode ``spatial`` have it.
 """
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from .errors import ConfigError, near_miss
+from .files import read_text
+from .yaml_reader import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ _BUILT_IN = (
 LAYOUTS = {layout.name: layout for layout in _BUILT_IN}
 MAX_JOINTS = 1000  # a whole body with face and hands has 133
 STRATEGIES = ("spatial", "inward_outward", "uniform", "distance")
-ALIASES = {"ntu_rgb_d": "ntu-rgb+d", "nturgb+d": "ntu-rgb+d", "handmp": "hand"}
+FILE_SUFFIXES = (".yaml", ".yml", ".json")  # of a file that describes a layout
+LAYOUT_ALIASES = {"ntu_rgb_d": "ntu-rgb+d", "nturgb+d": "ntu-rgb+d", "handmp": "hand"}
 
 
 def get_layout(spec, where="layout"):
@@ -150,11 +154,34 @@ def get_layout(spec, where="layout"):
         return spec
     if isinstance(spec, dict):
         return _from_dict(spec, where)
-    name = ALIASES.get(spec, spec) if isinstance(spec, str) else None
+    name = LAYOUT_ALIASES.get(spec, spec) if isinstance(spec, str) else None
     if name not in LAYOUTS:
-        raise ConfigError(where, f"unknown layout {spec!r}", near_miss(spec, [*LAYOUTS, *ALIASES]) +
+        raise ConfigError(where, f"unknown layout {spec!r}", near_miss(spec, [*LAYOUTS, *LAYOUT_ALIASES]) +
                           ". Your own skeleton can be described in the config under LAYOUT")
     return LAYOUTS[name]
+
+
+def read_layout(text):
+    """The ``Layout`` that a command-line value names: a known name, or a YAML or JSON file that describes one.
+
+    The file holds joints, bones and center, or one such description under LAYOUT.
+
+    Raises:
+        ConfigError: an unknown name, or not the description of a connected skeleton.
+        DataError: the file cannot be read.
+    """
+    path = Path(text)
+    if path.suffix.lower() not in FILE_SUFFIXES:
+        return get_layout(text, "--layout")
+    content, name = parse_yaml(read_text(path), path), path.stem
+    if isinstance(content, dict) and "LAYOUT" in content:
+        described = content["LAYOUT"]
+        if not isinstance(described, dict) or len(described) != 1:
+            raise ConfigError(f"{path}: LAYOUT", f"found {str(described)[:80]}, expected one name with its description")
+        (name, content), = described.items()
+    if not isinstance(content, dict):
+        raise ConfigError(path, f"found {str(content)[:80]!r}, expected joints, bones and center")
+    return get_layout({"name": str(name), **content}, str(path))
 
 
 def _from_dict(spec, where):

@@ -15,7 +15,7 @@ from ..inference.artifact import OM, ONNX, PARAMS, ExportFolder, find_export
 from ..inference.bin_inference import infer_bins
 from ..inference.bin_results import evaluate
 from ..inference.bin_writer import write_bins
-from ..inference.runtime import Options, open_runtime
+from ..inference.runtime import RuntimeOptions, open_runtime
 from ..manifest import Manifest, digest_files, to_json_like
 from .atc import compile_models
 from .soc import find_soc
@@ -65,11 +65,12 @@ def deploy(config, weights, output, batch_sizes, atc_options, kind="minimal", op
     export = export_once(config, weights, output / EXPORT_FOLDER, kind)
     models = convert_once(export, output / MODEL_FOLDER, batch_sizes, opset)
     write_bins(config, output / BIN_FOLDER, model=export.stem, num_workers=num_workers)
-    reference = measure_row(Row(HOST, "paddle", PADDLE_BATCH), export, output, Options(use_gpu=False, use_npu=False))
+    on_cpu = RuntimeOptions(use_gpu=False, use_npu=False)
+    reference = measure_row(Row(HOST, "paddle", PADDLE_BATCH), export, output, on_cpu)
     rows = [reference]
     for batch, model in zip(batch_sizes, models, strict=True):
         row = Row(HOST, "onnxruntime", batch)
-        rows.append(measure_row(row, model, output, Options(use_gpu=False, use_npu=False), reference))
+        rows.append(measure_row(row, model, output, on_cpu, reference))
     missing = compile_once(models, atc_options, output, set_env)
     mode = atc_options.precision_mode_v2 or atc_options.precision_mode
     precision = "fp32" if mode in FLOAT32_MODES else "fp16"
@@ -78,7 +79,7 @@ def deploy(config, weights, output, batch_sizes, atc_options, kind="minimal", op
         if model.stem.name in missing:
             row.note, row.failed = missing[model.stem.name]
         else:
-            measure_row(row, model, output, Options(precision=precision, device_id=device_id), reference)
+            measure_row(row, model, output, RuntimeOptions(precision=precision, device_id=device_id), reference)
         rows.append(row)
     report = {"model": export.metadata["model_name"], "data": dataset_name(config), "rows": [vars(row) for row in rows]}
     write_table(report, output)

@@ -17,8 +17,8 @@ from ..export.onnx_model import (
     load_onnx,
     model_inputs,
     model_opset,
+    name_some,
     shape_problems,
-    some_of,
     values_by_name,
     with_shapes,
 )
@@ -102,7 +102,7 @@ def operator_problems(model, opset=None):
             off[f"operator {node.domain}::{node.op_type}", "belongs to an operator set other than ONNX's"].append(node)
         elif node.op_type not in known:
             off[f"operator {node.op_type}", f"is not on ATC's list for opset {opset}"].append(node)
-    problems += [f"{name} {why} ({some_of([_name(node) for node in found], 'node')})"
+    problems += [f"{name} {why} ({name_some([_name(node) for node in found], 'node')})"
                  for (name, why), found in off.items()]
     foreign = sorted({entry.domain for entry in model.opset_import} - {"", "ai.onnx"})
     if foreign and not any("operator set other" in problem for problem in problems):
@@ -119,7 +119,7 @@ def name_problems(model):
     for node in all_nodes(model.graph):
         seen[node.name] += bool(node.name)
     shared = [name for name, count in seen.items() if count > 1]
-    return problems + ([f"nodes share a name ({some_of(shared, 'name')})"] if shared else [])
+    return problems + ([f"nodes share a name ({name_some(shared, 'name')})"] if shared else [])
 
 
 def type_problems(model):
@@ -133,7 +133,7 @@ def type_problems(model):
     for kind in sorted(set(types.values()) - {*VALUE_TYPES, "UNDEFINED"}):
         names = [name for name in types if types[name] == kind and name not in fed]
         if names:
-            problems.append(f"the chip does not compute with {kind.lower()} ({some_of(names, 'value')})")
+            problems.append(f"the chip does not compute with {kind.lower()} ({name_some(names, 'value')})")
     return problems
 
 

@@ -1,1 +1,1 @@
-"""Checkpoints: read from any file, renamed from other projects' names, and fitted to a model."""
+"""Checkpoints: read from any file, converted from other projects, and fitted to a model."""

@@ -1,24 +1,27 @@
-"""Which skeleton a checkpoint was trained on, told from the adjacency in it."""
+"""The skeleton of a checkpoint: recognised by the adjacency in it, and named in a config."""
 import numpy as np
 
+from ..config_schema import LAYOUT_KEYS
 from ..errors import CheckpointError
-from ..skeleton import LAYOUTS, STRATEGIES, adjacency
+from ..skeleton import LAYOUTS, STRATEGIES, adjacency, get_layout
 
 EXACT = 1e-4
-# A learned adjacency has moved: this far at most, and clearly less than towards the next skeleton.
-FARTHEST, CLEARLY = 0.8, 0.5
+# How far a learned adjacency may have moved, relative to its size, and how much nearer it must be than to the next
+# skeleton, as a share of the distance between both.
+MAX_MOVED, MIN_NEARER = 0.8, 0.5
 
 
 def find_layout(graph, learned, layout, where):
-    """The layout and the strategy whose adjacency ``graph`` is, or began as.
+    """The layout and the strategy whose adjacency ``graph`` is, or was initialised with.
 
     Args:
         graph: ``(K, V, V)``.
         learned: whether training changed it.
-        layout: a ``Layout`` that the user named, or None to look among all that are known.
+        layout: a ``Layout`` that the user named, or None to search all known ones.
+        where: the file, for messages.
 
     Returns:
-        ``Layout``, strategy, and what to tell about it.
+        ``Layout``, strategy, and a line for the report.
 
     Raises:
         CheckpointError: none fits; the user must name it.
@@ -31,7 +34,7 @@ def find_layout(graph, learned, layout, where):
     order = np.argsort(distances, kind="stable")
     hint = "Name the skeleton with --layout: a known name, or a YAML file with a LAYOUT section"
     if not candidates:
-        raise CheckpointError(where, f"has an adjacency {graph.shape}, and no known layout has one like it", hint)
+        raise CheckpointError(where, f"has an adjacency of the shape {graph.shape}, which no known layout has", hint)
     found, strategy, stack = candidates[order[0]]
     off = np.sqrt(distances[order[0]] / np.square(stack).sum())
     if np.abs(graph - stack).max() < EXACT:
@@ -39,10 +42,39 @@ def find_layout(graph, learned, layout, where):
     if layout:
         return found, strategy, f"its adjacency differs from that of {found.name}, {strategy} ({off:.2f}), and is kept"
     nearest = f"its adjacency is nearest to {found.name}, {strategy} ({off:.2f} of its size away)"
-    if not learned or off > FARTHEST:
-        raise CheckpointError(where, f"its adjacency is that of no known layout; {nearest}", hint)
+    if not learned or off > MAX_MOVED:
+        raise CheckpointError(where, f"its adjacency matches no known layout; {nearest}", hint)
     if len(order) > 1:
         rival, rival_strategy, other = candidates[order[1]]
-        if distances[order[1]] - distances[order[0]] < CLEARLY * np.square(stack - other).sum():
+        if distances[order[1]] - distances[order[0]] < MIN_NEARER * np.square(stack - other).sum():
             raise CheckpointError(where, f"{nearest}, but hardly nearer than to {rival.name}, {rival_strategy}", hint)
     return found, strategy, nearest + ", and learned"
+
+
+def config_value(layout):
+    """A layout as a config has it: the name of a known layout, otherwise its description."""
+    return layout.name if LAYOUTS.get(layout.name) == layout else layout.to_dict()
+
+
+def pipeline_steps(pipeline):
+    """Every transform of every split of a PIPELINE section as ``(name, arguments)``."""
+    for split in pipeline.values():
+        for steps in split.values():
+            for step in steps if isinstance(steps, list) else [steps]:
+                if isinstance(steps, dict):
+                    yield steps.get("name"), steps
+                else:
+                    yield from ((name, arguments or {}) for name, arguments in step.items())
+
+
+def name_layout(pipeline, layout):
+    """Make transforms that name a skeleton with another number of joints name ``layout``."""
+    for _, arguments in pipeline_steps(pipeline):
+        for key in LAYOUT_KEYS:
+            if key in arguments and _joints(arguments[key]) not in (None, layout.num_joints):
+                arguments[key] = config_value(layout)
+
+
+def _joints(spec):
+    known = spec in ("coco", "nturgb+d", "openpose") or isinstance(spec, dict) or spec in LAYOUTS
+    return get_layout(spec).num_joints if known or isinstance(spec, str) else None

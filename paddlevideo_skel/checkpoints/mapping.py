@@ -1,21 +1,21 @@
-"""What a conversion does with every tensor of a checkpoint, and what it found out about the model."""
+"""The plan of a conversion, with a place for every tensor of a checkpoint, and what it found out about the model."""
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shorten_list
 
-SHOWN = 20
+MAX_SHOWN = 20  # names in a message
 NORM = {"weight": "weight", "bias": "bias", "_mean": "running_mean", "_variance": "running_var"}
 COUNTER = "num_batches_tracked"
 
 
 class Plan:
-    """Which of a checkpoint's tensors becomes which of PaddleVideo's.
+    """Which tensor of a checkpoint becomes which of PaddleVideo's.
 
     Args:
         state: name → array, under the checkpoint's names.
-        body, head: what its names of the backbone and of the head begin with.
+        body, head: prefixes of its names of the backbone and of the head.
     """
 
     def __init__(self, state, body="", head=""):
@@ -39,80 +39,81 @@ class Plan:
         return self.state[self.body + source]
 
     def count(self, source, first=0):
-        """How many of ``source.format(first)``, ``source.format(first + 1)`` … the backbone has."""
+        """How many tensors ``source.format(first)``, ``source.format(first + 1)`` … the backbone has without a gap."""
         number = first
         while self.has(source.format(number)):
             number += 1
         return number - first
 
-    def see(self, source):
-        """The tensor is known, and needed for nothing else than what was read from it."""
+    def ignore(self, source):
+        """Mark a tensor as known, but not converted."""
         self.known.add(self.body + source)
 
     def put(self, target, source, change=None):
-        """``source`` becomes ``target``, both the backbone's, by ``change`` of its numbers."""
+        """Let ``source`` become ``target``, both the backbone's; ``change`` converts the array."""
         self.moves[f"backbone.{target}"] = (self.body + source, change)
 
     def constant(self, target, array):
-        """``target`` is not in the checkpoint, but follows from it."""
+        """Set ``target``, which is not in the checkpoint, to ``array``."""
         self.moves[f"backbone.{target}"] = (None, array)
 
     def conv(self, target, source, bias=True):
+        """Move a convolution."""
         for part in ("weight", "bias")[:1 + bias]:
             self.put(f"{target}.{part}", f"{source}.{part}")
 
     def norm(self, target, source):
+        """Move a BatchNorm."""
         for part, theirs in NORM.items():
             self.put(f"{target}.{part}", f"{source}.{theirs}")
 
     def classifier(self, target, source, transposed=True):
-        """The head's layer; a linear one is transposed, a pointwise convolution kept."""
+        """Move the head's layer; a linear layer is transposed, a pointwise convolution is not."""
         self.moves[f"head.{target}.weight"] = (f"{self.head}{source}.weight", np.transpose if transposed else None)
         self.moves[f"head.{target}.bias"] = (f"{self.head}{source}.bias", None)
 
-    def carry_out(self, where, source):
-        """Names and arrays under PaddleVideo's names, float32.
+    def apply(self, where, source):
+        """The arrays under PaddleVideo's names, float32.
 
         Raises:
-            CheckpointError: listing tensors that the plan does not know, that it misses, or that are no real numbers.
+            CheckpointError: listing tensors that are unknown, missing, or not finite floating-point numbers.
         """
         used = {name for name, _ in self.moves.values() if name} | self.known
         extra = [name for name in self.state if name not in used and not name.endswith(COUNTER)]
         missing = [name for name, _ in self.moves.values() if name and name not in self.state]
-        problems = [f"{len(names)} {what}: {listed(names)}" for what, names in
+        problems = [f"{len(names)} {what}: {shorten_list(names, MAX_SHOWN)}" for what, names in
                     (("tensors are not in the model", extra), ("tensors of the model are missing", missing)) if names]
         if problems:
-            raise CheckpointError(where, f"is taken for {source}, but {'; '.join(problems)}",
+            raise CheckpointError(where, f"looks like {source}, but {'; '.join(problems)}",
                                   "Nothing was converted: every tensor must have its place")
         weights = {}
         for target, (name, change) in self.moves.items():
             array = change if name is None else self.state[name]
-            if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
-                raise CheckpointError(where, f"{name} holds {array.dtype} with NaN or infinity, or no real numbers")
+            check_numbers(array, name, where)
             if name is not None and change is not None:
                 array = change(array)
             weights[target] = np.ascontiguousarray(array, "float32")
         return weights
 
     def counters(self):
-        """How many of PyTorch's batch counters the checkpoint has; no weights are in them."""
+        """The number of PyTorch's batch counters in the checkpoint, which are not weights."""
         return sum(name.endswith(COUNTER) for name in self.state)
 
 
 @dataclass
 class Found:
-    """What a checkpoint turned out to be.
+    """What was found in a checkpoint.
 
     Attributes:
-        source: whose form it is, in words.
-        plan: what becomes of its tensors.
+        source: the model and the project that it comes from, in words.
+        plan: what its tensors become.
         backbone, head: the config's arguments, without the layout's.
-        joints: V, or None where the checkpoint does not tell.
+        joints: V, or None if the checkpoint does not show it.
         graph: ``(K, V, V)``, the adjacency in it, or None; ``learned`` if training changed it.
         layout_key, strategy_key: the backbone's arguments for the skeleton and its adjacency, or None.
-        style: whose data and recipe the config starts from: ``paddlevideo`` or ``pyskl``.
-        notes: what was assumed, as the weights do not tell.
-        unseen: the names of those of the backbone's arguments that no shape tells.
+        style: whose data and training settings the config starts from: ``paddlevideo`` or ``pyskl``.
+        notes: assumptions about what the weights do not show.
+        unseen: names of the backbone's arguments that no shape shows.
     """
     source: str
     plan: Plan
@@ -133,6 +134,13 @@ class Found:
         return {name: self.backbone[name] for name in self.unseen}
 
 
-def listed(names):
-    """Up to 20 names, and the number of the others."""
-    return ", ".join(names[:SHOWN]) + (f" … and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def check_numbers(array, name, where):
+    """Check that an array holds finite floating-point numbers.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    if not np.issubdtype(array.dtype, np.floating):
+        raise CheckpointError(where, f"{name} has the type {array.dtype}, expected floating-point numbers")
+    if not np.isfinite(array).all():
+        raise CheckpointError(where, f"{name} holds NaN or infinity")

@@ -1,7 +1,7 @@
-"""The forms in which PyTorch checkpoints of skeleton networks exist, each told by its names.
+"""The forms of PyTorch checkpoints of skeleton networks, recognised by their names.
 
-A function takes the state dict and gives a ``Found``, or None where the form is another. Structure is read from names
-and shapes; what a state dict does not hold (strides over frames) is assumed to be as published, and noted.
+Each function takes a state dict and returns a ``Found``, or None if the form is another. Structure is read from names
+and shapes; what a state dict does not show (strides in time) is assumed to be as published, and noted.
 """
 import numpy as np
 
@@ -14,24 +14,24 @@ HEAD = "cls_head."
 
 
 def recognise(state, where):
-    """What the state dict is.
+    """Find the form of a state dict.
 
     Raises:
-        CheckpointError: no form that is known, or an incomplete one.
+        CheckpointError: the form is unknown, or the state dict is incomplete.
     """
     if any(".origin_stream." in f".{name}" for name in state):
-        raise CheckpointError(where, "is a two-stream ST-GCN (origin_stream, motion_stream), which has no model here",
-                              "Convert the streams apart, and fuse their results with tools/ensemble.py")
+        raise CheckpointError(where, "is a two-stream ST-GCN (origin_stream, motion_stream), which is not supported",
+                              "Convert each stream on its own, and fuse their results with tools/ensemble.py")
     body, head = (prefix if any(name.startswith(prefix) for name in state) else "" for prefix in ("backbone.", HEAD))
     for source in (st_gcn, pyskl_gcn, pyskl_ctrgcn, ctrgcn, posec3d):
         try:
             found = source(Plan(state, body, head), where)
         except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
             raise CheckpointError(where, f"looks like {source.__doc__.splitlines()[0].rstrip('.')}, but is incomplete "
-                                  f"or of unusual shapes ({type(error).__name__}: {error})") from error
+                                  f"or has unexpected shapes ({type(error).__name__}: {error})") from error
         if found:
             return found
-    raise CheckpointError(where, f"is of no known form; its names are like {', '.join(list(state)[:6])}",
+    raise CheckpointError(where, f"has no known form; its names are like {', '.join(list(state)[:6])}",
                           "Known: st-gcn and mmskeleton (ST-GCN), pyskl and mmaction2 (ST-GCN, ST-GCN++, CTR-GCN, "
                           "PoseC3D), CTR-GCN's own repository, and PaddleVideo")
 
@@ -46,7 +46,7 @@ def st_gcn(plan, where):
     joints = graph.shape[1]
     widths = [plan.shape(unit.format(i) + ".tcn.0.weight")[0] for i in range(units)]
     if widths != ST_GCN_WIDTHS:
-        raise CheckpointError(where, f"is an ST-GCN of {units} units with {widths} channels; here it has "
+        raise CheckpointError(where, f"is an ST-GCN of {units} units with {widths} channels, expected "
                               f"{ST_GCN_WIDTHS}")
     for i in range(units):
         at = unit.format(i)
@@ -67,7 +67,7 @@ def st_gcn(plan, where):
     classes = plan.state[f"{plan.head}{layer}.weight"].shape[0]
     in_channels = plan.shape(unit.format(0) + ".gcn.conv.weight")[1]
     if plan.shape("data_bn.weight")[0] != in_channels * joints:
-        raise ValueError(f"data_bn is {plan.shape('data_bn.weight')[0]} wide for {in_channels} × {joints}")
+        raise ValueError(f"data_bn has {plan.shape('data_bn.weight')[0]} channels for {in_channels} × {joints}")
     return Found(
         "ST-GCN in the form of " + ("mmaction2 0.x" if plan.head else "st-gcn and mmskeleton"), plan,
         {"name": "STGCN", "in_channels": in_channels, "edge_importance_weighting": importance, "data_bn": True},
@@ -84,7 +84,7 @@ def pyskl_gcn(plan, where):
     subsets, joints = graphs.shape[1:3]
     widths = [plan.shape(f"gcn.{i}.gcn.bn.weight")[0] for i in range(stages)]
     if plan.shape("gcn.0.gcn.conv.weight")[0] != subsets * widths[0]:
-        raise CheckpointError(where, "is an ST-GCN with conv_pos 'post', which has no model here")
+        raise CheckpointError(where, "is an ST-GCN with conv_pos 'post', which is not supported")
     multi_scale, with_res = plan.has("gcn.0.tcn.transform.0.weight"), plan.has("gcn.0.gcn.down.0.weight")
     adaptive = _adaptive(plan, graphs, with_res)
     for i in range(stages):
@@ -101,7 +101,7 @@ def pyskl_gcn(plan, where):
         if i and (new_width or plan.has(f"{at}.residual.conv.weight")):
             _unit_tcn(plan, f"{at}.residual")
     if not multi_scale and plan.shape("gcn.0.tcn.conv.weight")[2] != 9:
-        raise ValueError(f"its convolutions over time see {plan.shape('gcn.0.tcn.conv.weight')[2]} frames, not 9")
+        raise ValueError(f"its temporal convolutions span {plan.shape('gcn.0.tcn.conv.weight')[2]} frames, expected 9")
     in_channels = plan.shape("gcn.0.gcn.conv.weight")[1]
     kind, persons = None, 2
     if plan.has("data_bn.weight"):
@@ -121,14 +121,14 @@ def pyskl_gcn(plan, where):
         f"{'ST-GCN++' if multi_scale and with_res else 'ST-GCN'} in the form of pyskl and mmaction2", plan, backbone,
         {"name": "STGCNPlusPlusHead", "num_classes": classes, "in_channels": widths[-1]}, joints, graphs.mean(axis=0),
         adaptive == "init", "layout", "strategy", "pyskl",
-        [f"frames are taken to halve in the stages {down}, as published"],
+        [f"the number of frames is assumed to halve in the stages {down}, as published"],
         ("gcn_adaptive",) if adaptive in ("offset", "importance") else ())
 
 
 def _adaptive(plan, graphs, with_res):
     """How the adjacency is learned.
 
-    Where the graph has no edge, an importance gets no gradient and stays the same number everywhere; an offset moves.
+    Where the graph has no edge, an importance gets no gradient and stays uniform; an offset changes.
     """
     if plan.has("gcn.0.gcn.PA"):
         outside = np.concatenate([plan.array(f"gcn.{i}.gcn.PA")[graph == 0] for i, graph in enumerate(graphs)])
@@ -154,7 +154,7 @@ def _multi_scale(plan, at):
 
 
 def _mm_classifier(plan, target):
-    """pyskl calls the head's layer ``fc_cls``, mmaction2 ``fc`` (but PoseC3D's ``fc_cls``)."""
+    """Move the head's layer: pyskl calls it ``fc_cls``, mmaction2 ``fc`` (but PoseC3D's ``fc_cls``)."""
     layer = next(name for name in ("fc_cls", "fc", "") if f"{plan.head}{name}.weight" in plan.state or not name)
     plan.classifier(target, layer or "fc_cls")
     return plan.state[f"{plan.head}{layer or 'fc_cls'}.weight"].shape[0]
@@ -183,8 +183,8 @@ def ctrgcn(plan, where):
 def pyskl_ctrgcn(plan, where):
     """CTR-GCN of pyskl or mmaction2.
 
-    It sends along the transposed topology. The same function in the authors' form: the adjacency transposed, query
-    and key exchanged, and their difference, which then has the other sign, multiplied by the negative of ``conv4``.
+    It multiplies by the transposed topology. In the authors' form that is: the adjacency transposed, query and key
+    exchanged, and ``conv4`` negated, because the difference of query and key changes its sign.
     """
     units = plan.count("net.{}.gcn1.convs.0.conv1.weight")
     if not units:
@@ -198,13 +198,13 @@ def pyskl_ctrgcn(plan, where):
         plan.put(f"{target}.gcn1.PA", f"{source}.gcn1.A", lambda graph: graph.transpose(0, 2, 1))
     graph, learned = plan.array("net.0.gcn1.A"), True
     if plan.has("A"):
-        plan.see("A")
+        plan.ignore("A")
         graph, learned = plan.array("A"), False
     classes = _mm_classifier(plan, "fc")
     found = _ctrgcn(plan, where, "CTR-GCN in the form of pyskl and mmaction2", units, "net.{}", classes, graph, True)
     found.learned, found.style = learned, "pyskl"
     found.backbone["tcn_act"] = True
-    found.notes.append("a sample is one clip; pyskl's tests average the answers to several")
+    found.notes.append("a sample is one clip; pyskl's tests average over several")
     return found
 
 
@@ -235,8 +235,8 @@ def _ctrgcn(plan, where, source, units, name, classes, graph, adaptive):
     first = 1 if name == "l{}" else 0
     widths = [plan.shape(name.format(first + i) + ".gcn1.bn.weight")[0] for i in range(units)]
     if not 8 <= units <= 10 or widths != [widths[0] * factor for factor in CTRGCN_FACTORS[:units]]:
-        raise CheckpointError(where, f"is a CTR-GCN of {units} units with {widths} channels; here it has 8 to 10, "
-                              f"of 64, 128 and 256 channels or in that proportion")
+        raise CheckpointError(where, f"is a CTR-GCN of {units} units with {widths} channels, expected 8 to 10 units "
+                              f"of 64, 128 and 256 channels, or in that proportion")
     plan.norm("data_bn", "data_bn")
     in_channels = plan.shape(name.format(first) + ".gcn1.convs.0.conv1.weight")[1]
     joints = None if graph is None else graph.shape[-1]
@@ -248,8 +248,8 @@ def _ctrgcn(plan, where, source, units, name, classes, graph, adaptive):
     if units == 8:
         backbone["remove_l9"] = True
     return Found(source, plan, backbone, {"name": "CTRGCNHead", "num_classes": classes, "in_channels": widths[0]},
-                 joints, graph, True, "graph", notes=["frames are taken to halve in the units 5 and 8, as published"],
-                 unseen=("tcn_act",))
+                 joints, graph, True, "graph", unseen=("tcn_act",),
+                 notes=["the number of frames is assumed to halve in the units 5 and 8, as published"])
 
 
 def posec3d(plan, where):
@@ -271,9 +271,9 @@ def posec3d(plan, where):
             styles |= {"3x1x1"} if first > 1 else {"3x3x3"} if second > 1 else set()
         inflate.append(frames[0] if len(set(frames)) == 1 else frames)
     if len(styles) > 1:
-        raise ValueError("some blocks see neighbouring frames in the first convolution, others in the second")
+        raise ValueError("some blocks span several frames in the first convolution, others in the second")
     shape, out_channels = plan.shape("conv1.conv.weight"), plan.shape(f"layer{stages}.0.conv3.conv.weight")[0]
-    early = stages == 4  # the whole SlowOnly network halves at its entry, PoseC3D's does not
+    early = stages == 4  # the full SlowOnly network halves its input, PoseC3D's does not
     backbone = {
         "name": "ResNet3dSlowOnly", "depth": 50, "in_channels": shape[1], "base_channels": shape[0],
         "conv1_kernel": list(shape[2:]), "num_stages": stages, "out_indices": [stages - 1], "stage_blocks": blocks,
@@ -284,7 +284,7 @@ def posec3d(plan, where):
     classes = _mm_classifier(plan, "fc")
     return Found("PoseC3D in the form of pyskl and mmaction2", plan, backbone,
                  {"name": "I3DHead", "num_classes": classes, "in_channels": out_channels}, style="pyskl",
-                 notes=[f"strides are taken as published: {backbone['spatial_strides']} in space, "
+                 notes=[f"strides are assumed as published: {backbone['spatial_strides']} in space, "
                         f"{backbone['temporal_strides']} in time"])
 
 

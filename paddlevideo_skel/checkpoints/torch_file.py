@@ -1,12 +1,12 @@
 """PyTorch's files, read without PyTorch and without running anything in them.
 
-Two forms exist. Since 1.6 a file is a zip archive: ``<name>/data.pkl``, whose tensors refer to the storages
-``<name>/data/<key>``. Before, and on request still, it is a row of pickles (a magic number, the protocol's version, the
-machine, the content, the storages' keys) and then the storages themselves. A tensor is a view into a storage; several
-may share one.
+There are two forms. Since PyTorch 1.6 a file is a zip archive: ``<name>/data.pkl``, whose tensors refer to the
+storages ``<name>/data/<key>``. The legacy form, still available on request, is a series of pickles (a magic number, the
+protocol's version, the machine, the content, the storages' keys) followed by the storages themselves. A tensor is a
+view into a storage; several tensors may share one.
 
-The pickles run on the restricted machine of ``data.pickles``. Objects of classes that it does not know (a config, an
-optimizer, a history of losses) come out as inert ``Foreign`` objects; their classes are never imported.
+The pickles are read by the restricted unpickler of ``safe_pickle``. Objects of unknown classes (a config, an optimizer,
+a history of losses) become inert ``Foreign`` objects; their classes are never imported.
 """
 import io
 import math
@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import CheckpointError, DataError
 from ..safe_pickle import NDARRAY, PLAIN_HINT, SCALARS, PlainUnpickler, reading
 
-LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # the pickle of 0x1950a86a20f9469cfc6c, without its opening
+LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # the pickle of 0x1950a86a20f9469cfc6c, without its header
 LEGACY_PROTOCOL = 1001
 STORAGES = {"DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "BFloat16Storage": "bf16",
             "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1",
@@ -29,13 +29,13 @@ DTYPES = {"torch.float64": "f8", "torch.float32": "f4", "torch.float16": "f2", "
           "torch.int64": "i8", "torch.int32": "i4", "torch.int16": "i2", "torch.int8": "i1", "torch.uint8": "u1",
           "torch.bool": "b1", "torch.uint16": "u2", "torch.uint32": "u4", "torch.uint64": "u8"}
 MAX_AXES = 16
-# PyTorch stores uncompressed. Whatever is unpacked or copied may together be so many times the file, and some more.
+# PyTorch does not compress. All that is unpacked or copied may be GROWTH times the file's size, plus FREE bytes.
 GROWTH, FREE = 16, 16 << 20
-HINT = "Download it again, or save it anew with torch.save(model.state_dict(), ...)"
+HINT = "Download it again, or save it again with torch.save(model.state_dict(), ...)"
 
 
 class Foreign:
-    """Stands for a class that is not known here, for an object of it, and for what a call of it would give."""
+    """Stands for an unknown class, for an object of it, and for the result of calling it."""
 
     __slots__ = ("name",)
 
@@ -46,14 +46,14 @@ class Foreign:
         return f"an object of {self.name}"
 
     def _nothing(self, *_):
-        """Takes whatever a pickle puts into such an object."""
+        """Accepts whatever a pickle puts into such an object."""
 
     append = extend = add = __setitem__ = _nothing
 
 
 @dataclass(frozen=True)
 class _Storage:
-    """A run of numbers in the file; ``kind`` is a NumPy code, ``bf16``, or the name of a type without one."""
+    """A range of numbers in the file; ``kind`` is a NumPy code, ``bf16``, or the name of an unsupported type."""
     key: str
     kind: str
     numel: int
@@ -71,7 +71,7 @@ class Tensor:
 
 
 def is_torch(head):
-    """Whether a file that begins with ``head`` (at least 300 bytes of it, if it has them) is one of PyTorch's."""
+    """Whether a file is PyTorch's; ``head`` is its first 300 bytes, or all of it."""
     return head.startswith(b"PK\x03\x04") or LEGACY_MAGIC in head[:32] or _is_tar(head)
 
 
@@ -84,8 +84,8 @@ def open_torch(path):
     """A PyTorch file for reading: ``content``, ``form`` and ``array(tensor)``.
 
     Raises:
-        CheckpointError: damaged, cut short, of a form that is not read, or far larger in memory than on the disk. Only
-            of reading; errors of the block itself pass.
+        CheckpointError: damaged, cut short, of an unsupported form, or far larger in memory than on the disk. Errors
+            of the block itself pass unchanged.
     """
     path = Path(path)
     with _checkpoint_errors(path), reading(path):
@@ -94,7 +94,7 @@ def open_torch(path):
         with _checkpoint_errors(path), reading(path):
             head = file.read(300)
             if _is_tar(head):
-                raise DataError(path, "was saved by PyTorch 0.1.10 or older, as a tar archive, which is not read",
+                raise DataError(path, "was saved by PyTorch 0.1.10 or older, as a tar archive, which is not supported",
                                 "Load and save it with a PyTorch from 0.2 to 1.5")
             kind = _Zip if head.startswith(b"PK") else _Legacy
             opened = kind(file, path)
@@ -110,7 +110,7 @@ def _checkpoint_errors(path):
 
 
 class _Machine(PlainUnpickler):
-    """The restricted machine with tensors, and with ``Foreign`` in the place of what it does not know."""
+    """The restricted unpickler, extended by tensors, and by ``Foreign`` for unknown classes."""
 
     hashable = (*SCALARS, Foreign)
 
@@ -147,18 +147,18 @@ class _Machine(PlainUnpickler):
         kind = STORAGES.get(name.lstrip("_"), cls.name) if module.split(".")[0] == "torch" else cls.name
         root = self.storages.setdefault(key, _Storage(key, kind, numel))
         if (root.kind, root.numel) != (kind, numel):
-            raise self._refused(f"the storage {key!r} twice, in two forms")
+            raise self._refused(f"the storage {key!r} twice, with different types or lengths")
         if len(pid) > 5 and pid[5] is not None:
             _, offset, length = pid[5]
             if not _whole(offset) or not _whole(length) or offset + length > numel:
-                raise self._refused(f"a part of the storage {key!r} that lies outside it")
+                raise self._refused(f"a view outside the storage {key!r}")
             return _Storage(key, kind, numel, (offset, length))
         return root
 
     def _tensor(self, storage, offset, size, stride, *_):
         if not isinstance(storage, _Storage):
             of = storage.name if isinstance(storage, Foreign) else type(storage).__name__
-            return Foreign(f"a tensor of {of}"[:80])  # not longer with each tensor of a tensor
+            return Foreign(f"a tensor of {of}"[:80])  # nested tensors must not make it longer
         return self._view(storage, storage.kind, offset, size, stride)
 
     def _tensor_v3(self, storage, offset, size, stride, requires_grad, hooks, dtype, *_):
@@ -168,7 +168,7 @@ class _Machine(PlainUnpickler):
 
     def _view(self, storage, kind, offset, size, stride):
         if len(size) != len(stride) or len(size) > MAX_AXES or not all(map(_whole, (offset, *size, *stride))):
-            raise self._refused("a tensor whose size and stride are not as many whole numbers")
+            raise self._refused("a tensor whose size and stride do not match")
         return Tensor(storage, kind, offset, tuple(size), tuple(stride))
 
     def _size(self, sizes=()):
@@ -182,7 +182,7 @@ class _Machine(PlainUnpickler):
         return rebuild(*arguments) if rebuild in self.rebuilds.values() else Foreign("torch.Tensor")
 
     def _or_foreign(self, step):
-        """The step, or a ``Foreign`` for arrays that are no plain numbers: they may stand beside the weights."""
+        """The step, or a ``Foreign`` for arrays that are not plain numbers, which may exist beside the weights."""
         if step is NDARRAY:
             return step
 
@@ -196,7 +196,7 @@ class _Machine(PlainUnpickler):
     def _put_aside(self):
         if self.budget < 0:
             self._spend(0)
-        return Foreign("numpy.ndarray of other things than numbers")
+        return Foreign("numpy.ndarray of objects")
 
     def load_build(self):
         state, target = self.stack[-1], self.stack[-2]
@@ -211,7 +211,7 @@ class _Machine(PlainUnpickler):
             if self.stack[-1] is state:
                 self.stack.pop()
             if isinstance(target, np.ndarray):
-                target.__setstate__((1, (0,), np.dtype("V1"), False, b""))  # no numbers, and never taken for weights
+                target.__setstate__((1, (0,), np.dtype("V1"), False, b""))  # never mistaken for weights
             else:
                 target.code = "O"
 
@@ -250,7 +250,7 @@ def _whole(number):
 
 
 class _File:
-    """What both forms share. ``content``: the pickle's, with ``Tensor`` and ``Foreign`` in it."""
+    """What both forms share. ``content``: the unpickled object, with ``Tensor`` and ``Foreign`` in it."""
 
     def __init__(self, file, path):
         self.file, self.path = file, path
@@ -259,10 +259,10 @@ class _File:
         self.order, self.raw, self.storages = "<", {}, {}
 
     def array(self, tensor):
-        """The tensor's numbers as an array of its own; half and bfloat16 as float32.
+        """The tensor's numbers as a new array; float16 and bfloat16 as float32.
 
         Raises:
-            CheckpointError: it reaches outside its storage, has no plain numbers, or the storage is damaged.
+            CheckpointError: the tensor exceeds its storage, its type is not supported, or the storage is damaged.
         """
         with _checkpoint_errors(self.path), reading(self.path):
             return self._array(tensor)
@@ -271,7 +271,7 @@ class _File:
         storage = tensor.storage
         for kind in (storage.kind, tensor.kind):
             if kind not in DTYPES.values():
-                raise DataError(self.path, f"holds numbers of the type {kind}, which is not read", HINT)
+                raise DataError(self.path, f"holds numbers of the type {kind}, which is not supported", HINT)
         if storage.key not in self.raw:
             self.raw[storage.key] = self.read_storage(storage)
         code = self.order + ("u2" if tensor.kind == "bf16" else tensor.kind)
@@ -283,7 +283,7 @@ class _File:
         count = math.prod(tensor.size)
         last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.size, tensor.stride)) if count else 0
         if last >= max(len(numbers), 1) or (count and not len(numbers)):
-            raise DataError(self.path, f"holds a tensor {tensor.size} that reaches outside its storage of "
+            raise DataError(self.path, f"holds a tensor {tensor.size} that lies outside its storage of "
                             f"{len(numbers)} numbers", HINT)
         self.spend(count * 8)
         steps = [step * numbers.itemsize for step in tensor.stride]
@@ -295,7 +295,7 @@ class _File:
     def spend(self, amount):
         self.budget -= amount
         if self.budget < 0:
-            raise DataError(self.path, f"would grow to many times its {self.length} bytes in memory", HINT)
+            raise DataError(self.path, f"would take many times its {self.length} bytes in memory", HINT)
 
 
 def _width(kind):
@@ -311,7 +311,7 @@ class _Zip(_File):
         names = self.archive.NameToInfo
         found = [name for name in names if name.endswith("/data.pkl")]
         if len(found) != 1:
-            raise DataError(path, "is a zip archive, but none of PyTorch's (no data.pkl in it)", HINT)
+            raise DataError(path, "is a zip archive, but not PyTorch's (no data.pkl in it)", HINT)
         self.prefix = found[0][:-len("data.pkl")]
         if any(name.startswith(f"{self.prefix}code/") or name == f"{self.prefix}constants.pkl" for name in names):
             raise DataError(path, "is a TorchScript program, not a checkpoint",
@@ -325,17 +325,17 @@ class _Zip(_File):
         """An entry, by its exact name."""
         info = self.archive.NameToInfo.get(self.prefix + name)
         if info is None:
-            raise DataError(self.path, f"is cut short: it has no entry {self.prefix + name!r}", HINT)
+            raise DataError(self.path, f"is incomplete: it has no entry {self.prefix + name!r}", HINT)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise DataError(self.path, f"has the entry {info.filename!r} compressed in an unusual way", HINT)
+            raise DataError(self.path, f"has the entry {info.filename!r} in an unknown compression", HINT)
         self.spend(info.file_size)
         return self.archive.read(info)
 
     def read_storage(self, storage):
         raw = self.read(f"data/{storage.key}")
         if len(raw) != storage.numel * _width(storage.kind):
-            raise DataError(self.path, f"has {len(raw)} bytes for the storage {storage.key!r} of {storage.numel} "
-                            f"numbers of the type {storage.kind}", HINT)
+            raise DataError(self.path, f"has {len(raw)} bytes for the storage {storage.key!r}, expected "
+                            f"{storage.numel} numbers of the type {storage.kind}", HINT)
         return raw
 
 
@@ -357,19 +357,19 @@ class _Legacy(_File):
             storage = self.storages.get(str(key))
             numel = file.read(8)
             if storage is None or numel != storage.numel.to_bytes(8, "little"):
-                raise DataError(path, f"is damaged: its storage {key!r} is not as long as its tensors say", HINT)
+                raise DataError(path, f"is damaged: its storage {key!r} has another length than its tensors say", HINT)
             width = _width(storage.kind) if storage.kind in DTYPES.values() else 0
             if not width:
-                raise DataError(path, f"holds numbers of the type {storage.kind}, which is not read", HINT)
+                raise DataError(path, f"holds numbers of the type {storage.kind}, which is not supported", HINT)
             self.places[storage.key] = file.tell()
             if file.seek(storage.numel * width, 1) > self.length:
-                raise DataError(path, "is cut short", HINT)
+                raise DataError(path, "is incomplete", HINT)
 
     def load(self):
         return _Machine(self.file, self.length, self.path).load()
 
     def read_storage(self, storage):
         if storage.key not in self.places:
-            raise DataError(self.path, f"is cut short: it has no storage {storage.key!r}", HINT)
+            raise DataError(self.path, f"is incomplete: it has no storage {storage.key!r}", HINT)
         self.file.seek(self.places[storage.key])
         return self.file.read(storage.numel * _width(storage.kind))

@@ -62,17 +62,17 @@ def train_models(args, folder):
     """Generate the samples, train the teacher and then the student; returns the samples and the student's file."""
     from ..data.synthetic.samples import write_sample_set
     from ..training.test import test
-    from ..training.trainer import train
+    from ..training.trainer import TrainOptions, train
 
     step("Generating samples")
     samples = write_sample_set(folder / "data", args.samples_per_class, args.seed, ACTIONS)
     step("Training the teacher: CTR-GCN")
     teacher = load_config(CONFIGS + "ctrgcn_samples.yaml", [*overrides(args, folder, "teacher"),
                                                             f"MODEL.head.num_classes={len(ACTIONS)}"])
-    teacher_file = train(teacher, validate=True, seed=args.seed, overwrite=True)["best_path"]
+    teacher_file = train(teacher, TrainOptions(validate=True, seed=args.seed, overwrite=True))["best_path"]
     step("Training the student: CTR-GCN-Lite, with deep mutual learning from the teacher and mixup")
     config = student_config(args, folder)
-    best = train(config, teacher_file, validate=True, seed=args.seed, overwrite=True)["best_path"]
+    best = train(config, TrainOptions(teacher_file, validate=True, seed=args.seed, overwrite=True))["best_path"]
     step("Testing the student")
     test(config, best, folder / "results.json")
     return samples, best.replace("_best.pdparams", "_best_student.pdparams")
@@ -98,12 +98,13 @@ def compare(config, checkpoint, exports, example):
     import paddle
 
     from ..build import build_recognizer
-    from ..checkpoints.load import fit_main, load_weights
+    from ..checkpoints.fit import fit_main
+    from ..checkpoints.load import load_weights
     from ..evaluation import hits
-    from ..inference.benchmark import latency
+    from ..inference.benchmark import measure_latency
     from ..inference.predict import Predictor, predict
     from ..inference.runtime import open_runtime
-    from ..training.trainer import make_loader
+    from ..training.data import make_loader
 
     model = fit_main(build_recognizer(config), load_weights(checkpoint), checkpoint)
     model.eval()
@@ -123,7 +124,7 @@ def compare(config, checkpoint, exports, example):
         error = np.abs(logits - right).max() / np.abs(right).max()
         same = (logits.argmax(axis=1) == right.argmax(axis=1)).mean()
         return logits, (kind, name, hits(logits, label, 1).mean(), hits(logits, label, 5).mean(), size,
-                        latency(runtime, batches[0].array[:1]), error, same)
+                        measure_latency(runtime, batches[0].array[:1]), error, same)
 
     right, first = row("dynamic graph", "Paddle", Dynamic, None, None)
     yield first

@@ -29,8 +29,8 @@ def add_arguments(parser):
 def run(args):
     from ..importers.keypoints import import_keypoints
     from ..importers.labels import read_class_names
-    from ..importers.layout_file import read_layout
     from ..importers.split import read_share
+    from ..skeleton import read_layout
 
     if args.seed < 0:
         raise ConfigError("--seed", f"found {args.seed}, expected 0 or more")

@@ -38,7 +38,7 @@ def run(args):
     from ..inference.artifact import find_export
     from ..inference.bin_inference import infer_bins, measure_speed
     from ..inference.bins import parse_shard
-    from ..inference.runtime import Options
+    from ..inference.runtime import RuntimeOptions
     from ..inference.select import open_named
 
     if args.loop is None and not (args.input and args.output):
@@ -46,7 +46,7 @@ def run(args):
     share = parse_shard(args.shard)
     export = find_export(args.model)
     kind = args.runtime or BY_ENDING.get(Path(args.model).suffix) or "auto"
-    options = Options(**devices(args, kind), device_id=args.device_id, precision=args.precision,
+    options = RuntimeOptions(**devices(args, kind), device_id=args.device_id, precision=args.precision,
                       cpu_threads=args.cpu_threads)
     with open_named(export, kind, options, prepare=prepare) as runtime:
         if args.loop is not None:

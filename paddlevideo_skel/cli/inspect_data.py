@@ -22,9 +22,8 @@ def add_arguments(parser):
 
 def run(args):
     from ..importers.labels import read_class_names
-    from ..importers.layout_file import read_layout
-    from ..importers.summary import inspect
-    from ..importers.summary_text import inspection_text
+    from ..importers.summary import inspect, inspection_text
+    from ..skeleton import read_layout
 
     if args.plot and Path(args.plot).suffix not in (".png", ".gif"):
         raise ConfigError("--plot", f"found {args.plot!r}, expected a name that ends with .png or .gif")
@@ -56,9 +55,9 @@ def _labels(args):
 
 
 def _plot(args, labels, layout, names):
-    from ..data.draw import animate_sequence, draw_sequence
     from ..importers.lenient import read_leniently
     from ..importers.summary import usual_layout
+    from ..plotting import animate_sequence, draw_sequence
 
     known = {}
     for name, annotation, reason in read_leniently(args.file, args.split, labels)[2]:

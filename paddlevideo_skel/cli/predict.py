@@ -38,9 +38,9 @@ def add_runtime(parser):
 
 
 def runtime_options(args):
-    from ..inference.runtime import Options
+    from ..inference.runtime import RuntimeOptions
 
-    return Options(args.use_gpu, args.use_npu, args.enable_mkldnn, args.cpu_threads, args.precision,
+    return RuntimeOptions(args.use_gpu, args.use_npu, args.enable_mkldnn, args.cpu_threads, args.precision,
                    args.use_tensorrt, args.ir_optim, args.gpu_mem)
 
 

@@ -1,5 +1,6 @@
 """``paddlevideo-skel preprocess-bin`` and ``tools/preprocess_bin.py``: a data set as .bin files. Imports no paddle."""
-from ..config import SPLITS, load_config
+from ..config import load_config
+from ..config_schema import SPLITS
 from ..errors import ConfigError
 from ..workers import available_cores
 from .parser import add_config

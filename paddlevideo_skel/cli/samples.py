@@ -20,7 +20,7 @@ def run(args):
     for path in write_sample_set(args.output, args.samples_per_class, args.seed):
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
     if args.draw:
-        from ..data.draw import draw_sequence
+        from ..plotting import draw_sequence
 
         for layout in ("ntu-rgb+d", "coco"):
             for annotation in generate(1, layout, args.seed):

@@ -24,8 +24,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..importers.split import read_shares
-    from ..importers.split_files import split_array, split_pickle
+    from ..importers.split import read_shares, split_array, split_pickle
 
     if args.seed < 0:
         raise ConfigError("--seed", f"found {args.seed}, expected 0 or more")

@@ -26,9 +26,8 @@ def add_arguments(parser):
 def run(args):
     from ..errors import ConfigError
     from ..inference.artifact import find_export
-    from ..inference.live import stream
     from ..inference.select import open_named
-    from ..inference.stream import StreamingPredictor
+    from ..inference.stream import StreamingPredictor, stream
 
     if args.fps is not None and not 0 < args.fps < float("inf"):
         raise ConfigError("--fps", f"found {args.fps}, expected a number over 0")

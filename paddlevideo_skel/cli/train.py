@@ -1,5 +1,6 @@
 """``paddlevideo-skel train`` and, with ``--test``, the whole of PaddleVideo's ``main.py``."""
 from ..config import load_config
+from ..config_schema import DEFAULT_SEED
 from ..devices import replace_device
 from ..errors import ConfigError
 from . import load_paddle
@@ -24,7 +25,7 @@ def add_arguments(parser):
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     parser.add_argument("--amp_level", choices=("O1", "O2"), help="level of mixed precision, default O1")
     parser.add_argument("--max_iters", type=int, metavar="N", help="at most N iterations per epoch, for trials")
-    parser.add_argument("--seed", type=int, metavar="N", help="default: the config's seed, or 1234")
+    parser.add_argument("--seed", type=int, metavar="N", help=f"default: the config's seed, or {DEFAULT_SEED}")
     parser.add_argument("--resume", nargs="?", const=True, metavar="FILE_OR_FOLDER",
                         help="resume the run in output_dir, or that of a .pdstate file or its folder")
     parser.add_argument("--overwrite", action="store_true",
@@ -71,9 +72,10 @@ def run(args):
         raise ConfigError("--out", "is only for --test", "Add --test, or omit --out")
     if args.amp_level and not args.amp:
         raise ConfigError("--amp_level", "is only for --amp", "Add --amp")
-    from ..training.trainer import train
+    from ..training.trainer import TrainOptions, train
 
-    seed = args.seed if args.seed is not None else config.get("seed", 1234)
-    train(config, args.weights, args.validate, (args.amp_level or "O1") if args.amp else None, args.max_iters, seed,
-          args.profiler_options, args.format, args.allow_mismatch, args.resume, args.overwrite,
-          args.skip_bad)
+    train(config, TrainOptions(
+        weights=args.weights, allow_mismatch=args.allow_mismatch, validate=args.validate, seed=args.seed,
+        max_iters=args.max_iters, amp_level=(args.amp_level or "O1") if args.amp else None,
+        weights_format=args.format, resume=args.resume, overwrite=args.overwrite, skip_bad=args.skip_bad,
+        profiler_options=args.profiler_options))

@@ -1,4 +1,4 @@
-"""Data sets: a number of annotations with their labels, read on demand where they are large."""
+"""Data sets: annotations with their labels, read on demand where they are large."""
 import numpy as np
 
 from ..errors import ConfigError, DataError
@@ -10,24 +10,42 @@ from .transforms.base import positive, truth
 DATASETS = Registry("dataset")
 
 
+class Dataset:
+    """What every data set offers: ``len(dataset)`` and ``dataset[i]``, an ``Annotation``.
+
+    There are two kinds, which the class attribute ``in_array`` tells apart. If true, all samples are in one array on
+    disk, ``data`` ``(N, C, T, V, M)``, of which ``read(start, stop)`` reads a part. If false, all samples are in memory
+    as a list ``annotations``, which an epoch may go through several times.
+
+    Attributes:
+        in_array: see above.
+        names: what the samples are called, a text for each.
+        labels: ``(N,)`` int64, or None.
+        files: paths of the files that were read, the samples first.
+    """
+    in_array = False
+
+    @property
+    def num_distinct(self):
+        """Number of samples before the data set repeats itself."""
+        return len(self)
+
+
 @DATASETS.register
-class SkeletonDataset:
+class SkeletonDataset(Dataset):
     """Samples ``(N, C, T, V, M)`` of one ``.npy`` file, memory-mapped: only what is asked for is read.
 
     Args:
         file_path: the ``.npy`` file; a relative path counts from the working directory.
         label_path: ``.npy`` of N labels, or ``.pkl`` of (names, labels) or of labels alone. None: not known.
-        test_mode: without it, labels are needed.
-
-    Attributes:
-        names: what the samples are called, N texts.
-        labels: ``(N,)`` int64, or None.
+        test_mode: labels are optional.
     """
+    in_array = True
 
     def __init__(self, file_path, label_path=None, test_mode=False):
         if not truth(test_mode, "test_mode") and label_path is None:
             raise DataError(file_path, "has no label_path, but training needs labels",
-                            "Add label_path, or test_mode: True")
+                            "Add label_path, or set test_mode: True")
         self.given = (file_path, label_path, test_mode)
         self.data = load_skeletons(file_path)
         names, self.labels = (None, None) if label_path is None else read_labels(label_path)
@@ -50,8 +68,8 @@ class SkeletonDataset:
     def read(self, start, stop):
         """The samples ``start`` to ``stop`` in ordinary memory.
 
-        They are read from the file, not copied from its map: what is touched of a map counts as this process's memory
-        for as long as the map is there, in the end all of the file.
+        They are read from the file, not copied from its memory map: pages of a map that were touched count as this
+        process's memory, in the end the whole file.
         """
         if not self.data.flags.c_contiguous:  # the samples are not one after the other in the file
             return np.array(self.data[start:stop])
@@ -61,11 +79,11 @@ class SkeletonDataset:
                                offset=self.data.offset + start * size * self.data.itemsize)
             return flat.reshape(stop - start, *self.data.shape[1:])
         except (OSError, ValueError) as error:
-            raise DataError(self.given[0], f"could be opened, but its samples {start} to {stop - 1} cannot be read any "
-                            f"more ({error})", "Leave the file as it is while it is used") from error
+            raise DataError(self.given[0], f"samples {start} to {stop - 1} cannot be read any more ({error})",
+                            "Do not change the file while it is used") from error
 
     def __reduce__(self):
-        # A worker opens the file anew; the array itself would be sent whole.
+        # A worker opens the file again; the array itself would be sent as a whole.
         return type(self), self.given
 
 
@@ -79,29 +97,29 @@ def read_labels(path):
         array = np.asarray(labels)
         names = None if names is None else [str(name) for name in names]
     except (ValueError, TypeError) as error:
-        raise DataError(path, f"its labels cannot be read ({error})", "Expected (names, labels), or labels") from error
+        raise DataError(path, f"labels cannot be read ({error})", "Give (names, labels), or labels alone") from error
     if array.dtype.kind == "f" and np.array_equal(array, np.round(array)):
         array = array.astype(np.int64)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise DataError(path, f"holds labels of the shape {array.shape} and the type {array.dtype}, expected N whole "
-                              "numbers", "Expected (names, labels), or labels")
+        raise DataError(path, f"found labels of shape {array.shape} and type {array.dtype}, expected N integers",
+                        "Give (names, labels), or labels alone")
     if names is not None and len(names) != len(array):
         raise DataError(path, f"holds {len(names)} names and {len(array)} labels")
     return names, array.astype(np.int64)
 
 
-class AnnotationDataset:
+class AnnotationDataset(Dataset):
     """The annotations of a pickle, or of one of its splits.
 
     Args:
         file_path: annotation pickle (see ``read_annotations``).
         split: its name, e.g. ``xsub_train``; None: all.
         repeat_times: how often an epoch goes through the set; every repetition draws its own random numbers.
-        test_mode: without it, every annotation needs a label.
-        bad: a list to which ``(name, reason)`` of annotations that cannot be used are added, and left out; not for
-            configs. None: the first is an error.
+        test_mode: labels are optional, but either all annotations have one or none.
+        bad: a list to which ``(name, reason)`` of unusable annotations is added; these are omitted. None: the first
+            one is an error. Not an argument for configs.
     """
 
     def __init__(self, file_path, split=None, repeat_times=1, test_mode=False, bad=None):
@@ -116,9 +134,9 @@ class AnnotationDataset:
             self.annotations = [a for a in self.annotations if a.label is not None]
         unknown = [a.name for a in self.annotations if a.label is None]
         if unknown and (not test_mode or len(unknown) < len(self.annotations)):
-            raise DataError(f"{file_path}: {unknown[0]}", f"has no label, like {len(unknown)} of the "
-                            f"{len(self.annotations)} annotations", "Add labels; with test_mode: True none is needed, "
-                            "but then none may be there")
+            raise DataError(f"{file_path}: {unknown[0]}", f"has no label ({len(unknown)} of {len(self.annotations)} "
+                            "annotations have none)", "Add labels. With test_mode: True they are optional, but either "
+                            "all annotations have one or none")
         labels = None if unknown else np.array([a.label for a in self.annotations], np.int64)
         self.labels = None if labels is None else np.tile(labels, self.repeat_times)
         self.names = [a.name for a in self.annotations] * self.repeat_times
@@ -131,15 +149,19 @@ class AnnotationDataset:
             raise IndexError(index)
         return self.annotations[index % len(self.annotations)]
 
+    @property
+    def num_distinct(self):
+        return len(self.annotations)
+
 
 @DATASETS.register
 class UCF101SkeletonDataset(AnnotationDataset):
-    """UCF101's skeletons, and any other annotation pickle; see ``AnnotationDataset``."""
+    """Skeletons of UCF101, or of any other annotation pickle; see ``AnnotationDataset``."""
 
 
 @DATASETS.register
 class NTUCSSkeletonDataset(AnnotationDataset):
-    """NTU RGB+D's skeletons, and any other annotation pickle; see ``AnnotationDataset``."""
+    """Skeletons of NTU RGB+D, or of any other annotation pickle; see ``AnnotationDataset``."""
 
 
 def build_dataset(spec, where, num_classes=None, bad=None):
@@ -157,8 +179,8 @@ def build_dataset(spec, where, num_classes=None, bad=None):
         raise ConfigError(where, f"found {spec!r}, expected a mapping with 'format' and 'file_path'",
                           f"Formats: {', '.join(DATASETS.classes)}")
     arguments = {key: value for key, value in spec.items() if key != "format"}
-    annotated = issubclass(DATASETS.get(spec["format"], where), AnnotationDataset)
-    dataset = DATASETS.build(spec["format"], arguments, where, **{"bad": bad} if annotated else {})
+    in_array = DATASETS.get(spec["format"], where).in_array
+    dataset = DATASETS.build(spec["format"], arguments, where, **({} if in_array else {"bad": bad}))
     if num_classes is not None and dataset.labels is not None:
         check_labels(dataset.labels.tolist(), num_classes, spec["file_path"], dataset.names)
     return dataset

@@ -5,6 +5,7 @@ from itertools import repeat
 
 import numpy as np
 
+from ..config_schema import DEFAULT_SEED
 from ..errors import ConfigError, DataError
 from ..workers import OrderedPool
 
@@ -37,11 +38,16 @@ def random_numbers(seed, epoch, *purpose):
     return np.random.default_rng((seed, epoch, *purpose))
 
 
+def sample_numbers(number, seed=DEFAULT_SEED, epoch=0):
+    """The NumPy generator that the pipeline gets for a sample, the same in testing, prediction, bins and streams."""
+    return random_numbers(seed, epoch, SAMPLE, number)
+
+
 def load_arrays(dataset, pipeline, seed, epoch, index):
     """The arrays of the samples ``index``, stacked ``(B, …)``."""
     arrays, names = [], dataset.names
     for i in index:
-        array = pipeline(dataset[i], random_numbers(seed, epoch, SAMPLE, i))
+        array = pipeline(dataset[i], sample_numbers(i, seed, epoch))
         if arrays and array.shape != arrays[0].shape:
             raise DataError(names[i], f"becomes {array.shape}, {names[index[0]]} in the same batch {arrays[0].shape}",
                             "Make them equal: UniformSampleFrames or AutoPadding for the frames, FormatPersons or "
@@ -68,8 +74,8 @@ class BatchLoader:
             for testing, a process has every W-th batch, whole: none is left out and none comes twice.
     """
 
-    def __init__(self, dataset, pipeline, batch_size, shuffle=False, drop_last=False, num_workers=0, seed=0, mix=None,
-                 share=(0, 1)):
+    def __init__(self, dataset, pipeline, batch_size, shuffle=False, drop_last=False, num_workers=0,
+                 seed=DEFAULT_SEED, mix=None, share=(0, 1)):
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(name, f"is {value!r}, expected a whole number from {least}")

@@ -89,8 +89,9 @@ def split_names(splits, split, names, path):
     if split not in splits:
         raise DataError(path, f"has no split {split!r}", near_miss(split, splits))
     chosen = splits[split]
-    if not isinstance(chosen, (list, tuple, set, frozenset, np.ndarray)) or getattr(
-            chosen, "ndim", 1) != 1:
+    if isinstance(chosen, np.ndarray) and chosen.ndim == 1:
+        chosen = chosen.tolist()
+    if not isinstance(chosen, (list, tuple, set, frozenset)):
         raise DataError(path, f"the split {split!r} is a {type(chosen).__name__}, expected a list of names")
     chosen = set(map(str, chosen))
     missing = [] if names is None else sorted(chosen - names)
@@ -204,17 +205,10 @@ def check_usable(annotation):
         raise DataError(where, "has no person: all its coordinates are 0", "Remove it, or detect its persons anew")
 
 
-def check_labels(labels, num_classes, where, names=None):
-    """Refuse a label that is not among the classes 0..num_classes-1.
-
-    Args:
-        labels: whole numbers or ``Annotation``s.
-        names: what the samples are called; taken from annotations by default.
-    """
-    for i, label in enumerate(labels):
-        name = names[i] if names is not None else getattr(label, "name", f"sample {i}")
-        label = label.label if isinstance(label, Annotation) else label
-        if label is not None and not 0 <= label < num_classes:
+def check_labels(labels, num_classes, where, names):
+    """Raise a ``DataError`` for a label that is not among the classes 0..num_classes-1; ``names``: of the samples."""
+    for label, name in zip(labels, names, strict=True):
+        if not 0 <= label < num_classes:
             raise DataError(f"{where}: {name}", f"its label is {label}, expected 0..{num_classes - 1} "
                                                 f"for {num_classes} classes", "Correct num_classes or the label")
 

@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..build import build_pipeline, build_recognizer, input_shape
-from ..checkpoints.load import fit_main, load_weights
+from ..checkpoints.fit import fit_main
+from ..checkpoints.load import load_weights
 from ..config import class_names
 from ..errors import ConfigError, ExportError, SelfCheckError
 from ..inference.artifact import (
@@ -23,7 +24,7 @@ from ..inference.artifact import (
     write_export,
 )
 from ..inference.paddle_runtime import PaddleRuntime, try_onednn
-from ..inference.runtime import Options
+from ..inference.runtime import RuntimeOptions
 from .minimal import minimal
 from .onnx_convert import DEFAULT_OPSET, add_onnx
 from .static_graph import INPUT, save_graph, save_old_graph
@@ -134,7 +135,7 @@ def make_metadata(config, model, saved, shape, kind):
     Args:
         model: the recognizer. saved: the model in the form that is saved, ordinary or minimal. shape: of one sample.
     """
-    top_k = config.get("INFERENCE", {}).get("top_k", 1)
+    top_k = config.value("INFERENCE.top_k")
     classes = model.head.num_classes
     if type(top_k) is not int or not 1 <= top_k <= classes:
         raise ConfigError(config.where("INFERENCE.top_k"), f"found {top_k!r}, expected 1 to {classes}")
@@ -168,8 +169,9 @@ def verify_graph(export):
     Raises:
         ExportError: a wrong answer without oneDNN; with the measured error.
     """
+    options = RuntimeOptions(use_gpu=False, use_npu=False, enable_mkldnn=False)
     try:
-        runtime, errors = verify(export, PaddleRuntime, Options(use_gpu=False, use_npu=False, enable_mkldnn=False))
+        runtime, errors = verify(export, PaddleRuntime, options)
     except SelfCheckError as error:
         raise ExportError(export.stem.name, f"the exported graph is wrong: {error.problem}",
                           "Nothing was kept. Try the ordinary export, or report this") from error

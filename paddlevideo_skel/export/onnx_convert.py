@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, ExportError, SelfCheckError, UnavailableError
 from ..inference.artifact import ONNX, ExportFolder, derive, verify, write_export
-from ..inference.runtime import Options
+from ..inference.runtime import RuntimeOptions
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def add_onnx(source, export, opset=DEFAULT_OPSET):
     run_paddle2onnx(source.graph, source.params, path, opset)
     rewrites = rewrite_file(path, opset) if source.metadata.get("kind") == "minimal" else {}
     try:
-        runtime, errors = verify(export, OnnxRuntime, Options(use_gpu=False, use_npu=False))
+        runtime, errors = verify(export, OnnxRuntime, RuntimeOptions(use_gpu=False, use_npu=False))
     except SelfCheckError as error:
         raise ExportError(path.name, f"paddle2onnx converted the model wrongly at opset {opset}: {error.problem}",
                           "Nothing was kept. Try another --opset") from error

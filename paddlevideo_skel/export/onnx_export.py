@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..errors import ConfigError, ExportError, OutputError, SelfCheckError
 from ..inference.artifact import GRAPHS, ONNX, ExportFolder, derive, relative_error, verify, write_export
-from ..inference.runtime import Options
+from ..inference.runtime import RuntimeOptions
 from .onnx_convert import INSTALL, check_onnx, require_packages, run_paddle2onnx
 
 logger = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ def verify_onnx(export, when):
     from ..inference.onnx_runtime import OnnxRuntime
 
     try:
-        return verify(export, OnnxRuntime, Options(use_gpu=False, use_npu=False))
+        return verify(export, OnnxRuntime, RuntimeOptions(use_gpu=False, use_npu=False))
     except SelfCheckError as error:
         raise SelfCheckError(error.where, f"{error.problem} ({when})", error.hint) from error
 

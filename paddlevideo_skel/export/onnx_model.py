@@ -5,7 +5,7 @@ The onnx package is imported when a model is read; importing this module does no
 import math
 from dataclasses import dataclass
 
-from ..errors import ExportError, UnavailableError
+from ..errors import ExportError, UnavailableError, shorten_list
 
 MAX_NAMED = 3  # names in a message
 
@@ -105,7 +105,7 @@ def shape_problems(model, batch=None):
     names += [name for node in model.graph.node for name in node.output if name]
     open_ones = [f"{name} {_describe(known.get(name))}" for name in names if not _is_static(known.get(name))]
     size = "" if batch is None else f" at batch {batch}"
-    return [f"shapes are not known to be static{size} ({some_of(open_ones, 'value')})"] if open_ones else []
+    return [f"shapes are not known to be static{size} ({name_some(open_ones, 'value')})"] if open_ones else []
 
 
 def _is_static(value):
@@ -118,10 +118,9 @@ def _describe(value):
     return "of unknown shape" if shape is None else f"({', '.join('?' if n is None else str(n) for n in shape)})"
 
 
-def some_of(names, what):
+def name_some(names, what):
     """``nodes a, b, c and 7 more``"""
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return f"{what}{'s' * (len(names) > 1)} {', '.join(names[:MAX_NAMED])}{more}"
+    return f"{what}{'s' * (len(names) > 1)} {shorten_list(names, MAX_NAMED)}"
 
 
 def count_multiplications(path, batch=1):

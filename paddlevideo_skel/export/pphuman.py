@@ -8,7 +8,7 @@ logit, without a softmax. Source: ``SkeletonActionRecognizer`` in its ``deploy/p
 import yaml
 
 from ..build import build_recognizer, input_shape
-from ..config import SPLITS
+from ..config_schema import SPLITS
 from ..data.pipeline import list_steps
 from ..errors import ConfigError
 from ..models.stgcn import STGCN

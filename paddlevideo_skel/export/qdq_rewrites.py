@@ -2,7 +2,7 @@
 
 ONNX Runtime's integer convolutions take the channels last, its integer products first, so values that pass from one to
 the other are transposed number by number; and an operator without an integer kernel is computed in float32. The
-measured reasons are in ``docs/quantization.md``. The rewrites look for patterns and change nothing else.
+measured reasons are in ``docs/export.md``. The rewrites look for patterns and change nothing else.
 """
 import numpy as np
 from onnx import helper

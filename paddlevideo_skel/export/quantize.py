@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from .. import devices
 from ..data.datasets import build_dataset
-from ..data.loader import SAMPLE, BatchLoader, random_numbers
+from ..data.loader import BatchLoader, sample_numbers
 from ..data.pipeline import Pipeline
 from ..errors import ConfigError, DataError, ExportError, OutputError, SelfCheckError, near_miss
 from ..evaluation import hits
@@ -30,16 +30,15 @@ from ..inference.artifact import (
     write_export,
 )
 from ..inference.predict import check_pipeline_given
-from ..inference.runtime import Options, open_runtime
+from ..inference.runtime import RuntimeOptions, open_runtime
 from ..manifest import digest_dataset
 from .onnx_convert import require_packages
 
 logger = logging.getLogger(__name__)
 
 WEIGHT_BITS = (7, 8)
-TEST_SEED, TEST_EPOCH = 0, 0  # those of main.py --test
 TEST_BATCH = 8
-ON_CPU = Options(use_gpu=False, use_npu=False)
+ON_CPU = RuntimeOptions(use_gpu=False, use_npu=False)
 # Kernels of another processor may round differently than those compared here, by a few times the error.
 TOLERANCE_MARGIN, MIN_INT8_TOLERANCE = 4, 5e-3
 
@@ -129,7 +128,7 @@ class CalibrationData:
 
     def __iter__(self):
         for number in self.chosen:
-            array = self.pipeline(self.dataset[number], random_numbers(TEST_SEED, TEST_EPOCH, SAMPLE, number))
+            array = self.pipeline(self.dataset[number], sample_numbers(number))
             check_sample_shape(array.shape, self.shape, self.dataset.names[number])
             yield array[None]
 
@@ -157,8 +156,8 @@ class TestData:
         runtimes = [open_runtime(export, "onnxruntime", ON_CPU) for export in exports]
         batch = 1 if is_large(exports[0].sample_shape) else TEST_BATCH
         found = []
-        with BatchLoader(self.dataset, self.pipeline, batch, seed=TEST_SEED) as loader:
-            for part in tqdm(loader.batches(TEST_EPOCH), total=len(loader), desc="comparing", unit="batch",
+        with BatchLoader(self.dataset, self.pipeline, batch) as loader:
+            for part in tqdm(loader.batches(0), total=len(loader), desc="comparing", unit="batch",
                              leave=False, disable=None):
                 check_sample_shape(part.array.shape[1:], exports[0].sample_shape, part.names[0])
                 found.append([runtime.run(part.array) for runtime in runtimes])

@@ -13,16 +13,12 @@ from tqdm import tqdm
 
 from ..errors import DataError, OutputError
 from ..files import output_folder, parse_json
+from ..manifest import Manifest, lock
 from ..workers import OrderedPool, available_cores
-
-try:
-    import fcntl
-except ImportError:  # Windows: there, nothing keeps two imports apart
-    fcntl = None
 
 logger = logging.getLogger(__name__)
 
-JOURNAL_FILE, SAMPLES_FILE = "journal.jsonl", "samples.bin"
+MANIFEST_FILE, JOURNAL_FILE, SAMPLES_FILE = "manifest.json", "journal.jsonl", "samples.bin"
 SAMPLE_DTYPE = np.dtype("<f4")
 FILES_PER_STEP = 32  # files that a worker reads at a time; at most so many are lost when it is interrupted
 MAX_DEFAULT_WORKERS = 8
@@ -70,10 +66,10 @@ def list_sources(folder, suffix):
 class Journal:
     """A folder with the samples read so far, and one result per source; a context manager, which removes nothing.
 
-    ``samples.bin`` holds the samples' arrays as float32, one after the other. ``journal.jsonl`` holds the settings,
-    then one line per source: its name, size, time of change and result, and a checksum. A result is a dict: ``shape``
-    and other facts of a sample, or ``skipped``, the reason. A line is written after its sample, so that the journal is
-    right whenever the import is interrupted. What was read with other settings, or from files that have changed since,
+    ``samples.bin`` holds the samples' arrays as float32, one after the other. ``journal.jsonl`` holds one line per
+    source: its name, size, time of change and result, and a checksum. A result is a dict: ``shape`` and other facts of
+    a sample, or ``skipped``, the reason. A line is written after its sample, so that the journal is right whenever the
+    import is interrupted. What was read with other settings (see ``manifest``), or from files that have changed since,
     is read again.
 
     Args:
@@ -92,30 +88,29 @@ class Journal:
     def __init__(self, folder, settings, sources, header_size=0):
         self.folder, self.sources, self.results = output_folder(folder), sources, []
         self.header_size = header_size
+        self._lock = lock(self.folder, "import", "Wait until it ends, or choose another output")
         try:
             self._journal = open(self.folder / JOURNAL_FILE, "a+b")  # noqa: SIM115
-            self._lock()
             self._samples = open(self.folder / SAMPLES_FILE, "a+b")  # noqa: SIM115
+            self._resume(settings)
         except OSError as error:
+            self._lock.release()
             raise self._unwritable(error) from error
-        self._resume(json.dumps(settings).encode() + b"\n")
-
-    def _lock(self):
-        if fcntl is None:
-            return
-        try:
-            # Not flock: the workers of a run that was killed would hold it for a while.
-            fcntl.lockf(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            self._journal.close()
-            raise OutputError(self.folder, "another import is writing to this folder",
-                              "Wait for it, or choose another output") from error
+        except OutputError:
+            self._lock.release()
+            raise
 
     def _resume(self, settings):
         """Keep what was read with these settings from these sources, and remove the rest."""
+        manifest = Manifest(self.folder / MANIFEST_FILE)
+        try:
+            resumed = manifest.check(settings)
+        except DataError as error:
+            logger.info("Starting again: %s", error.problem)
+            resumed = False
         self._journal.seek(0)
-        kept, size = len(settings), self.header_size
-        if self._journal.readline() == settings:
+        kept, size = 0, self.header_size
+        if resumed:
             have = self._samples.seek(0, os.SEEK_END)
             for source in self.sources:
                 line = self._journal.readline()
@@ -124,14 +119,11 @@ class Journal:
                     break
                 self.results.append(result)
                 kept, size = kept + len(line), size + nbytes(result)
-        try:
-            self._journal.truncate(kept if self.results else 0)
-            if not self.results:
-                self._journal.write(settings)
-                self._journal.flush()
-            self._samples.truncate(size)
-        except OSError as error:
-            raise self._unwritable(error) from error
+        self._journal.truncate(kept)
+        self._samples.truncate(size)
+        if not resumed:
+            # After the truncation: the manifest never describes results of other settings.
+            manifest.start(settings)
 
     def append(self, results, arrays):
         """Record the results of the next sources, and the array of each sample (None where it was skipped)."""
@@ -202,6 +194,7 @@ class Journal:
         for file in (self._samples, self._journal):
             with suppress(OSError):  # append has reported what could not be written
                 file.close()
+        self._lock.release()
 
 
 def nbytes(result):

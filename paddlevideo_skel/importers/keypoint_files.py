@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..files import parse_json
+from ..files import parse_json, read_text
 from ..safe_pickle import load_npy
-from .tables import read_table, read_text
+from .tables import read_table
 
 SUFFIXES = (".csv", ".tsv", ".npy", ".json")
 AXES = {"x": "x", "y": "y", "z": "z", "score": "score", "s": "score", "c": "score", "conf": "score",

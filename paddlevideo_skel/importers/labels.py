@@ -3,8 +3,8 @@ import re
 from pathlib import Path
 
 from ..errors import DataError, near_miss
-from ..files import parse_json
-from .tables import read_table, read_text
+from ..files import parse_json, read_text
+from .tables import read_table
 
 HEADERS = ("file", "filename", "name", "path", "sample", "frame_dir")
 MAX_DIGITS = 19  # so that class numbers are 64-bit ones

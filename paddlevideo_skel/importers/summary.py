@@ -6,13 +6,16 @@ from itertools import count, islice
 import numpy as np
 from tqdm import tqdm
 
+from ..errors import shorten_list
 from ..skeleton import get_layout
 from .lenient import problems, read_leniently
 
 USUAL_LAYOUTS = {17: "coco", 18: "openpose", 20: "kinect20", 21: "hand", 25: "ntu-rgb+d"}
 LOW_SCORE = 0.3
-BINS = 10
-SHOWN = 20  # classes in a warning
+HISTOGRAM_BINS = 10
+MAX_LISTED_CLASSES = 20  # in a warning
+MAX_LISTED_SIZES = 5  # of pictures
+BAR_LENGTH = 40  # characters of the longest bar
 
 
 def usual_layout(joints):
@@ -135,8 +138,8 @@ def report(survey, layout=None):
 
 
 def _histogram(lengths):
-    """At most ``BINS`` ranges of equal width: lists of first and last length, and the number of samples."""
-    width = -(-(int(lengths.max()) - int(lengths.min()) + 1) // BINS)
+    """At most ``HISTOGRAM_BINS`` ranges of equal width: lists of first and last length, and the number of samples."""
+    width = -(-(int(lengths.max()) - int(lengths.min()) + 1) // HISTOGRAM_BINS)
     firsts = range(int(lengths.min()), int(lengths.max()) + 1, width)
     return [[first, first + width - 1, int(((lengths >= first) & (lengths < first + width)).sum())]
             for first in firsts]
@@ -155,9 +158,10 @@ def _warnings(survey):
     labels.discard(None)
     absent = max(labels, default=-1) + 1 - len(labels)
     if absent:
-        # One by one: a label may be any number.
-        gaps = list(islice((label for label in count() if label not in labels), min(absent, SHOWN)))
-        found.append(f"no sample of {absent} classes: {', '.join(map(str, gaps))}{' …' if absent > SHOWN else ''}")
+        # Only the first ones are listed, and searched: a label may be any number.
+        gaps = islice((label for label in count() if label not in labels), min(absent, MAX_LISTED_CLASSES))
+        others = f" and {absent - MAX_LISTED_CLASSES} more" if absent > MAX_LISTED_CLASSES else ""
+        found.append(f"no sample of {absent} classes: {', '.join(map(str, gaps))}{others}")
     return found
 
 
@@ -170,7 +174,7 @@ def _splits(survey, splits):
     for split, members in splits.items():
         absent = sorted(str(label) for label in everything - classes[split])
         if absent:
-            odd.append(f"the split {split} has no sample of the classes {', '.join(absent[:SHOWN])}")
+            odd.append(f"the split {split} has no sample of the classes {shorten_list(absent, MAX_LISTED_CLASSES)}")
         strangers = sorted(members - read)
         if strangers:
             odd.append(f"the split {split} names {len(strangers)} samples that are not there, such as {strangers[0]}")
@@ -191,3 +195,89 @@ def _opposites(splits):
     """Pairs of splits that must not share a sample: ``xsub_train`` and ``xsub_val``, ``train1`` and ``test1``."""
     return [(train, other) for train in splits for word in ("val", "valid", "test")
             if "train" in train and (other := train.replace("train", word)) in splits]
+
+
+def inspection_text(report, class_names=None, most=20):
+    """Lines of text.
+
+    Args:
+        class_names: of the classes, by number; None: numbers.
+        most: how many suspicious samples to list.
+    """
+    lines = [f"{report['file']}{' ' + report['split'] if report['split'] else ''}: samples {report['samples']}"
+             + (f", {report['samples'] - report['readable']} of them cannot be used"
+                if report["readable"] < report["samples"] else "")]
+    if report["readable"]:
+        lines += _form(report) + _lengths(report["lengths"]) + _classes(report["classes"], class_names)
+        lines += _table("values", ("coordinate", "min", "mean", "std", "max"), [
+            (row["coordinate"], *(f"{row[key]:.4g}" for key in ("min", "mean", "std", "max")))
+            for row in report["ranges"]])
+        lines += _joints(report)
+    lines += _table("splits", ("split", "samples", "classes"), [
+        (row["split"], row["samples"], row["classes"]) for row in report["splits"]])
+    suspicious = report["suspicious"]
+    lines += ["", f"suspicious samples: {len(suspicious) or 'none'}"]
+    lines += [f"  {item['name']}: {item['problem']}" for item in suspicious[:most]]
+    if len(suspicious) > most:
+        lines.append(f"  and {len(suspicious) - most} more: --json FILE lists them all")
+    return lines + [f"warning: {text}" for text in report["warnings"]]
+
+
+def _form(report):
+    persons = ", ".join(f"{count} with {number}" for number, count in report["persons"].items())
+    lines = [f"skeletons: {report['joints']} joints" +
+             (f" (named as in {report['layout']})" if report["layout"] else "") +
+             f", {report['coordinates']} coordinates{', with scores' if report['scores'] else ''}, "
+             f"{' and '.join(report['types'])}", f"persons: {persons}"]
+    pictures = [item for item in report["pictures"] if item["img_shape"]]
+    if pictures:
+        sizes = [f"{item['samples']} of {item['img_shape'][1]:g} x {item['img_shape'][0]:g}" for item in pictures]
+        lines.append(f"pictures: {shorten_list(sizes, MAX_LISTED_SIZES)}")
+    return lines
+
+
+def _lengths(lengths):
+    most = max(count for *_, count in lengths["histogram"])
+    lines = ["", f"frames: {lengths['min']} to {lengths['max']}, median {lengths['median']:g}"]
+    if lengths["min"] == lengths["max"]:
+        return lines
+    return lines + [f"  {first:5d} – {last:5d}  {count:6d}  {'█' * round(BAR_LENGTH * count / most)}".rstrip()
+                    for first, last, count in lengths["histogram"]]
+
+
+def _classes(classes, names):
+    most = max(row["samples"] for row in classes)
+    shown = [(_class(row["class"], names), row["samples"], "█" * round(BAR_LENGTH * row["samples"] / most))
+             for row in classes]
+    return _table(f"classes: {len(classes)}", ("class", "samples", ""), shown)
+
+
+def _class(label, names):
+    if label is None:
+        return "no label"
+    return f"{label} {names[label]}" if names and label < len(names) else label
+
+
+def _joints(report):
+    if not any(row["missing"] or row["low_score"] for row in report["missing"]):
+        return ["", "joints: none is missing where its person is seen"]
+    rows = [(row["joint"], row["name"] or "", f"{row['missing']:.2%}",
+             "" if row["low_score"] is None else f"{row['low_score']:.2%}") for row in report["missing"]]
+    return _table("joints, of the frames in which their person is seen", ("joint", "name", "missing",
+                  "low score" if report["scores"] else ""), rows)
+
+
+def _table(title, header, rows):
+    """A title and aligned columns; nothing where there are no rows."""
+    if not rows:
+        return []
+    cells = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
+    widths = [max(len(row[c]) for row in cells) for c in range(len(header))]
+    numeric = [all(_is_figure(row[c]) for row in cells[1:]) for c in range(len(header))]
+    return ["", title] + [("  " + "  ".join(
+        cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, numeric))).rstrip()
+        for row in cells]
+
+
+def _is_figure(cell):
+    return cell.lstrip("-").replace(".", "").replace("%", "").isdigit()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..files import read_text
 
 DELIMITERS = ",;\t"
 EMPTY = ("", "nan", "na", "none", "null")  # cells that say that there is no value
@@ -70,22 +71,6 @@ def is_number(cell):
     except ValueError:
         return False
     return True
-
-
-def read_text(path):
-    """A text file in UTF-8, or a ``DataError``."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(path, "no such file", f"Check the path; the working directory is {Path.cwd()}") from error
-    except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(path, f"is no text in UTF-8 (byte {error.start})", "Save it as UTF-8") from error
-    if "\0" in text:
-        # NumPy would read the number before it.
-        raise DataError(path, f"is no text: byte 0 at {text.index(chr(0))}", "Save it as UTF-8")
-    return text
 
 
 def read_table(path, header=None):

@@ -330,7 +330,7 @@ def verify(export, runtime_class, options):
     """Run an export and compare its answers with its self-check, at two batch sizes if it takes any size.
 
     Args:
-        runtime_class: subclass of ``Runtime``. options: its ``Options``.
+        runtime_class: subclass of ``Runtime``. options: its ``RuntimeOptions``.
 
     Returns:
         the open runtime, and the relative errors ``{"batch 1": error, …}`` for the metadata.

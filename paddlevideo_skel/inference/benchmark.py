@@ -1,4 +1,4 @@
-"""How long a runtime takes, and the fields that PaddleVideo's users know from AutoLog."""
+"""The speed of runtimes, and the fields that PaddleVideo's users know from AutoLog."""
 import importlib
 import logging
 import os
@@ -11,36 +11,36 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 WARMUP = 3
-SLOW = 2.0  # seconds an answer, from which one measurement tells enough
+SLOW = 2.0  # seconds per answer from which one measurement is enough
 PARTS = ("preprocess_time", "inference_time", "postprocess_time")
 
 
-def latency(runtime, array, repeats=20):
-    """Median time of one answer in ms, after a warm-up (and the self-check at this batch size)."""
-    return alternately([runtime], array, repeats)[0]
+def measure_latency(runtime, array, repeats=20):
+    """Median time of an answer in ms, after a warm-up (and the self-check at this batch size)."""
+    return measure_in_turns([runtime], array, repeats)[0]
 
 
-def alternately(runtimes, array, repeats=20):
-    """Median time of one answer of each runtime in ms, measured in turns: what else runs here disturbs all alike.
+def measure_in_turns(runtimes, array, repeats=20):
+    """Median time of an answer of each runtime in ms, measured in turns, so that other load affects all alike.
 
-    A runtime whose warm-up shows that it needs seconds an answer is asked less often.
+    A runtime that needs more than ``SLOW`` seconds per answer is measured once.
     """
-    wanted = []
+    counts = []
     for runtime in runtimes:
         for _ in range(WARMUP):
-            seconds = taken(runtime, array)
+            seconds = time_answer(runtime, array)
             if seconds > SLOW:
                 break
-        wanted.append(repeats if seconds < SLOW else 1)
+        counts.append(repeats if seconds < SLOW else 1)
     times = [[] for _ in runtimes]
-    for turn in range(max(wanted)):
-        for runtime, count, measured in zip(runtimes, wanted, times, strict=True):
+    for turn in range(max(counts)):
+        for runtime, count, measured in zip(runtimes, counts, times, strict=True):
             if turn < count:
-                measured.append(taken(runtime, array))
+                measured.append(time_answer(runtime, array))
     return [float(np.median(measured) * 1000) for measured in times]
 
 
-def taken(runtime, array):
+def time_answer(runtime, array):
     """Seconds of one answer."""
     start = time.perf_counter()
     runtime.run(array)
@@ -48,7 +48,7 @@ def taken(runtime, array):
 
 
 class StepTimes:
-    """Times of pre-processing, inference and post-processing; the warm-up's rounds are not counted."""
+    """Times of preprocessing, inference and postprocessing; rounds of the warm-up do not count."""
 
     def __init__(self):
         self.rounds, self.marks = [], []
@@ -65,7 +65,7 @@ class StepTimes:
         self.rounds.append(np.diff(self.marks))
 
     def mean(self):
-        """Mean milliseconds of each part."""
+        """Mean milliseconds per part."""
         return dict(zip(PARTS, (np.mean(self.rounds[WARMUP:], axis=0) * 1000).tolist(), strict=True))
 
 
@@ -88,7 +88,7 @@ class PlainLog:
             "Model info": {"model_name": self.model_name, "precision": used["precision"]},
             "Data info": {"batch_size": self.batch_size, "input_shape": self.shape, "data_num": count},
             "Perf info": {"cpu_rss(MB)": round(resident_megabytes(), 1),
-                          "gpu_rss(MB)": gpu_megabytes() if used["device"] == "gpu" else None,
+                          "gpu_rss(MB)": self.runtime.gpu_megabytes() if used["device"] == "gpu" else None,
                           "total_time_spent(s)": round(total, 4),
                           **{f"{part}(ms)": round(value, 4) for part, value in mean.items()}},
         }
@@ -100,8 +100,8 @@ class PlainLog:
 
 
 def open_log(runtime, model_name, batch_size, shape):
-    """``auto_log.AutoLogger`` where it is installed and can be used, else ``PlainLog``; both time in the same way."""
-    config = getattr(runtime, "config", None)
+    """``auto_log.AutoLogger`` if it is installed and supports the runtime, else ``PlainLog``; both have one interface."""
+    config = runtime.inference_config
     if config is None or importlib.util.find_spec("auto_log") is None:
         return PlainLog(runtime, model_name, batch_size, shape)
     auto_log = importlib.import_module("auto_log")
@@ -112,15 +112,8 @@ def open_log(runtime, model_name, batch_size, shape):
 
 
 def resident_megabytes():
-    """Memory of this process now; its peak where the system does not tell."""
+    """Memory of this process; its peak on systems without /proc."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * resource.getpagesize() / 2 ** 20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def gpu_megabytes():
-    """Memory that paddle has reserved on the GPU."""
-    import paddle
-
-    return round(paddle.device.cuda.max_memory_reserved() / 2 ** 20, 1)

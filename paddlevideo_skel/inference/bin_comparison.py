@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..errors import ConfigError, DataError, ExportError, UnavailableError
 from ..files import output_folder, replacing
-from ..plotting import picture
+from ..plotting import saved_figure
 from ..evaluation import softmax
 from .bin_results import ResultFolder
 from .artifact import relative_error
@@ -127,7 +127,7 @@ def draw(report, path):
     error = np.maximum([sample["relative_error"] for sample in samples], np.finfo("float32").eps)
     margin = np.array([1.0 if sample["margin"] is None else sample["margin"] for sample in samples])
     same = np.array([sample["top1"][0] == sample["top1"][1] for sample in samples])
-    with picture(path, 11, 4.2) as figure:
+    with saved_figure(path, 11, 4.2) as figure:
         spread, ties = figure.subplots(1, 2)
         bins = np.geomspace(error.min() / 1.5, error.max() * 1.5, 40)
         spread.hist([error[same], error[~same]], bins, stacked=True, color=[SAME, OTHER])

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..safe_pickle import load_npy
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, shorten_list
 from ..files import output_folder, parse_json
 from ..evaluation import save_results, softmax, summarise
 from .bins import AVERAGES, LABELS, MANIFEST, TYPE, BinFolder, check_range, load_labels, natural, read_label_file
@@ -90,7 +90,7 @@ class ResultFolder:
                 (sorted(strangers, key=natural), "holds answers for what is not among the samples:",
                  "These are results of another bin folder")):
             if found:
-                raise DataError(self.path, f"{problem} {', '.join(found[:3])}{' …' if found[3:] else ''} "
+                raise DataError(self.path, f"{problem} {shorten_list(found, 3)} "
                                 f"({len(found)}; {where} has {len(names)} samples)", hint)
 
 

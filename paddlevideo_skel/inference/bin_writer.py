@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..config import class_names, num_classes
 from ..data.datasets import build_dataset
-from ..data.loader import SAMPLE, BatchLoader, random_numbers
+from ..data.loader import BatchLoader, sample_numbers
 from ..data.pipeline import Pipeline, list_steps
 from ..errors import ConfigError, DataError, OutputError
 from ..files import output_folder, replacing
@@ -21,7 +21,6 @@ from .predict import check_pipeline_given
 
 logger = logging.getLogger(__name__)
 
-SEED, EPOCH = 0, 0  # of main.py --test; a test compares them
 HEATMAPS = "GeneratePoseTarget"
 
 
@@ -96,7 +95,7 @@ def write_bins(config, output, split="test", model=None, num_workers=0, share=(0
         pipeline = Pipeline(export.metadata["pipeline"], f"{export.stem}: pipeline")
     where = config.where(f"DATASET.{split}")
     dataset = build_dataset(config.section(f"DATASET.{split}"), where, classes)
-    shape = pipeline(dataset[0], random_numbers(SEED, EPOCH, SAMPLE, 0)).shape
+    shape = pipeline(dataset[0], sample_numbers(0)).shape
     if export is not None and shape != export.sample_shape:
         raise ConfigError(where, f"its first sample becomes {shape}, but {export.stem} takes {export.sample_shape}",
                           "Use the data that the model was trained for")
@@ -161,8 +160,8 @@ def write_files(folder, dataset, pipeline, num_workers, share):
                           "Choose a folder with more room, or write shards to several")
     remove_unfinished(folder, names)
     writer, samples = BinWriter(folder, dataset, pipeline), Numbers(dataset.names)
-    with BatchLoader(samples, writer, 1, num_workers=num_workers, seed=SEED, share=share) as loader:
-        made = sum(int(batch.array[0, 0]) for batch in tqdm(loader.batches(EPOCH), total=len(loader), desc="bins",
+    with BatchLoader(samples, writer, 1, num_workers=num_workers, share=share) as loader:
+        made = sum(int(batch.array[0, 0]) for batch in tqdm(loader.batches(0), total=len(loader), desc="bins",
                                                              unit="sample", leave=False, disable=None))
     # Again: workers live on for a moment after a run that was killed, and may have begun files.
     remove_unfinished(folder, names)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.datasets import read_labels
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, shorten_list
 from ..files import parse_json
 from ..manifest import digest
 
@@ -208,7 +208,7 @@ def fit_labels(path, lines, names):
     missing, unknown = [n for n in names if n not in labels], sorted(set(labels) - set(names), key=natural)
     for found, problem in ((missing, "has no line for"), (unknown, "has lines of files that are not there:")):
         if found:
-            raise DataError(path, f"{problem} {', '.join(found[:3])}{' …' if found[3:] else ''} ({len(found)} of "
+            raise DataError(path, f"{problem} {shorten_list(found, 3)} ({len(found)} of "
                             f"{len(names)})", "Give the labels of this bin folder")
     if len(lines) > len(names):
         stems = [stem for stem, *_ in lines]

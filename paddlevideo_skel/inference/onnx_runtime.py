@@ -1,4 +1,4 @@
-"""ONNX Runtime, on a CPU or through the execution providers for other devices. Needs neither paddle nor the models."""
+"""ONNX Runtime, on a CPU or through the execution providers for other devices."""
 import ctypes
 import logging
 from dataclasses import replace
@@ -14,56 +14,55 @@ logger = logging.getLogger(__name__)
 
 WARNING = 2
 CPU, CANN = "CPUExecutionProvider", "CANNExecutionProvider"
-# CANN's provider makes float16 of everything unless it is told otherwise (ONNX Runtime's documentation).
+# CANN's provider computes in float16 by default (ONNX Runtime's documentation).
 CANN_PRECISIONS = {"fp32": "must_keep_origin_dtype", "fp16": "force_fp16"}
-NEEDS = {CANN: "CANN's libraries (libascendcl.so) must be loadable: install CANN's toolkit or nnrt and the driver, and "
-               "source its set_env.sh first",
-         "CUDAExecutionProvider": "CUDA's and cuDNN's libraries must be loadable"}
+NEEDS = {CANN: "It needs CANN's libraries (libascendcl.so): install CANN's toolkit or nnrt and the driver, and source "
+               "its set_env.sh",
+         "CUDAExecutionProvider": "It needs the libraries of CUDA and cuDNN"}
 
 
 class OnnxRuntime(Runtime):
     """The converted model in ONNX Runtime.
 
-    CANN's provider has not been tried on an NPU; what it does on a host without CANN has.
+    CANN's provider has not run on an NPU; only its failures on a host without CANN are tested.
     """
 
     kind, version = "onnxruntime", onnxruntime.__version__
 
     def load(self):
         if not self.export.file(ONNX).is_file():
-            raise ExportError(self.export.file(ONNX), "the export has no ONNX model yet",
+            raise ExportError(self.export.file(ONNX), "the export has no ONNX model",
                               "Convert it with tools/paddle2onnx.py")
-        for flag, asked, device, provider in self.choices():
-            problem = self.open(provider)
+        for flag, required, device, provider in self.list_providers():
+            problem = self.try_provider(provider)
             if problem is None:
                 return device
-            if asked:
+            if required:
                 raise UnavailableError(f"{flag} ({provider})", "is in this ONNX Runtime, but cannot be used: "
                                        f"{problem}", NEEDS.get(provider, ""))
-            logger.warning("%s is in this ONNX Runtime, but cannot be used (%s); going on without", provider, problem)
-        raise UnavailableError(f"--precision {self.options.precision}", "ONNX Runtime computes in float32 but for fp16 "
+            logger.warning("%s is in this ONNX Runtime, but cannot be used (%s); it is skipped", provider, problem)
+        raise UnavailableError(f"--precision {self.options.precision}", "ONNX Runtime supports only fp32 here, and fp16 "
                                "through CANN", "Use --precision fp32")
 
-    def choices(self):
-        """``(flag, whether it was asked for, device, provider)`` of what may be tried, in this order."""
+    def list_providers(self):
+        """``(flag, required, device, provider)`` of the providers to try, in this order."""
         options, there = self.options, onnxruntime.get_available_providers()
-        wanted = [("--use_tensorrt", options.use_tensorrt, "gpu", "TensorrtExecutionProvider"),
-                  ("--use_gpu", options.use_gpu, "gpu", "CUDAExecutionProvider"),
-                  ("--use_npu", options.use_npu, "npu", CANN),
-                  ("--enable_mkldnn", bool(options.enable_mkldnn), "cpu", "DnnlExecutionProvider")]
-        for flag, asked, _, provider in wanted:
-            if asked and provider not in there:
+        known = [("--use_tensorrt", options.use_tensorrt, "gpu", "TensorrtExecutionProvider"),
+                 ("--use_gpu", options.use_gpu, "gpu", "CUDAExecutionProvider"),
+                 ("--use_npu", options.use_npu, "npu", CANN),
+                 ("--enable_mkldnn", bool(options.enable_mkldnn), "cpu", "DnnlExecutionProvider")]
+        for flag, required, _, provider in known:
+            if required and provider not in there:
                 get = ", or pip install onnxruntime-cann" if provider == CANN else ""
                 raise UnavailableError(flag, f"this ONNX Runtime has no {provider}, only {', '.join(there)}",
-                                       f"Leave {flag} away{get}")
-        asked = [choice for choice in wanted if choice[1]][:1]
-        maybe = [choice for choice in wanted if choice[1] is None and choice[3] in there]
-        found = asked or [*maybe, ("", False, "cpu", CPU)]
-        precision = options.precision
-        return [choice for choice in found if precision == "fp32" or (choice[3], precision) == (CANN, "fp16")]
+                                       f"Omit {flag}{get}")
+        required = [row for row in known if row[1]][:1]
+        possible = [row for row in known if row[1] is None and row[3] in there]
+        found = required or [*possible, ("", False, "cpu", CPU)]
+        return [row for row in found if options.precision == "fp32" or (row[3], options.precision) == (CANN, "fp16")]
 
-    def open(self, provider):
-        """Make the session; returns None, or why the provider cannot be used."""
+    def try_provider(self, provider):
+        """Create the session; returns None, or why the provider cannot be used."""
         options, path = self.options, self.export.file(ONNX)
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = options.threads
@@ -74,23 +73,23 @@ class OnnxRuntime(Runtime):
         if provider == CANN:
             given["precision_mode"] = CANN_PRECISIONS[options.precision]
         try:
-            # Where a provider cannot be used, ONNX Runtime would take the CPU and only print so.
+            # By default ONNX Runtime would fall back to the CPU and only print a message.
             self.session = onnxruntime.InferenceSession(str(path), settings, providers=[(provider, given)],
                                                         enable_fallback=0)
         except (RuntimeError, ValueError) as error:
             return library_problem(provider) or first_line(error)
-        except Exception as error:  # the others, of the model, share no base class but this one
+        except Exception as error:  # errors of the model have no other common base class
             raise ExportError(path, f"ONNX Runtime cannot load it: {error}", "Convert the export again") from error
         if self.session.get_providers()[0] != provider:
-            return library_problem(provider) or f"ONNX Runtime took {self.session.get_providers()[0]} in its place"
+            return library_problem(provider) or f"ONNX Runtime used {self.session.get_providers()[0]} instead"
         self.session.disable_fallback()
         self.input = self.session.get_inputs()[0].name
         return None
 
     @classmethod
-    def show_float32(cls, export, options):
-        """The model itself is at fault or not, whatever the chip can do in float32: it is asked on the CPU."""
-        super().show_float32(export, replace(options, use_gpu=False, use_npu=False, use_tensorrt=False))
+    def verify_float32(cls, export, options):
+        """Check the model on the CPU: the chip may be unable to compute in float32."""
+        super().verify_float32(export, replace(options, use_gpu=False, use_npu=False, use_tensorrt=False))
 
     @property
     def files(self):
@@ -101,13 +100,13 @@ class OnnxRuntime(Runtime):
 
 
 def library_problem(provider):
-    """Why a provider's library cannot be loaded, such as which other library is missing; None: it can, or has none."""
+    """Why a provider's library cannot be loaded, e.g. which library is missing; None if it can, or if it has none."""
     name = provider.removesuffix("ExecutionProvider").lower()
     shared, library = (Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{which}.so"
                        for which in ("shared", name))
     if shared.is_file() and library.is_file():
         try:
-            ctypes.CDLL(str(shared), mode=ctypes.RTLD_GLOBAL)  # as ONNX Runtime does: the others use its symbols
+            ctypes.CDLL(str(shared), mode=ctypes.RTLD_GLOBAL)  # as ONNX Runtime does: the other library uses its symbols
             ctypes.CDLL(str(library))
         except OSError as error:
             return str(error)

@@ -1,4 +1,4 @@
-"""Paddle Inference."""
+"""Paddle Inference; the only module of this folder that imports paddle."""
 import logging
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from paddle import inference
 from .. import devices
 from ..devices import find_device
 from ..errors import SelfCheckError, UnavailableError
-from .benchmark import alternately
+from .benchmark import measure_in_turns
 from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ class PaddleRuntime(Runtime):
         except SelfCheckError as error:
             if not self.onednn or options.enable_mkldnn:
                 raise
-            # It was right on the host that made the export; what oneDNN does depends on the CPU.
-            logger.warning("Without oneDNN, which %s recommends: %s", export.stem, error.problem)
+            # oneDNN depends on the CPU: it answered rightly on the host that made the export.
+            logger.warning("oneDNN, which %s recommends, is not used: %s", export.stem, error.problem)
             super().__init__(export, replace(options, enable_mkldnn=False))
 
     def load(self):
@@ -48,25 +48,25 @@ class PaddleRuntime(Runtime):
         else:
             config.enable_custom_device(device, options.device_id)
         # Memory optimisation stays off: without oneDNN it fails on .json graphs ("Not find predictor_id 0").
-        self.config = config  # AutoLog asks it what is switched on
+        self.inference_config = config
         self.predictor = inference.create_predictor(config)
         self.input = self.predictor.get_input_handle(self.predictor.get_input_names()[0])
         self.output = self.predictor.get_output_handle(self.predictor.get_output_names()[0])
         return device
 
     def choose_device(self):
-        """``cpu``, ``gpu`` or ``npu``; an error where what was asked for is not here."""
+        """``cpu``, ``gpu`` or ``npu``; an ``UnavailableError`` if a requested device is not here."""
         options = self.options
-        device = find_device(options.use_gpu, options.use_npu)
+        device = find_device(paddle, options.use_gpu, options.use_npu)
         if options.use_tensorrt and (device != "gpu" or inference.get_trt_compile_version() == (0, 0, 0)):
             raise UnavailableError("--use_tensorrt", "TensorRT needs a GPU and a paddle built with it",
-                                   "Leave --use_tensorrt away")
+                                   "Omit --use_tensorrt")
         if options.precision != "fp32" and device == "npu":
-            raise UnavailableError(f"--precision {options.precision}", "is not offered on an NPU through paddle")
+            raise UnavailableError(f"--precision {options.precision}", "paddle has no half precision on an NPU", "Use --precision fp32")
         return device
 
     def set_up_cpu(self, config):
-        """Threads, oneDNN and precision."""
+        """Set threads, oneDNN and precision."""
         options = self.options
         self.onednn = self.choose_onednn()
         devices.keep_memory()
@@ -75,7 +75,7 @@ class PaddleRuntime(Runtime):
         if options.precision == "fp16":
             raise UnavailableError("--precision fp16", "paddle has no fp16 on a CPU", "Use --precision fp32")
         if options.precision == "bf16" and not options.enable_mkldnn:
-            raise UnavailableError("--precision bf16", "on a CPU bf16 comes with oneDNN only",
+            raise UnavailableError("--precision bf16", "on a CPU bf16 needs oneDNN",
                                    "Add --enable_mkldnn=True, or use --precision fp32")
         if not self.onednn:
             config.disable_mkldnn()
@@ -85,7 +85,7 @@ class PaddleRuntime(Runtime):
             config.enable_mkldnn_bfloat16()
 
     def choose_onednn(self):
-        """What the options say, or else whether oneDNN was right and the faster when the export was made."""
+        """As the options say; by default, whether oneDNN was right and faster when the export was made."""
         if self.options.enable_mkldnn is not None:
             return self.options.enable_mkldnn
         return bool((self.export.metadata.get("verified", {}).get("onednn") or {}).get("faster"))
@@ -93,6 +93,9 @@ class PaddleRuntime(Runtime):
     @property
     def files(self):
         return [self.export.graph, self.export.params]
+
+    def gpu_megabytes(self):
+        return round(paddle.device.cuda.max_memory_reserved() / 2 ** 20, 1)
 
     def compute(self, array):
         self.input.reshape(array.shape)
@@ -102,7 +105,7 @@ class PaddleRuntime(Runtime):
 
 
 def try_onednn(plain):
-    """What oneDNN makes of an export, for its metadata: whether it answers rightly, and faster than without.
+    """Whether oneDNN answers rightly for an export, and faster than without; a dict for its metadata.
 
     Args:
         plain: an open ``PaddleRuntime`` of the export without oneDNN.
@@ -114,6 +117,6 @@ def try_onednn(plain):
     except SelfCheckError as error:
         return {"right": False, "faster": False, "problem": error.problem}
     array, _ = plain.selfcheck.repeated(export.batch or 1)
-    without, with_onednn = alternately([plain, runtime], array, repeats=5)
+    without, with_onednn = measure_in_turns([plain, runtime], array, repeats=5)
     return {"right": True, "faster": with_onednn < without,
             "relative_error": {f"batch {n}": e for n, e in runtime.errors.items()}}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.loader import SAMPLE, random_numbers
+from ..data.loader import sample_numbers
 from ..data.pipeline import Pipeline
 from ..data.readers import read_sample
 from ..errors import ConfigError, DataError
@@ -17,7 +17,6 @@ from .benchmark import WARMUP, open_log
 
 logger = logging.getLogger(__name__)
 
-SEED = 1234
 REPEATS = 10
 LONG = 20  # files, from which a progress bar helps
 KINDS = (".npy", ".pkl")
@@ -46,7 +45,7 @@ class Predictor:
         """
         where = f"{path}: {annotation.name or f'sample {number}'}"
         try:
-            array = self.pipeline(annotation, random_numbers(SEED, 0, SAMPLE, number))
+            array = self.pipeline(annotation, sample_numbers(number))
         except DataError as error:
             raise DataError(where, f"{error.problem} (in {error.where})", error.hint) from error
         if array.shape != self.runtime.export.sample_shape:

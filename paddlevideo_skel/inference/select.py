@@ -1,4 +1,4 @@
-"""Which runtime answers for an export: the fastest that is installed and answers the self-check rightly."""
+"""Select the runtime for an export: the fastest that is installed and passes the self-check."""
 import importlib.util
 import logging
 from dataclasses import dataclass, replace
@@ -8,20 +8,19 @@ import numpy as np
 
 from ..errors import SkelError, UnavailableError
 from ..logs import write_line
-from .benchmark import alternately
+from .benchmark import measure_in_turns
 from .artifact import ONNX
 from .runtime import open_runtime
 
 logger = logging.getLogger(__name__)
 
-# On a CPU, the faster first, as measured for CTR-GCN-Lite: docs/performance.md. To measure at every start would take
-# longer than most answers; ``fastest`` does.
+# On a CPU the faster comes first (docs/performance.md). Measuring at every start would take longer than most answers.
 ORDER = ("onnxruntime", "paddle")
 
 
 @dataclass
 class Candidate:
-    """A runtime that may be chosen. ``problem`` says why not, if so, and ``error`` is what came of the attempt."""
+    """A runtime that may be selected. ``problem``: why it cannot be used; ``error``: what an attempt raised."""
     kind: str
     options: object
     problem: str = None
@@ -32,13 +31,13 @@ def open_named(export, name, options, batch_size=1, prepare=None):
     """Open an export in a runtime.
 
     Args:
-        export: ``ExportFolder``. options: ``Options``.
-        name: ``paddle`` or ``onnxruntime``; ``auto``, the one that is known to be the fastest; or ``fastest``, the one
-            that is found to be so here and now, with ``batch_size`` samples an answer.
+        export: ``ExportFolder``. options: ``RuntimeOptions``.
+        name: ``paddle`` or ``onnxruntime``; ``auto``: the one that is known to be the fastest; ``fastest``: the one that
+            is measured to be, with ``batch_size`` samples per answer.
         prepare: called with a runtime's name before it is imported.
 
     Raises:
-        SkelError: see ``open_runtime``; with ``auto`` and ``fastest``, if no runtime can answer.
+        SkelError: see ``open_runtime``; with ``auto`` and ``fastest`` if no runtime can be used.
     """
     if name == "auto":
         return open_best(export, options, prepare)
@@ -49,17 +48,17 @@ def open_named(export, name, options, batch_size=1, prepare=None):
     return open_runtime(export, name, options)
 
 
-def candidates(export, options):
-    """What could answer for an export, the best guess first; runtimes that cannot be used have a ``problem``.
+def list_candidates(export, options):
+    """The runtimes, most promising first; those that cannot be used have a ``problem``.
 
-    Where nothing forbids a device and paddle is built for one, paddle is the best guess.
+    Paddle comes first if it is built for a GPU or an NPU and the options do not exclude one.
     """
-    order = ORDER[::-1] if options.use_gpu is not False and options.use_npu is not False and for_a_device() else ORDER
-    return [Candidate(kind, options, missing(export, kind)) for kind in order]
+    device = options.use_gpu is not False and options.use_npu is not False and is_built_for_device()
+    return [Candidate(kind, options, find_problem(export, kind)) for kind in (ORDER[::-1] if device else ORDER)]
 
 
-def missing(export, kind):
-    """What a runtime lacks before it can even be tried; None: nothing."""
+def find_problem(export, kind):
+    """Why a runtime cannot even be tried; None if it can."""
     if kind == "onnxruntime" and not export.file(ONNX).is_file():
         return "the export has no ONNX model (tools/paddle2onnx.py makes one)"
     if kind == "paddle" and not export.has_graph():
@@ -67,8 +66,8 @@ def missing(export, kind):
     return None if importlib.util.find_spec(kind) else "not installed"
 
 
-def for_a_device():
-    """Whether the paddle that is installed is built for a GPU or an NPU; found out without importing it."""
+def is_built_for_device():
+    """Whether the installed paddle is built for a GPU or an NPU, without importing it."""
     spec = importlib.util.find_spec("paddle")
     if spec is None or spec.origin is None:
         return False
@@ -77,23 +76,24 @@ def for_a_device():
 
 
 def open_best(export, options, prepare=None):
-    """Open the first runtime, in the order of ``candidates``, that answers the self-check rightly."""
-    found = candidates(export, options)
+    """Open the first runtime of ``list_candidates`` that passes the self-check."""
+    found = list_candidates(export, options)
     for number, candidate in enumerate(found):
-        runtime = opened(candidate, export, prepare)
+        runtime = try_open(candidate, export, prepare)
         if runtime is not None:
-            why = "; ".join(told(c) for c in found[:number]) or "the fastest known; --runtime fastest measures"
-            logger.info("Chosen: %s (%s)", candidate.kind, why)
+            why = "; ".join(map(explain, found[:number])) or "the fastest known; --runtime fastest measures"
+            logger.info("Selected: %s (%s)", candidate.kind, why)
             return runtime
-    raise none_left(found)
+    raise no_runtime_error(found)
 
 
-def told(candidate):
+def explain(candidate):
+    """Why a candidate was not used."""
     return f"{candidate.kind}{' with oneDNN' if candidate.options.enable_mkldnn else ''}: {candidate.problem}"
 
 
-def opened(candidate, export, prepare):
-    """The runtime of a candidate; None where it cannot be used, which the candidate then tells."""
+def try_open(candidate, export, prepare):
+    """The runtime of a candidate; None if it cannot be used, with the reason in the candidate."""
     if candidate.problem is not None:
         return None
     try:
@@ -103,26 +103,26 @@ def opened(candidate, export, prepare):
         return None
 
 
-def none_left(found):
-    """The error of the only runtime that was tried, or one that tells of all of them."""
+def no_runtime_error(found):
+    """The error of the only runtime that was tried, or one that lists all."""
     errors = [candidate.error for candidate in found if candidate.error is not None]
     if len(errors) == 1:
         return errors[0]
-    return UnavailableError("--runtime", "no runtime can answer: " + "; ".join(map(told, found)),
+    return UnavailableError("--runtime", "no runtime can be used: " + "; ".join(map(explain, found)),
                             "" if errors else "pip install onnxruntime")
 
 
 def open_measured(export, options, batch_size, prepare=None):
-    """Open everything that can answer, measure it on the self-check's samples, print a table, return the fastest.
+    """Open all runtimes, measure them with the self-check's samples, print a table, and return the fastest.
 
-    Paddle is measured with and without oneDNN, unless the options say which. The others are closed again.
+    Paddle is measured with and without oneDNN, unless the options decide that. The other runtimes are closed.
     """
-    found = list(variants(candidates(export, options)))
-    runtimes = [runtime for runtime in (opened(candidate, export, prepare) for candidate in found) if runtime]
+    found = list(vary_onednn(list_candidates(export, options)))
+    runtimes = [runtime for runtime in (try_open(candidate, export, prepare) for candidate in found) if runtime]
     if not runtimes:
-        raise none_left(found)
+        raise no_runtime_error(found)
     array, _ = runtimes[0].selfcheck.repeated(export.batch or batch_size)
-    times = alternately(runtimes, array)
+    times = measure_in_turns(runtimes, array)
     best = runtimes[int(np.argmin(times))]
     write_line(f"{'runtime':12} {'device':6} {'oneDNN':6} {'threads':>7} {f'ms, batch {len(array)}':>13} {'ratio':>6}")
     for runtime, time in zip(runtimes, times, strict=True):
@@ -132,13 +132,13 @@ def open_measured(export, options, batch_size, prepare=None):
             runtime.close()
     for candidate in found:
         if candidate.problem is not None:
-            write_line(told(candidate))
-    logger.info("Chosen: %s (the fastest here and now)", best.kind)
+            write_line(explain(candidate))
+    logger.info("Selected: %s (measured to be the fastest)", best.kind)
     return best
 
 
-def variants(found):
-    """The candidates; Paddle in two ways where the options leave oneDNN open."""
+def vary_onednn(found):
+    """The candidates; paddle twice, without and with oneDNN, if the options leave that open."""
     for candidate in found:
         if candidate.kind == "paddle" and candidate.options.enable_mkldnn is None and candidate.problem is None:
             for onednn in (False, True):

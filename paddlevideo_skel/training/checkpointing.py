@@ -1,79 +1,140 @@
-"""When a run's state is saved, and how a run ends before its time."""
+"""When a run's state is saved, and how a run stops early: at a signal, or when its numbers diverge."""
 import logging
+import os
+import re
 import signal
+import threading
 import time
 
-from ..errors import DataError, StoppedError
+from ..errors import ConfigError, DataError, StoppedError
+from ..manifest import differences
 from . import distributed, resume
 
 logger = logging.getLogger(__name__)
 
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+REPEATED = 2.0  # seconds: launchers and terminals send a signal several times at once, and mean one
 
-class Safekeeping:
+
+def parse_interval(value, where):
+    """``(steps, seconds)``, one of them None, from ``200`` steps, ``90s``, ``10m`` or ``1h``."""
+    found = re.fullmatch(r"([1-9]\d{0,8})([smh]?)", str(value))
+    if not found or isinstance(value, bool):
+        raise ConfigError(where, f"found {value!r}, expected a number of steps, or a time such as 90s, 10m or 1h")
+    count, unit = int(found[1]), found[2]
+    return (None, count * SECONDS[unit]) if unit else (count, None)
+
+
+class Checkpointer:
     """Keeps the state file of a run up to date.
 
     Args:
-        folder: ``RunFolder``.
-        identity: from ``resume.identify``.
-        parts: model, optimizer, scaler, ``Progress``.
-        every: ``(steps, seconds)`` between two states within an epoch, one of them None.
+        run_dir: ``RunDir``.
+        fingerprint: from ``resume.run_fingerprint``.
+        parts: model, optimizer, scaler, ``Progress``: everything that has a state.
+        interval: ``(steps, seconds)`` between two saves within an epoch, one of them None.
         signals: ``StopSignals``.
     """
 
-    def __init__(self, folder, identity, parts, every, signals):
-        self.folder, self.identity, self.parts, self.every, self.signals = folder, identity, parts, every, signals
-        self.at = parts[-1]
-        self.saved, self.clock = None, time.monotonic()
-
-    def wishes(self):
-        """(Save after this step, stop after it), as this process alone sees it; the first one looks at the clock."""
-        steps, seconds = self.every
-        due = (self.at.step + 1) % steps == 0 if steps else time.monotonic() - self.clock >= seconds
-        return due and distributed.is_main(), self.asked
+    def __init__(self, run_dir, fingerprint, parts, interval, signals):
+        self.run_dir, self.fingerprint, self.parts, self.signals = run_dir, fingerprint, parts, signals
+        self.interval, self.progress = interval, parts[-1]
+        self.saved, self.saved_at = None, time.monotonic()  # (epoch, step) of the last save, and its time
 
     @property
-    def asked(self):
-        """Whether a signal came to this process."""
+    def should_save(self):
+        """Whether the state is to be saved after the current step. Only the first process watches the clock."""
+        steps, seconds = self.interval
+        due = (self.progress.step + 1) % steps == 0 if steps else time.monotonic() - self.saved_at >= seconds
+        return due and distributed.is_main()
+
+    @property
+    def should_stop(self):
+        """Whether this process received a signal to stop."""
         return self.signals.number is not None
 
     def restore(self, state):
-        """Go on from a state, which may be of another folder: from here on it is in this one."""
+        """Continue from a state. It may be another folder's; it is saved in this one."""
         resume.restore(state, *self.parts)
         self.save()
         logger.info("Resumed at epoch %d after step %d", *self.saved)
-        for line in resume.differences(state["surroundings"], resume.surroundings()):
-            logger.warning("%s: the last bits of numbers may be others than in a run without a break", line)
+        for line in differences(state["surroundings"], resume.environment()):
+            logger.warning("%s: the last bits of numbers may differ from those of a run without a break", line)
 
     def save(self):
-        """Replace the state file; all processes call it together."""
-        try:
-            state = resume.capture(*self.parts, self.identity)
-        except DataError as error:
-            raise self.lost(error.problem) from error
-        if distributed.is_main():
-            resume.write_state(state, self.folder.state)
-        self.saved, self.clock = (self.at.epoch, self.at.step), time.monotonic()
-
-    def stop_if(self, asked):
-        """End the run here, if a signal came to any of the processes.
+        """Replace the state file; all processes call it together.
 
         Raises:
-            StoppedError: with what the run goes on from.
+            DataError: a weight is NaN or infinite.
         """
-        if asked:
+        try:
+            state = resume.capture(*self.parts, self.fingerprint)
+        except DataError as error:
+            raise self.diverged(error.problem) from error
+        if distributed.is_main():
+            resume.write_state(state, self.run_dir.state)
+        self.saved, self.saved_at = (self.progress.epoch, self.progress.step), time.monotonic()
+
+    def stop_if(self, stop):
+        """Stop the run here if a process received a signal.
+
+        Raises:
+            StoppedError: with the position from which the run resumes.
+        """
+        if stop:
             number, (epoch, step) = self.signals.number or signal.SIGTERM, self.saved
             raise StoppedError("training", f"was stopped by {signal.Signals(number).name}; its state after step {step} "
-                               f"of epoch {epoch} is in {self.folder.state}", "The same command with --resume goes on "
-                               "from there", number)
+                               f"of epoch {epoch} is in {self.run_dir.state}", "The same command with --resume "
+                               "continues from there", number)
 
-    def lost(self, problem):
-        """The error of a training that has no good numbers any more: ``problem`` tells which."""
+    def diverged(self, problem):
+        """The error of a training whose numbers are no longer finite; ``problem`` says which."""
         if self.saved:
             epoch, step = self.saved
-            good = (f"{self.folder.state} is good, from after step {step} of epoch {epoch}, but --resume would meet "
-                    "the same again: begin again")
+            good = (f"{self.run_dir.state} is good, from after step {step} of epoch {epoch}, but --resume would run "
+                    "into the same problem: start again")
         else:
-            good = "No checkpoint was saved before. Begin again"
-        return DataError("training", f"{problem}, at epoch {self.at.epoch} after {self.at.step} of its steps",
-                         f"{good} with a lower learning rate, a longer warm-up or ClipGradByGlobalNorm, and check "
-                         "the data")
+            good = "No checkpoint was saved before. Start again"
+        return DataError("training", f"{problem}, at epoch {self.progress.epoch} after {self.progress.step} of its "
+                         "steps", f"{good} with a lower learning rate, a longer warm-up or ClipGradByGlobalNorm, and "
+                         "check the data")
+
+
+class StopSignals:
+    """A context that records SIGTERM and SIGINT; the training loop checks ``number`` between its steps.
+
+    The same signal again, more than ``REPEATED`` seconds later, ends the process at once. Until ``deferring`` is set
+    there is nothing to finish: the first signal raises ``StoppedError`` wherever the program is.
+
+    Attributes:
+        number: of the signal received, or None.
+        deferring: set by the training loop once it checks ``number``.
+    """
+
+    def __init__(self):
+        self.number, self.deferring = None, False
+        self._since, self._before = 0.0, {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
+            self._before = {number: signal.signal(number, self._record) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *exception):
+        for number, handler in self._before.items():
+            # None: a handler of C++, here paddle's for SIGTERM, which cannot be restored and only adds a stack trace.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._before = {}
+
+    def _record(self, number, frame):
+        now = time.monotonic()
+        name = signal.Signals(number).name
+        if not self.deferring:
+            raise StoppedError("training", f"was stopped by {name} before its first step", number=number)
+        if self.number is None:
+            self.number, self._since = number, now
+            # Not by print or the log: the signal may interrupt one of their own calls.
+            os.write(2, f"\n{name}: training stops after this step; the same signal again ends it at once\n".encode())
+        elif now - self._since > REPEATED:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)

@@ -1,28 +1,32 @@
-"""Several processes that train or test together, a device each, under ``python -m paddle.distributed.launch``.
+"""The device to compute on, and several processes that train or test together, one device each.
 
-The launcher tells every process its rank by environment variables. In a process on its own every function here is
-cheap and changes nothing.
+``python -m paddle.distributed.launch`` gives every process its rank by environment variables. In a single process
+every function here is cheap and changes nothing.
 """
 import contextlib
 import io
+import logging
 import os
 import sys
 
 import paddle
 
+from ..devices import DEVICE_KEYS, find_device
 from ..errors import ConfigError, SkelError, UnavailableError
 from ..logs import setup_logging
+
+logger = logging.getLogger(__name__)
 
 LAUNCHER = "python -m paddle.distributed.launch"
 
 
 def rank():
-    """This process's number among those that work together, from 0."""
+    """This process's number, from 0."""
     return _number("PADDLE_TRAINER_ID", 0)
 
 
 def world_size():
-    """How many processes work together."""
+    """The number of processes that work together."""
     return _number("PADDLE_TRAINERS_NUM", 1)
 
 
@@ -34,18 +38,18 @@ def is_main():
 def _number(variable, default):
     text = os.environ.get(variable, str(default))
     if not text.isdecimal():
-        raise ConfigError(variable, f"is {text!r}, expected a whole number", f"{LAUNCHER} sets it")
+        raise ConfigError(variable, f"found {text!r}, expected a whole number", f"{LAUNCHER} sets it")
     return int(text)
 
 
 def quiet_others():
-    """Of all processes but the first, only warnings are shown."""
+    """Show only warnings of all processes but the first."""
     if not is_main():
         setup_logging("WARNING")
 
 
 def progress_hidden():
-    """What ``tqdm`` takes as ``disable``: one process shows its progress, on a terminal."""
+    """``tqdm``'s argument ``disable``: only the first process shows its progress, and only on a terminal."""
     return None if is_main() else True
 
 
@@ -55,11 +59,33 @@ def local_device(kind):
     return f"{kind}:{chosen}" if chosen else kind
 
 
+def choose_device(config):
+    """Set paddle's device from a config's ``device``, ``use_gpu`` or ``use_npu``, or to the best one available.
+
+    Of several GPUs or NPUs it is the one that the launcher chose for this process, which then joins the others.
+
+    Returns:
+        ``cpu``, ``gpu`` or ``npu``.
+
+    Raises:
+        ConfigError, UnavailableError: see ``find_device``.
+    """
+    device = find_device(paddle, **{key: config.get(key) for key in DEVICE_KEYS}, where=config.where)
+    local = local_device(device)
+    paddle.set_device(local)
+    join(device)
+    logger.info("Computing on: %s%s", local, f", and {world_size() - 1} more" * (world_size() > 1))
+    return device
+
+
 def join(device):
-    """Meet the other processes: gloo between CPUs, NCCL between GPUs, XCCL between custom devices.
+    """Connect to the other processes: gloo between CPUs, NCCL between GPUs, XCCL between custom devices.
 
     Args:
-        device: ``cpu``, ``gpu`` or ``npu``; set in paddle already.
+        device: ``cpu``, ``gpu`` or ``npu``; already set in paddle.
+
+    Raises:
+        ConfigError: the launcher's variables are incomplete.
     """
     if world_size() == 1 or paddle.distributed.is_initialized():
         return
@@ -72,12 +98,12 @@ def join(device):
     elif device == "npu":
         os.environ.setdefault("PADDLE_DISTRI_BACKEND", "xccl")
         os.environ.setdefault("PADDLE_XCCL_BACKEND", device)
-    heard = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(heard):  # a table of flags that paddle itself has changed
+        with contextlib.redirect_stderr(stderr):  # paddle prints a table of flags that it changed itself
             paddle.distributed.init_parallel_env()
     except Exception:
-        sys.stderr.write(heard.getvalue())
+        sys.stderr.write(stderr.getvalue())
         raise
 
 
@@ -94,9 +120,9 @@ def share_weights(model):
 def average_gradients(parameters):
     """Between backward pass and update: gradients become their means over the processes, whatever the device.
 
-    Not ``paddle.DataParallel``, which averages during the backward pass: it passes over gradients that custom layers
-    give, without a word, and aborts where another process has ended. What it would hide, the time to add up a few
-    megabytes, is small beside a step of these models.
+    Not ``paddle.DataParallel``, which averages during the backward pass: it silently skips gradients that custom
+    layers compute, and aborts where another process has ended. The time it would hide, that of adding up a few
+    megabytes, is small compared with a step of these models.
     """
     if world_size() == 1:
         return
@@ -112,13 +138,13 @@ def mean(*values):
     """Each number's mean over the processes."""
     if world_size() == 1:
         return values
-    total = paddle.to_tensor(values, "float32")  # Ascend adds up no float64
+    total = paddle.to_tensor(values, "float32")  # Ascend cannot add up float64
     paddle.distributed.all_reduce(total)
     return tuple((total / world_size()).tolist())
 
 
 def gather(value):
-    """Every process's value, any plain Python or NumPy object, in the order of their ranks."""
+    """Every process's value, a plain Python or NumPy object, by rank."""
     if world_size() == 1:
         return [value]
     values = []
@@ -127,12 +153,12 @@ def gather(value):
 
 
 def any_of(flag):
-    """Whether the flag is set in one of the processes."""
+    """Whether the flag is set in any process."""
     return any(gather(bool(flag)))
 
 
 def from_main(work):
-    """What ``work()`` returns in the first process, plain Python or NumPy objects, in all of them; or its error."""
+    """Call ``work()`` in the first process; all return its result, plain Python or NumPy, or raise its error."""
     if world_size() == 1:
         return work()
     outcome = [None]
@@ -150,7 +176,7 @@ def from_main(work):
 
 @paddle.no_grad()
 def share_statistics(model):
-    """Give every process rank 0's running statistics, which are those that are saved."""
+    """Give every process rank 0's running statistics, the ones that are saved."""
     if world_size() == 1:
         return
     for layer in model.sublayers():
@@ -167,16 +193,15 @@ def barrier():
 
 @contextlib.contextmanager
 def losing_others():
-    """Turn the failure to reach another process, which has ended, into an error that says where to look.
+    """A context that turns the transport's error, when another process has ended, into one that says where to look.
 
     Raises:
-        UnavailableError: instead of the transport's own error.
+        UnavailableError: another process has ended.
     """
     try:
         yield
     except (RuntimeError, OSError) as error:
         if world_size() > 1 and "gloo" in str(error):
-            raise UnavailableError(f"process {rank()}", "has lost another one, which failed or was killed",
-                                   "Its workerlog.<number> in the launcher's --log_dir (default log) says "
-                                   "why") from error
+            raise UnavailableError(f"process {rank()}", "lost another process, which failed or was killed",
+                                   "See its workerlog.<number> in the launcher's --log_dir (default: log)") from error
         raise

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, shorten_list
 from ..evaluation import hits, summarise, write_results
 from ..files import output_folder, parse_json
-from ..plotting import picture
+from ..plotting import saved_figure
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def align(runs):
                 run.label = None if run.label is None else run.label[order]
             elif not (run.by_place and first.by_place):
                 other = sorted(set(run.names) ^ set(first.names))
-                raise DataError(run.path, f"holds other samples than {first.path}: {', '.join(other[:3])} …",
+                raise DataError(run.path, f"holds other samples than {first.path}: {shorten_list(other, 3)}",
                                 "Fuse tests of the same data")
         if run.label is not None and first.label is not None and not np.array_equal(run.label, first.label):
             i = int(np.flatnonzero(run.label != first.label)[0])
@@ -194,7 +194,7 @@ def draw_gains(results, path):
     classes = sorted((entry for entry in results["per_class"] if entry["samples"]), key=lambda entry: entry["gain"])
     gains = np.array([100 * entry["gain"] for entry in classes])
     few = len(classes) <= 80
-    with picture(path, 7, 1.5 + (0.22 * len(classes) if few else 8)) as figure:
+    with saved_figure(path, 7, 1.5 + (0.22 * len(classes) if few else 8)) as figure:
         axes = figure.add_subplot()
         axes.barh(range(len(classes)), gains, color=np.where(gains < 0, "#c44e52", "#4c72b0"),
                   height=0.8 if few else 1.0)

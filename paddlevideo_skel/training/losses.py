@@ -1,4 +1,4 @@
-"""Losses: cross-entropy with label smoothing, deep mutual learning, and their sum over a distillation's pairs."""
+"""Losses: cross-entropy with label smoothing, deep mutual learning, and a distillation's sum of both."""
 import paddle
 import paddle.nn.functional as F
 
@@ -11,7 +11,7 @@ EPSILON = 1e-12
 
 
 def cross_entropy(logits, label, ls_eps=0.0):
-    """Mean cross-entropy of ``logits (N, K)`` and ``label (N,)``; ``ls_eps`` spreads that share over all classes."""
+    """Mean cross-entropy of ``logits (N, K)`` and ``label (N,)``; ``ls_eps`` is the share spread over all classes."""
     if not ls_eps:
         return F.cross_entropy(logits, label)
     target = F.label_smooth(F.one_hot(label, logits.shape[-1]), epsilon=ls_eps)
@@ -72,8 +72,10 @@ def as_pairs(value):
 def build_losses(section, recognizer, where):
     """The losses of a distillation's ``loss: {Train: […], Val: […]}`` as ``{"Train": f, "Val": f}``.
 
-    Each ``f(logits, label, mix)`` takes the dict of logits. Raises ``ConfigError`` for a name that is no model, and
-    for a model that learns but has no loss.
+    Each ``f(logits, label, mix)`` takes the dict of logits.
+
+    Raises:
+        ConfigError: a loss or model is unknown, or a model that learns has no loss.
     """
     functions = {}
     for phase in ("Train", "Val"):
@@ -85,28 +87,29 @@ def build_losses(section, recognizer, where):
         for i, spec in enumerate(section[phase]):
             name, arguments = split_name(spec, f"{at}.{i}")
             loss = LOSSES.build(name, arguments, f"{at}.{i}")
-            truth = isinstance(loss, DistillationCELoss)
+            with_labels = isinstance(loss, DistillationCELoss)
             for pair in loss.pairs:
-                known = [*recognizer.names, GROUND_TRUTH] if truth else recognizer.names
+                known = [*recognizer.names, GROUND_TRUTH] if with_labels else recognizer.names
                 for model in pair:
                     if model not in known:
                         raise ConfigError(f"{at}.{i}.model_name_pairs", f"unknown model {model!r}",
                                           near_miss(model, known))
-                if truth == (GROUND_TRUTH not in pair):
-                    raise ConfigError(f"{at}.{i}.model_name_pairs", f"{name} takes a model and {GROUND_TRUTH}")
+                if with_labels == (GROUND_TRUTH not in pair):
+                    raise ConfigError(f"{at}.{i}.model_name_pairs",
+                                      f"found {list(pair)}, expected a model and {GROUND_TRUTH}")
             losses.append(loss)
         functions[phase] = lambda logits, label, mix, losses=losses: sum(f(logits, label, mix) for f in losses)
         if phase == "Train":
             used = {model for loss in losses for pair in loss.pairs for model in pair}
             idle = [n for n in recognizer.names if n not in used and n not in recognizer.frozen]
             if idle:
-                raise ConfigError(at, f"no loss names {', '.join(idle)}, which would never learn",
+                raise ConfigError(at, f"no loss trains {', '.join(idle)}",
                                   "Add a loss, or freeze it in freeze_params_list")
     return functions
 
 
 def recognizer_losses(recognizer, where):
-    """``{"Train": f, "Val": f}``, each ``f(logits, label, mix)`` of what a recognizer returns."""
+    """``{"Train": f, "Val": f}``, each ``f(logits, label, mix)`` of a recognizer's output, logits or a dict of them."""
     if recognizer.names:
         return build_losses(recognizer.loss, recognizer, where)
 

@@ -1,4 +1,4 @@
-"""What training and testing measure: means, throughput, and accuracy over all samples."""
+"""Metrics of training and testing: means, throughput, and accuracy over all samples."""
 import csv
 import logging
 import time
@@ -14,7 +14,7 @@ METRICS = Registry("metric")
 
 
 class Mean:
-    """A mean of values with weights, exact over batches of different size."""
+    """A weighted mean, exact over batches of different sizes; ``last`` is the last value."""
 
     def __init__(self):
         self.total, self.weight, self.last = 0.0, 0.0, 0.0
@@ -28,21 +28,21 @@ class Mean:
 
 
 class Throughput:
-    """Samples a second of training, without the first steps of a run, in which paddle chooses kernels and warms up.
+    """Samples per second of training, without a run's first steps, in which paddle chooses kernels and warms up.
 
     Args:
-        skip: steps that do not count.
+        skip: number of steps that do not count.
     """
 
     def __init__(self, skip):
         self.skip, self.samples, self.seconds, self.started = skip, 0, 0.0, None
 
     def start(self):
-        """Start the clock, at the beginning of an epoch: what comes between epochs does not count."""
+        """Start the clock at the beginning of an epoch: the time between epochs does not count."""
         self.started = time.perf_counter()
 
     def step(self, samples):
-        """A step has ended that took so many samples, on all devices."""
+        """Count a step that has ended; ``samples`` is its number of samples on all devices."""
         now = time.perf_counter()
         if self.skip:
             self.skip -= 1
@@ -51,7 +51,7 @@ class Throughput:
         self.started = now
 
     def since(self, samples=0, seconds=0.0):
-        """The samples a second since these totals were read, or None if no step counted."""
+        """Samples per second since these totals were read, or None if no step counted."""
         return (self.samples - samples) / (self.seconds - seconds) if self.samples > samples else None
 
 
@@ -61,24 +61,24 @@ class SkeletonMetric:
 
     Args:
         out_file: the CSV (``sample_index,predict_category``) written when the data has no labels.
-        log_interval: a line every so many batches.
+        log_interval: batches between two lines of the log.
         top_k: k of the second accuracy.
     """
 
     def __init__(self, out_file="submission.csv", log_interval=1, top_k=5):
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise ValueError(f"top_k is {top_k!r}, expected a positive whole number")
+            raise ValueError(f"top_k is {top_k!r}, expected a positive integer")
         self.out_file, self.log_interval, self.top_k = out_file, log_interval, top_k
         self.batches = []  # (number, softmax scores, labels or None, names)
 
     def update(self, batch_id, batches, logits, batch):
-        """Take one batch's ``logits (N, K)``."""
+        """Add one batch's ``logits (N, K)``."""
         self.batches.append((batch_id, softmax(logits.astype("float64")), batch.label, batch.names))
         if batch_id % self.log_interval == 0:
             logger.info("[TEST] Processing batch %d/%d ...", batch_id, batches)
 
     def accumulate(self, class_names=None):
-        """Print the closing line, and return the results as a dict that JSON can hold."""
+        """Log the closing line, and return the results as a dict that JSON can hold."""
         _, scores, label, names = zip(*sorted(self.batches, key=lambda batch: batch[0]))
         scores = np.concatenate(scores)
         label = None if label[0] is None else np.concatenate(label)

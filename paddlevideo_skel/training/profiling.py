@@ -1,4 +1,4 @@
-"""``-p "batch_range=[10,20];sorted_key=total"``: which operators a training step spends its time in."""
+"""A profile of training steps: ``--profiler_options "batch_range=[10,20];sorted_key=total"``."""
 import ast
 
 from paddle import profiler
@@ -13,26 +13,29 @@ SORTED = {"total": profiler.SortedKeys.CPUTotal, "ave": profiler.SortedKeys.CPUA
 class StepProfiler:
     """Profiles the training steps of ``batch_range`` and prints paddle's table of operators, the costliest first.
 
-    What a gradient of this package computes (``GradNodePyLayer_…``) is listed under its own operators too.
+    The operators inside a custom gradient of this package (``GradNodePyLayer_…``) are listed on their own, too.
 
     Args:
-        options: PaddleVideo's text ``key=value;key=value``. ``batch_range`` and ``sorted_key`` (total, ave, max, min)
-            count, and ``profile_path``, a folder for the trace (chrome://tracing); the other keys that PaddleVideo
-            knows are accepted.
+        options: PaddleVideo's text ``key=value;key=value``. The keys ``batch_range``, ``sorted_key`` (total, ave, max,
+            min) and ``profile_path``, a folder for the trace (chrome://tracing), have an effect; PaddleVideo's other
+            keys are accepted.
+
+    Raises:
+        ConfigError: an unknown key, or a value that cannot be read.
     """
 
     def __init__(self, options):
         given = dict(item.partition("=")[::2] for item in options.split(";") if item.strip())
         for key in given:
             if key not in KEYS:
-                raise ConfigError(f"-p {options}", f"unknown key {key!r}", near_miss(key, KEYS))
+                raise ConfigError(f"--profiler_options {options}", f"unknown key {key!r}", near_miss(key, KEYS))
         try:
             self.first, self.last = ast.literal_eval(given.get("batch_range", "[10,20]"))
             self.sorted_by = SORTED[given.get("sorted_key", "total")]
             if not 0 <= self.first < self.last:
                 raise ValueError
         except (ValueError, SyntaxError, TypeError, KeyError):
-            raise ConfigError(f"-p {options}", "cannot be read, expected for example "
+            raise ConfigError(f"--profiler_options {options}", "cannot be read, expected for example "
                               "batch_range=[10,20];sorted_key=total") from None
         self.trace = given.get("profile_path")
         self.profiler, self.batch = None, 0

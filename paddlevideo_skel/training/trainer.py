@@ -3,70 +3,88 @@ import contextlib
 import logging
 import random
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import paddle
 from tqdm import tqdm
 
-from ..build import build_recognizer, check_fit, check_recipe, input_shape
-from ..checkpoints.load import FORMATS, fit_weights, load_weights, save_state
-from ..data.mixup import MIXES
+from ..build import build_recognizer, check_first_sample, check_parts, input_shape
+from ..checkpoints.fit import fit_weights, save_state
+from ..checkpoints.load import FORMATS, load_weights
 from ..errors import ConfigError, DataError
 from ..evaluation import hits
 from ..logs import setup_logging
 from ..models.cpu import formulation
 from . import distributed, resume
 from .amp import Precision
-from .checkpointing import Safekeeping
-from .curves import Curves
-from .data import examined_data, make_loader
-from .device import choose_device
+from .batch_norm import precise_bn, synchronise
+from .checkpointing import Checkpointer, StopSignals, parse_interval
+from .data import build_checked_datasets, make_loader
+from .log import Curves, Progress, RunLog, new_record
 from .losses import mixed, recognizer_losses
-from .optimizers import build_optimizer, check_optimizer
-from .precise_bn import precise_bn
+from .optim import build_optimizer, build_schedule, check_optimizer
 from .profiling import StepProfiler
-from .progress import Progress, new_record, parse_interval
-from .run_dir import RunFolder
-from .run_log import RunLog
-from .schedules import build_schedule
-from .stopping import StopSignals
-from .sync_norm import synchronise
+from .run_dir import RunDir
 
 logger = logging.getLogger(__name__)
 
 WARM_UP = 5  # steps of a run that its throughput leaves out
-SAVE_EVERY = "10m"  # within an epoch; at its end the state is saved anyway
 
 
-def train(config, weights=None, validate=False, amp_level=None, max_iters=None, seed=1234, profiler_options=None,
-          weights_format="pdparams", allow_mismatch=False, resume_from=None, overwrite=False, skip_bad=False):
-    """Train from a config; the whole of ``main.py`` without ``--test``.
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a training takes besides the config: the flags of ``main.py`` without ``--test``.
+
+    Attributes:
+        weights: checkpoint to start from.
+        allow_mismatch: re-initialise layers that depend on the classes or the skeleton where ``weights`` has other
+            shapes.
+        validate: validate every ``val_interval`` epochs and keep the best checkpoint.
+        seed: the same seed gives the same numbers, to the bit on a CPU with the same number of threads. None: the
+            config's ``seed``, or the default.
+        max_iters: at most this many iterations per epoch, for trials.
+        amp_level: None, ``O1`` or ``O2``.
+        weights_format: ``pdparams``, or ``safetensors`` to save weights without any pickle.
+        resume: True to resume the run in ``output_dir`` if there is one, or the path of a ``.pdstate`` file or its
+            folder.
+        overwrite: start over in a folder that holds another run's work.
+        skip_bad: omit samples that cannot be used; otherwise they are an error before the first step.
+        profiler_options: see ``StepProfiler``.
+    """
+    weights: str = None
+    allow_mismatch: bool = False
+    validate: bool = False
+    seed: int = None
+    max_iters: int = None
+    amp_level: str = None
+    weights_format: str = FORMATS[0]
+    resume: bool | str = None
+    overwrite: bool = False
+    skip_bad: bool = False
+    profiler_options: str = None
+
+    def __post_init__(self):
+        if self.weights_format not in FORMATS:
+            raise ConfigError("--format", f"found {self.weights_format!r}, expected {' or '.join(FORMATS)}")
+
+
+def train(config, options=None):
+    """Train from a config.
 
     Args:
         config: from ``load_config``.
-        weights: checkpoint to start from.
-        validate: validate every ``val_interval`` epochs and keep the best.
-        amp_level: None, ``O1`` or ``O2``.
-        max_iters: at most so many iterations an epoch, for trials.
-        seed: the same seed gives the same numbers, to the bit on a CPU with the same number of threads.
-        profiler_options: see ``StepProfiler``.
-        weights_format: ``pdparams``, or ``safetensors`` to save weights without any pickle.
-        allow_mismatch: what depends on the classes or the skeleton begins anew where ``weights`` has other shapes.
-        resume_from: True to go on with the run in ``output_dir`` if there is one, or the path of a ``.pdstate`` file or
-            its folder.
-        overwrite: begin anew in a folder that holds another run's work.
-        skip_bad: train without the samples that cannot be used; otherwise they are an error before the first step.
+        options: ``TrainOptions``; None: the defaults.
 
     Returns:
         dict with ``output_dir``, ``best`` (top-1, None without validation), ``last``, ``best_path`` and ``fps``
-        (samples a second over all devices).
+        (samples per second over all devices).
 
     Raises:
         StoppedError: by SIGTERM or SIGINT, after the state was saved.
     """
     with distributed.losing_others(), StopSignals() as signals:
-        trainer = Trainer(config, weights, validate, amp_level, max_iters, seed, profiler_options, weights_format,
-                          allow_mismatch, resume_from, overwrite, skip_bad, signals)
+        trainer = Trainer(config, options or TrainOptions(), signals)
         try:
             return trainer.run()
         finally:
@@ -74,198 +92,192 @@ def train(config, weights=None, validate=False, amp_level=None, max_iters=None, 
 
 
 class Trainer:
-    """One training run: everything is built and checked in ``__init__``, before anything long begins."""
+    """One training run: everything is built and checked in ``__init__``, before anything that takes long."""
 
-    def __init__(self, config, weights, validate, amp_level, max_iters, seed, profiler_options,
-                 weights_format="pdparams", allow_mismatch=False, resume_from=None, overwrite=False, skip_bad=False,
-                 signals=None):
-        if weights_format not in FORMATS:
-            raise ConfigError("--format", f"found {weights_format!r}, expected {' or '.join(FORMATS)}")
-        self.config, self.max_iters, self.signals = config, max_iters, signals or StopSignals()
+    def __init__(self, config, options, signals=None):
+        self.config, self.options, self.signals = config, options, signals or StopSignals()
+        self.seed = config.value("seed") if options.seed is None else options.seed
         self.epochs = config.section("epochs")
-        self.every = parse_interval(config.get("save_every", SAVE_EVERY), config.where("save_every"))
-        self.splits = ("train", "valid") if validate else ("train",)
+        self.save_interval = parse_interval(config.value("save_every"), config.where("save_every"))
+        self.splits = ("train", "valid") if options.validate else ("train",)
         self.loaders, self.log, self.profiler = {}, None, None
-        check_recipe(config, self.splits)
+        check_parts(config, self.splits)
         check_optimizer(config.section("OPTIMIZER"), config.where("OPTIMIZER"))
-        self.mix = MIXES.build_spec(config["MIX"], config.where("MIX")) if config.get("MIX") else None
-        self.main, self.world = distributed.is_main(), distributed.world_size()
+        self.is_main, self.world_size = distributed.is_main(), distributed.world_size()
         name = config.section("model_name")
-        self.folder = RunFolder(config.get("output_dir", f"./output/{name}"), name, f".{weights_format}")
+        self.run_dir = RunDir(config.get("output_dir", f"./output/{name}"), name, f".{options.weights_format}")
         try:
-            if self.main:
-                self.folder.open()
-                setup_logging(config.get("log_level", "INFO"), self.folder.path / "train.log")
+            if self.is_main:
+                self.run_dir.open()
+                setup_logging(config.value("log_level"), self.run_dir.path / "train.log")
             distributed.quiet_others()
-            self.profiler = StepProfiler(profiler_options) if profiler_options and self.main else None
-            content = self.build(amp_level, seed, skip_bad)
-            identity = resume.identify(
-                config, self.splits, seed=seed, max_iters=max_iters, validate=validate, format=weights_format,
-                processes=self.world, device=self.device, amp_level=self.precision.level, data=content)
-            state = distributed.from_main(lambda: resume.admit(resume_from, overwrite, self.folder, identity))
-            self.begin(state, identity, weights, allow_mismatch)
+            if options.profiler_options and self.is_main:
+                self.profiler = StepProfiler(options.profiler_options)
+            data = self.build()
+            fingerprint = resume.run_fingerprint(
+                config, self.splits, seed=self.seed, max_iters=options.max_iters, validate=options.validate,
+                format=options.weights_format, processes=self.world_size, device=self.device,
+                amp_level=self.precision.level, data=data)
+            state = distributed.from_main(lambda: resume.resume_or_start(
+                options.resume, options.overwrite, self.run_dir, fingerprint))
+            self.start(state, fingerprint)
         except BaseException:
             self.close()
             raise
 
-    def build(self, amp_level, seed, skip_bad):
-        """Model, data and schedule, as they are at the start of a run; returns what tells the data from any other."""
+    def build(self):
+        """Build model, data and schedule as they are at the start of a run; returns the data's fingerprints."""
         config = self.config
-        # Python's and NumPy's own generators are for what a user may add: nothing here draws from them.
-        random.seed(seed)
-        np.random.seed(seed % 2 ** 32)
-        paddle.seed(seed)
-        self.device = choose_device(config)
-        self.precision = Precision(amp_level, self.device)
+        # Python's and NumPy's own generators are for code that users add: nothing here draws from them.
+        random.seed(self.seed)
+        np.random.seed(self.seed % 2 ** 32)
+        paddle.seed(self.seed)
+        self.device = distributed.choose_device(config)
+        self.precision = Precision(self.options.amp_level, self.device)
         self.recognizer = build_recognizer(config)
-        student = self.recognizer.main
+        main = self.recognizer.main
         for split in self.splits:
-            input_shape(config, student, split)
-        self.compute_loss = recognizer_losses(self.recognizer, config.where("MODEL.loss"))
-        datasets, content = examined_data(config, self.splits, student, self.folder.path, skip_bad)
+            input_shape(config, main, split)
+        self.losses = recognizer_losses(self.recognizer, config.where("MODEL.loss"))
+        datasets, fingerprints = build_checked_datasets(config, self.splits, main, self.run_dir.path,
+                                                        self.options.skip_bad)
         for split, dataset in datasets.items():
-            check_fit(config, student, split, dataset)
-            self.loaders[split] = make_loader(config, split, student.head.num_classes, seed, self.mix, dataset)
-        self.iterations = min(len(self.loaders["train"]), self.max_iters or len(self.loaders["train"]))
+            check_first_sample(config, main, split, dataset)
+            self.loaders[split] = make_loader(config, split, main.head.num_classes, self.seed, dataset)
+        self.iterations = min(len(self.loaders["train"]), self.options.max_iters or len(self.loaders["train"]))
         self.schedule, self.iter_step = build_schedule(
             config["OPTIMIZER"]["learning_rate"], self.iterations, config.where("OPTIMIZER.learning_rate"))
-        return content
+        return fingerprints
 
-    def begin(self, state, identity, weights, allow_mismatch):
-        """The optimizer, and the numbers to begin with: a checkpoint's, or those of the run that goes on."""
+    def start(self, state, fingerprint):
+        """Load a checkpoint's weights or the state to resume from, and build the optimizer."""
+        weights = self.options.weights
         if weights and state is None:
-            fit_weights(self.recognizer, load_weights(weights), weights, allow_mismatch)
+            fit_weights(self.recognizer, load_weights(weights), weights, self.options.allow_mismatch)
             logger.info("Finetune from checkpoint: %s", weights)
         elif weights:
-            logger.info("%s is not read: the run goes on from its own state", weights)
-        self.together = self.config.get("sync_bn", False) and self.world > 1  # BatchNorm, over all processes
-        if self.together:
+            logger.info("%s is not read: the run resumes from its own state", weights)
+        self.sync_bn = self.config.value("sync_bn") and self.world_size > 1
+        if self.sync_bn:
             synchronise(self.recognizer)
-        self.learning = [p for p in self.recognizer.parameters() if not p.stop_gradient]
-        self.optimizer = build_optimizer(self.config["OPTIMIZER"], self.schedule, self.learning)
+        self.trainable = [p for p in self.recognizer.parameters() if not p.stop_gradient]
+        self.optimizer = build_optimizer(self.config["OPTIMIZER"], self.schedule, self.trainable)
         self.recognizer, self.optimizer = self.precision.decorate(self.recognizer, self.optimizer)
         distributed.share_weights(self.recognizer)
-        if not self.main:
+        if not self.is_main:
             # The same weights, but each process its own dropout.
-            paddle.seed(identity["seed"] + distributed.rank())
-        self.at = Progress(min(WARM_UP, self.epochs * self.iterations // 2))
-        self.keeper = Safekeeping(self.folder, identity, (self.recognizer, self.optimizer, self.precision.scaler,
-                                                          self.at), self.every, self.signals)
-        self.spare = [weights] if weights else []
-        self.log = RunLog(self.epochs, self.iterations, self.config.get("log_interval", 10), self.world)
-        logger.info("Training in %s: %d samples, %d iterations an epoch, %d epochs, %.2f M parameters that learn",
+            paddle.seed(self.seed + distributed.rank())
+        self.progress = Progress(min(WARM_UP, self.epochs * self.iterations // 2))
+        parts = self.recognizer, self.optimizer, self.precision.scaler, self.progress
+        self.checkpointer = Checkpointer(self.run_dir, fingerprint, parts, self.save_interval, self.signals)
+        self.log = RunLog(self.epochs, self.iterations, self.config.value("log_interval"), self.world_size)
+        batch_size = self.loaders["train"].batch_size
+        logger.info("Training in %s: %d samples, %d iterations per epoch, %d epochs, %.2f M trainable parameters",
                     self.precision, len(self.loaders["train"].dataset), self.iterations, self.epochs,
-                    sum(int(np.prod(p.shape)) for p in self.learning) / 1e6)
-        if self.world > 1:
-            logger.info("%d processes, %d samples an iteration, %d in each; the learning rate is for all of them",
-                        self.world, self.world * self.loaders["train"].batch_size, self.loaders["train"].batch_size)
+                    sum(int(np.prod(p.shape)) for p in self.trainable) / 1e6)
+        if self.world_size > 1:
+            logger.info("%d processes, %d samples per iteration, %d in each; the learning rate is for all of them",
+                        self.world_size, self.world_size * batch_size, batch_size)
         if state is not None:
-            self.keeper.restore(state)
+            self.checkpointer.restore(state)
 
     def run(self):
         """Train to the end, from wherever the run is."""
-        self.signals.holding = True
-        if self.main and not self.keeper.saved:
-            # Nobody may later take what an older run left in the folder for this one's.
-            self.folder.state.unlink(missing_ok=True)
-        if self.at.epoch > self.epochs:
-            logger.info("This run was finished already")
-        elif self.main:
-            self.log.curves = Curves(self.folder.path / "vdl", self.keeper.saved is not None)
-        with formulation("plain") if self.together else contextlib.nullcontext():
-            while self.at.epoch <= self.epochs:
-                if self.at.step < self.iterations:
+        self.signals.deferring = True
+        if self.is_main and not self.checkpointer.saved:
+            # An older run's state must not be mistaken for this run's.
+            self.run_dir.state.unlink(missing_ok=True)
+        if self.progress.epoch > self.epochs:
+            logger.info("This run was already finished")
+        elif self.is_main:
+            self.log.curves = Curves(self.run_dir.path / "vdl", self.checkpointer.saved is not None)
+        with formulation("plain") if self.sync_bn else contextlib.nullcontext():
+            while self.progress.epoch <= self.epochs:
+                if self.progress.step < self.iterations:
                     self.train_epoch()
                 self.end_epoch()
-        fps = self.at.throughput.since()
+        fps = self.progress.throughput.since()
         self.log.fps("run", fps)
-        logger.info("training %s finished", self.folder.name)
-        return {"output_dir": str(self.folder.path), "best": self.at.best, "best_path": self.at.best_path, "fps": fps,
-                "last": str(self.folder.checkpoint(f"epoch_{self.epochs:05d}"))}
+        logger.info("training %s finished", self.run_dir.name)
+        return {"output_dir": str(self.run_dir.path), "best": self.progress.best, "best_path": self.progress.best_path,
+                "fps": fps, "last": str(self.run_dir.checkpoint(f"epoch_{self.epochs:05d}"))}
 
     def train_epoch(self):
-        """One pass over the training data, or what is left of it."""
-        at = self.at
+        """One pass over the training data, or over the rest of it."""
+        progress, throughput = self.progress, self.progress.throughput
         self.recognizer.train()
         started = time.time()
-        at.throughput.start()
-        progress = tqdm(total=self.iterations, initial=at.step, desc=f"epoch {at.epoch}/{self.epochs}", leave=False,
-                        disable=distributed.progress_hidden())
-        with progress, contextlib.closing(self.batches()) as batches:
+        throughput.start()
+        bar = tqdm(total=self.iterations, initial=progress.step, desc=f"epoch {progress.epoch}/{self.epochs}",
+                   leave=False, disable=distributed.progress_hidden())
+        with bar, contextlib.closing(self.batches()) as batches:
             for batch in batches:
                 reader_cost = time.time() - started
                 if self.profiler:
                     self.profiler.step()
-                size = len(batch.label) * self.world
-                for key, value in zip(("loss", "top1", "top5"), self.train_step(batch)):
-                    at.record[key].add(value, size)
+                size = len(batch.label) * self.world_size
+                loss, top1, top5, should_save, should_stop = self.train_step(batch)
+                for key, value in (("loss", loss), ("top1", top1), ("top5", top5)):
+                    progress.record[key].add(value, size)
                 rate = self.schedule.get_lr()
                 if self.iter_step:
                     self.schedule.step()
-                at.record["batch_cost"].add(time.time() - started)
-                at.record["reader_cost"].add(reader_cost)
-                at.step += 1
-                if self.main:
-                    self.log.step(at, rate, size)
-                progress.update()
-                at.throughput.step(size)
-                if at.step == self.iterations:
+                progress.record["batch_cost"].add(time.time() - started)
+                progress.record["reader_cost"].add(reader_cost)
+                progress.step += 1
+                if self.is_main:
+                    self.log.step(progress, rate, size)
+                bar.update()
+                throughput.step(size)
+                if progress.step == self.iterations:
                     break
-                if self.due or self.asked:
-                    self.keeper.save()
-                self.keeper.stop_if(self.asked)
+                if should_save or should_stop:
+                    self.checkpointer.save()
+                self.checkpointer.stop_if(should_stop)
                 started = time.time()
         if not self.iter_step:
             self.schedule.step()
-        self.log.epoch(at.record, at.epoch, "train")
-        self.log.fps(f"epoch {at.epoch}", at.throughput.since(*at.counted))
-        self.keeper.save()
-        self.keeper.stop_if(self.asked)
+        self.log.epoch(progress.record, progress.epoch, "train")
+        self.log.fps(f"epoch {progress.epoch}", throughput.since(*progress.counted))
+        self.checkpointer.save()
+        self.checkpointer.stop_if(should_stop)
 
     def batches(self):
         """The training batches that this epoch still needs."""
         try:
-            yield from self.loaders["train"].batches(self.at.epoch, self.at.step)
+            yield from self.loaders["train"].batches(self.progress.epoch, self.progress.step)
         except DataError:
-            if not self.keeper.asked or self.world > 1:
+            if not self.checkpointer.should_stop or self.world_size > 1:
                 raise
-            # Whoever sent the signal sent it to the loader's workers as well: there is no next batch.
-            self.keeper.save()
-            self.keeper.stop_if(True)
-
-    def end_epoch(self):
-        """What follows an epoch's training: precise statistics, validation, checkpoints, and the state after them."""
-        epoch, last = self.at.epoch, self.at.epoch == self.epochs
-        self.precise_bn(epoch)
-        if "valid" in self.loaders and (last or (epoch - 1) % self.config.get("val_interval", 1) == 0):
-            self.keep_best(self.validate(epoch))
-        if last or epoch % self.config.get("save_interval", 1) == 0:
-            self.save(f"epoch_{epoch:05d}")
-            if self.main and "keep" in self.config:
-                self.folder.keep_last(self.config["keep"], epoch, self.spare)
-        self.at.next_epoch()
-        self.keeper.save()
-        self.keeper.stop_if(not last and distributed.any_of(self.keeper.asked))
+            # The loader's workers received the signal too: there is no next batch.
+            self.checkpointer.save()
+            self.checkpointer.stop_if(True)
 
     def train_step(self, batch):
-        """Forward, backward, update; returns the loss and the main model's top-1 and top-5, over all processes."""
+        """Forward pass, loss, backward pass, update.
+
+        Returns:
+            (loss, top1, top5, should_save, should_stop): means of the main model over all processes, and what they
+            agreed to do after this step.
+        """
         label = paddle.to_tensor(batch.label)
         mix = batch.mix and (paddle.to_tensor(batch.mix[0]), batch.mix[1])
         with self.precision.autocast():
             logits = self.recognizer(paddle.to_tensor(batch.array))
         logits = as_float32(logits)
-        loss = self.compute_loss["Train"](logits, label, mix)
+        loss = self.losses["Train"](logits, label, mix)
         value = float(loss)
         if not np.isfinite(value):
-            raise self.keeper.lost(f"the loss is {value} for the samples {', '.join(batch.names)}")
+            raise self.checkpointer.diverged(f"the loss is {value} for the samples {', '.join(batch.names)}")
         scores = self.recognizer.main_logits(logits).numpy()
-        right = (mixed(lambda s, y, k=k: float(hits(s, y, k).mean()), scores, batch.label, batch.mix) for k in (1, 5))
-        # Before the backward pass: should another process have failed, paddle could only abort there. All of them must
-        # save and stop after the same step.
-        *means, due, asked = distributed.mean(value, *right, *self.keeper.wishes())
-        self.due, self.asked = due > 0, asked > 0
-        self.precision.step(loss, self.optimizer, lambda: distributed.average_gradients(self.learning))
-        return means
+        top1, top5 = (mixed(lambda s, y, k=k: float(hits(s, y, k).mean()), scores, batch.label, batch.mix)
+                      for k in (1, 5))
+        # Before the backward pass: if another process has failed, paddle could only abort there. All of them must save
+        # and stop after the same step.
+        loss_mean, top1, top5, save, stop = distributed.mean(
+            value, top1, top5, self.checkpointer.should_save, self.checkpointer.should_stop)
+        self.precision.step(loss, self.optimizer, lambda: distributed.average_gradients(self.trainable))
+        return loss_mean, top1, top5, save > 0, stop > 0
 
     @paddle.no_grad()
     def validate(self, epoch):
@@ -275,62 +287,81 @@ class Trainer:
         record, loader, started, rows = new_record(), self.loaders["valid"], time.time(), []
         for batch in tqdm(loader.batches(0), total=len(loader), desc="validating", leave=False,
                           disable=distributed.progress_hidden()):
-            if self.max_iters is not None and batch.number >= self.max_iters:
+            if self.options.max_iters is not None and batch.number >= self.options.max_iters:
                 break
             reader_cost = time.time() - started
             with self.precision.autocast():
                 logits = self.recognizer(paddle.to_tensor(batch.array))
             logits, label = as_float32(logits), paddle.to_tensor(batch.label)
             scores = self.recognizer.main_logits(logits).numpy()
-            rows.append((batch.number, len(scores), float(self.compute_loss["Val"](logits, label, None)),
+            rows.append((batch.number, len(scores), float(self.losses["Val"](logits, label, None)),
                          *(float(hits(scores, batch.label, k).mean()) for k in (1, 5))))
             record["batch_cost"].add(time.time() - started)
             record["reader_cost"].add(reader_cost)
             started = time.time()
-            if self.keeper.asked:
+            if self.checkpointer.should_stop:
                 break
-        self.keeper.stop_if(distributed.any_of(self.keeper.asked))
+        self.stop_if_any()
         for _, size, *values in sorted(row for share in distributed.gather(rows) for row in share):
             for key, value in zip(("loss", "top1", "top5"), values):
                 record[key].add(value, size)
         self.log.epoch(record, epoch, "val")
         return record["top1"].mean
 
+    def end_epoch(self):
+        """What follows an epoch's training: precise statistics, validation, checkpoints, and the state after them."""
+        epoch, last = self.progress.epoch, self.progress.epoch == self.epochs
+        self.precise_bn(epoch)
+        if "valid" in self.loaders and (last or (epoch - 1) % self.config.value("val_interval") == 0):
+            self.keep_best(self.validate(epoch))
+        if last or epoch % self.config.value("save_interval") == 0:
+            self.save(f"epoch_{epoch:05d}")
+            if self.is_main and "keep" in self.config:
+                weights = self.options.weights
+                self.run_dir.keep_last(self.config["keep"], epoch, keep=[weights] if weights else [])
+        self.progress.next_epoch()
+        self.checkpointer.save()
+        if not last:
+            self.stop_if_any()
+
+    def stop_if_any(self):
+        """Stop the run here if any process received a signal."""
+        self.checkpointer.stop_if(distributed.any_of(self.checkpointer.should_stop))
+
+    def precise_bn(self, epoch):
+        """PRECISEBN, in the epochs that the config says."""
+        section = self.config.get("PRECISEBN")
+        if section and (epoch == self.epochs or (epoch - 1) % section["preciseBN_interval"] == 0):
+            precise_bn(self.recognizer, self.loaders["train"].batches(epoch),
+                       self.config.value("PRECISEBN.num_iters_preciseBN"), self.precision.autocast, self.stop_if_any)
+
     def keep_best(self, top1):
-        """Save the best so far; the student alone beside a distillation's models."""
-        if self.at.best is not None and top1 <= self.at.best:
+        """Save the checkpoint if it is the best so far; of a distillation, the student on its own as well."""
+        if self.progress.best is not None and top1 <= self.progress.best:
             return
-        self.at.best, self.at.best_path = top1, str(self.save("best"))
-        if self.recognizer.names and self.main:
-            save_state(state_of(self.recognizer.main), self.folder.checkpoint("best_student"))
+        self.progress.best, self.progress.best_path = top1, str(self.save("best"))
+        if self.recognizer.names and self.is_main:
+            save_state(state_of(self.recognizer.main), self.run_dir.checkpoint("best_student"))
         logger.info("Already save the best model (top1 acc)%.4f", top1)
 
     def save(self, what):
-        """Write the checkpoint ``what``, weights and ``.pdopt``; the first process does, the others wait."""
-        path = self.folder.checkpoint(what)
-        if self.main:
+        """Write the checkpoint ``what``, weights and ``.pdopt``; the first process writes, the others wait."""
+        path = self.run_dir.checkpoint(what)
+        if self.is_main:
             save_state(self.optimizer.state_dict(), path.with_suffix(".pdopt"))
             save_state(state_of(self.recognizer), path)
         distributed.barrier()
         return path
 
-    def precise_bn(self, epoch):
-        """PRECISEBN, in the epochs that the config says."""
-        section = self.config.get("PRECISEBN")
-        if not section or ((epoch - 1) % section["preciseBN_interval"] and epoch != self.epochs):
-            return
-        precise_bn(self.recognizer, self.loaders["train"].batches(epoch), section.get("num_iters_preciseBN", 200),
-                   self.precision.autocast, lambda: self.keeper.stop_if(distributed.any_of(self.keeper.asked)))
-
     def close(self):
-        """End worker processes, write out what is open, let other runs into the folder."""
+        """End worker processes, flush what is open, let other runs into the folder."""
         for loader in self.loaders.values():
             loader.close()
         if self.profiler:
             self.profiler.close()
         if self.log:
             self.log.close()
-        self.folder.close()
+        self.run_dir.close()
 
 
 def as_float32(logits):

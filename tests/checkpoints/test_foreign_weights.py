@@ -23,15 +23,16 @@ from torch_writer import save
 
 from paddlevideo_skel.build import build_recognizer
 from paddlevideo_skel.checkpoints.convert import convert_checkpoint
+from paddlevideo_skel.checkpoints.fit import fit_weights
 from paddlevideo_skel.checkpoints.foreign import convert
 from paddlevideo_skel.checkpoints.layouts import find_layout
-from paddlevideo_skel.checkpoints.load import FORMATS, fit_weights, load_weights
+from paddlevideo_skel.checkpoints.load import FORMATS, load_weights
 from paddlevideo_skel.cli import main
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.errors import CheckpointError, ConfigError
 from paddlevideo_skel.models import build_model, ctrgcn, stgcn_plusplus
 from paddlevideo_skel.skeleton import adjacency, get_layout
-from paddlevideo_skel.training.trainer import train
+from paddlevideo_skel.training.trainer import TrainOptions, train
 
 SPECS = {**MODELS, "posec3d_hmdb51": {
     "framework": "Recognizer3D", "backbone": {"name": "ResNet3dSlowOnly", "stage_blocks": [3, 4, 6]},
@@ -131,7 +132,7 @@ def ctrgcn_state():
     (lambda s: {"n_averaged": np.array(3), **{f"module.{k}": v for k, v in s.items()}}, ["'module.'"]),
     (lambda s: {"averaged_model": {f"averaged_model.{k}": v for k, v in s.items()}}, ["averaged weights (EMA)"]),
     (lambda s: {**s, **{"ema_" + k.replace(".", "_"): np.array(v + 1) for k, v in s.items()}},
-     ["'ema_…'", "was not taken"]),
+     ["'ema_…'", "was ignored"]),
 ])
 def test_wrapped_forms_are_recognised(wrap, words, ctrgcn_state, tmp_path, caplog):
     state, weights = ctrgcn_state
@@ -394,7 +395,7 @@ def test_the_command(ctrgcn_state, tmp_path, capsys):
     assert main(["convert-weights", str(path), "-o", str(tmp_path / "out.pdparams")]) == 0
     said = capsys.readouterr().out
     for words in ("PyTorch checkpoint (zip form)", "CTR-GCN in the form of its own repository",
-                  "batch counters left out", "nearest to coco", "fit the config's model", "out.yaml"):
+                  "batch counters omitted", "nearest to coco", "fit the config's model", "out.yaml"):
         assert words in said
     head = (tmp_path / "out.yaml").read_text().splitlines()[:3]
     assert head[0] == "# Made from a.pth by tools/convert_weights.py."
@@ -477,7 +478,7 @@ def test_a_backbone_alone_is_fine_tuned_under_a_new_head(name, prefix, caplog):
     for key, value in arrays(target).items():
         right = before[key] if key.startswith("head.") else source[key.replace("backbone.", prefix)]
         np.testing.assert_array_equal(value, right, key)
-        assert (f"{key} is not there" in caplog.text) == key.startswith("head.")
+        assert (f"{key} (missing)" in caplog.text) == key.startswith("head.")
     source.popitem()
     with pytest.raises(CheckpointError, match="3 missing"):
         fit_weights(target, source, "a.pdparams", allow_mismatch=True)
@@ -486,7 +487,7 @@ def test_a_backbone_alone_is_fine_tuned_under_a_new_head(name, prefix, caplog):
 def test_training_saves_safetensors_and_fine_tunes_for_other_classes(config_file, tmp_path, caplog):
     def run(folder, *overrides, **arguments):
         config = load_config(config_file, [f"output_dir={tmp_path / folder}", "epochs=1", *overrides])
-        return train(config, seed=5, max_iters=1, **arguments)
+        return train(config, TrainOptions(seed=5, max_iters=1, **arguments))
 
     first = run("a", validate=True, weights_format="safetensors")
     names = {path.name for path in (tmp_path / "a").iterdir()}
@@ -504,7 +505,7 @@ def test_training_saves_safetensors_and_fine_tunes_for_other_classes(config_file
     after = load_weights(run("c", *more, weights=first["last"], allow_mismatch=True)["last"])
     assert after["head.fc_cls.weight"].shape == (24, 6)
     log = (tmp_path / "c" / "train.log").read_text()
-    assert "begins anew" in log and "head.fc_cls.weight (24, 4) instead of (24, 6)" in log
+    assert "re-initialised" in log and "head.fc_cls.weight (24, 4) instead of (24, 6)" in log
     kept = [name for name in before if name.startswith("backbone.") and not name.endswith(("_mean", "_variance"))]
     assert all(np.array_equal(after[name], before[name]) for name in kept)
     with pytest.raises(ConfigError, match="--format"):

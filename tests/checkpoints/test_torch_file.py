@@ -277,7 +277,7 @@ def test_what_is_no_checkpoint_is_told(tmp_path):
         archive.addfile(tarfile.TarInfo("sys_info"), io.BytesIO())
     with pytest.raises(CheckpointError, match=r"0\.1\.10.*tar"):
         read(path)
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match="file not found"):
         read(tmp_path / "absent.pth")
 
 

@@ -2,11 +2,14 @@
 import importlib.util
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import call
 
+from paddlevideo_skel.cli import run_command
+from paddlevideo_skel.config import load_config
 from paddlevideo_skel.data.readers import read_annotations
 from paddlevideo_skel.data.synthetic.samples import write_sample_set
 
@@ -15,6 +18,25 @@ ACTIONS = ("wave", "kick", "squat", "jump", "sit_down", "stand_up")
 TO_ONNX = importlib.util.find_spec("paddle2onnx") is not None
 RUNTIMES = ("paddle", "onnxruntime") if TO_ONNX else ("paddle",)
 CONFIG = "configs/recognition/stgcn_plusplus/stgcn_plusplus_ntucs.yaml"
+
+
+def test_a_short_chain(shared_config, tmp_path, capsys):
+    """train, test, export and predict, one epoch; the answers agree. The long ones are slow."""
+    data = Path(load_config(shared_config)["DATASET"]["test"]["file_path"])
+    out, results, answers = tmp_path / "out", tmp_path / "test.json", tmp_path / "predict.json"
+    commands = [["train", "-c", shared_config, "-o", out, "--override", "epochs=1"],
+                ["test", "-c", shared_config, "-w", out / "small_epoch_00001.pdparams", "-o", results],
+                ["export", "-c", shared_config, "-w", out / "small_epoch_00001.pdparams", "-o", out / "export"],
+                ["predict", "-i", data, "--model_file", out / "export", "--runtime", "paddle", "-o", answers]]
+    for command in commands:
+        assert run_command(command[0], list(map(str, command[1:]))) == 0, capsys.readouterr().err
+    predicted = {sample["sample"]: sample["top_k"][0] for sample in json.loads(answers.read_text())["samples"]}
+    tested = json.loads(results.read_text())["samples"]
+    assert len(tested) == 16
+    for sample in tested:
+        best = int(np.argmax(sample["scores"]))
+        assert predicted[sample["name"]]["class"] == best
+        assert predicted[sample["name"]]["score"] == pytest.approx(sample["scores"][best], abs=1e-4)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from hatchery import assert_same_end
 from small_config import run
 
-from paddlevideo_skel.data.checks import BadSample, Examination, without, write_list
+from paddlevideo_skel.data.checks import BadSample, SampleChecker, drop_samples, write_bad_samples
 from paddlevideo_skel.data.datasets import build_dataset
 from paddlevideo_skel.errors import DataError
 
@@ -28,7 +28,7 @@ def save(folder, data, labels):
 
 
 def examine(folder, dataset):
-    return Examination(folder / "examined.json", True).examine(dataset, CLASSES, JOINTS)
+    return SampleChecker(folder / "examined.json", True).check(dataset, CLASSES, JOINTS)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -37,7 +37,7 @@ def test_bad_samples_of_an_array(tmp_path, kind, order, monkeypatch):
     data, labels = array(), np.array([0, 1, 2, 3, 0, 1, 2])
     data[1, 2, 3, 4, 1], data[2, 0, 0, 0, 0], data[3], labels[4], data[6, 0, 1, 2, 0] = np.nan, -np.inf, 0, 4, np.inf
     labels[6] = -1
-    monkeypatch.setattr("paddlevideo_skel.data.checks.BLOCK", 2 * data[0].nbytes)
+    monkeypatch.setattr("paddlevideo_skel.data.checks.BLOCK_BYTES", 2 * data[0].nbytes)
     dataset = save(tmp_path, np.asarray(data.astype(kind), order=order), labels)
     reasons, _ = examine(tmp_path, dataset)
     assert {i: re.sub(r" \(of.*", "", reason) for i, reason in reasons.items()} == {
@@ -45,7 +45,7 @@ def test_bad_samples_of_an_array(tmp_path, kind, order, monkeypatch):
         2: "the coordinate -inf stands at person 0, frame 0, joint 0",
         3: "has no person: all its coordinates are 0", 4: "its label is 4, expected 0..3 for 4 classes",
         6: "the coordinate inf stands at person 0, frame 1, joint 2"}
-    rest = without(dataset, reasons)
+    rest = drop_samples(dataset, reasons)
     assert rest.names == [f"{tmp_path}/data.npy[{i}]" for i in (0, 5)]
     assert rest.labels.tolist() == [0, 1]
     np.testing.assert_array_equal(rest[1].data, data[5].astype(kind))
@@ -80,7 +80,7 @@ def test_the_digest_tells_contents_apart_and_a_file_is_read_once(tmp_path, monke
 def test_other_joints(tmp_path):
     dataset = save(tmp_path, array(), np.zeros(7, int))
     with pytest.raises(DataError, match="has 25 joints, the model takes 17"):
-        Examination(tmp_path / "examined.json", True).examine(dataset, CLASSES, 17)
+        SampleChecker(tmp_path / "examined.json", True).check(dataset, CLASSES, 17)
 
 
 def annotations(folder, change):
@@ -109,7 +109,7 @@ def test_bad_annotations(tmp_path):
     assert list(reasons.values()) == [
         "has 20 joints, the model takes 25", "has no person: all its coordinates are 0",
         "has 2 coordinates without scores, most others 3 without"]
-    rest = without(dataset, reasons)
+    rest = drop_samples(dataset, reasons)
     assert rest.names == ["s5", "s5"] and [rest[i].name for i in range(2)] == ["s5", "s5"]
     assert digest != examine(tmp_path, annotations(tmp_path, lambda entries: None)[0])[1]
 
@@ -118,13 +118,13 @@ def test_nothing_bad(tmp_path):
     dataset, bad = annotations(tmp_path, lambda entries: None)
     assert not bad
     reasons, _ = examine(tmp_path, dataset)
-    assert without(dataset, reasons) is dataset
+    assert drop_samples(dataset, reasons) is dataset
 
 
 def test_a_file_cut_short_while_it_is_used(tmp_path):
     dataset = save(tmp_path, array(), np.zeros(7, int))
     os.truncate(tmp_path / "data.npy", 4000)
-    with pytest.raises(DataError, match=r"its samples 6 to 6 cannot be read any more"):
+    with pytest.raises(DataError, match=r"samples 6 to 6 cannot be read any more"):
         dataset[6]
     with pytest.raises(IndexError):
         dataset[7]
@@ -165,7 +165,7 @@ def test_a_run_stops_before_its_first_step_with_the_whole_list(shared_config, sp
 def test_skipping_them_is_training_on_the_others(shared_config, spoilt, sample_set, tmp_path):
     path, names = spoilt
     run(shared_config, tmp_path / "out", *overrides(path), skip_bad=True)
-    assert "3 samples cannot be used and are left out" in (tmp_path / "out" / "train.log").read_text()
+    assert "3 samples cannot be used and are omitted" in (tmp_path / "out" / "train.log").read_text()
     content = pickle.loads((sample_set / "ntu_3d.pkl").read_bytes())
     content["annotations"] = [entry for entry in content["annotations"] if entry["frame_dir"] not in names]
     content["split"] = {key: [name for name in split if name not in names] for key, split in content["split"].items()}
@@ -186,8 +186,8 @@ def test_no_sample_is_left(shared_config, tmp_path, sample_set):
 
 def test_the_list_goes_when_nothing_is_bad_any_more(tmp_path):
     path = tmp_path / "bad_samples.csv"
-    write_list([BadSample("train", "a.pkl", "x, \"y\"", "is bad")], path)
+    write_bad_samples([BadSample("train", "a.pkl", "x, \"y\"", "is bad")], path)
     with open(path, encoding="utf-8", newline="") as file:
         assert list(csv.reader(file)) == [["split", "file", "sample", "reason"], ["train", "a.pkl", 'x, "y"', "is bad"]]
-    write_list([], path)
+    write_bad_samples([], path)
     assert not path.exists()

@@ -147,7 +147,7 @@ def test_wrong_specs(spec, what):
 
 
 def test_missing_files():
-    with pytest.raises(DataError, match=r"absent.npy: no such file"):
+    with pytest.raises(DataError, match=r"absent.npy: file not found"):
         build_dataset({"format": "SkeletonDataset", "file_path": "absent.npy", "test_mode": True}, "w")
-    with pytest.raises(DataError, match=r"absent.pkl: no such file"):
+    with pytest.raises(DataError, match=r"absent.pkl: file not found"):
         build_dataset({"format": "UCF101SkeletonDataset", "file_path": "absent.pkl"}, "w")

@@ -65,7 +65,7 @@ def test_golden_heatmaps_mirrored():
 @real_samples
 def test_golden_test_pipeline_of_the_configs():
     annotation, = read_sample(SHARED / "data" / "example_ucf101_skeleton.pkl")
-    for name in ("posec3d_hmdb51", "posec3d_ucf101"):
+    for name in ("posec3d_hmdb51", "posec3d"):
         pipeline = Pipeline(load_config(CONFIGS / f"{name}.yaml")["PIPELINE"]["test"])
         array = pipeline(annotation, rng())
         assert array.shape == (20, 17, 48, 56, 56)

@@ -121,13 +121,11 @@ def test_nobody_is_an_error_at_use():
 
 
 def test_labels():
-    check_labels([0, 4, None], 5, "file")
+    check_labels([0, 4], 5, "file", ["a", "b"])
     with pytest.raises(DataError, match=r"file: b: its label is 5, expected 0\.\.4 for 5 classes"):
         check_labels([0, 5], 5, "file", ["a", "b"])
-    with pytest.raises(DataError, match="file: x: its label is 7"):
-        check_labels([Annotation(None, name="x", label=7)], 5, "file")
-    with pytest.raises(DataError, match="its label is -1"):
-        check_labels([-1], 5, "file")
+    with pytest.raises(DataError, match="file: x: its label is -1"):
+        check_labels([-1], 5, "file", ["x"])
 
 
 def test_read_sample(tmp_path):

@@ -6,11 +6,11 @@ import warnings
 import numpy as np
 import pytest
 
-from paddlevideo_skel.data.draw import draw_sequence
 from paddlevideo_skel.data.synthetic import samples
 from paddlevideo_skel.data.synthetic.actions import ACTIONS, PAIRS, REVERSED, perform
 from paddlevideo_skel.data.synthetic.kinematics import Body
 from paddlevideo_skel.errors import ConfigError, DataError, OutputError, UnavailableError
+from paddlevideo_skel.plotting import draw_sequence
 from paddlevideo_skel.skeleton import get_layout
 
 NTU, COCO = get_layout("ntu-rgb+d"), get_layout("coco")

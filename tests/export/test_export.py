@@ -15,7 +15,7 @@ from paddlevideo_skel.export import exporter
 from paddlevideo_skel.export.exporter import export_checkpoint, export_model
 from paddlevideo_skel.inference.artifact import find_export
 from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime
-from paddlevideo_skel.inference.runtime import Options
+from paddlevideo_skel.inference.runtime import RuntimeOptions
 
 FILES = {"inference.json", "inference.pdiparams", "inference.metadata.json", "inference.selfcheck.npz"}
 
@@ -25,7 +25,7 @@ def content(folder):
 
 
 def answers(folder, array):
-    return PaddleRuntime(find_export(folder), Options()).run(array)
+    return PaddleRuntime(find_export(folder), RuntimeOptions()).run(array)
 
 
 @pytest.mark.parametrize("kind", ["ordinary", "minimal"])
@@ -37,7 +37,7 @@ def test_the_files_answer_like_the_dynamic_graph_at_any_batch_size(tmp_path, nam
     assert content(folder.stem.parent) == FILES
     array = np.random.default_rng(5).normal(0, 0.4, (4, *folder.sample_shape)).astype("float32")
     right = dynamic(filled(config), array)
-    runtime = PaddleRuntime(folder, Options())
+    runtime = PaddleRuntime(folder, RuntimeOptions())
     for batch in (1, 2, 4):
         assert np.abs(runtime.run(array[:batch]) - right[:batch]).max() < 1e-5 * np.abs(right).max()
 

@@ -12,7 +12,8 @@ from tipc.params import Params
 
 from paddlevideo_skel.checkpoints.foreign import rename
 from paddlevideo_skel.checkpoints.load import load_state, load_weights, read_weights, split_models
-from paddlevideo_skel.config import TOP_LEVEL, Config, apply_override, class_names, load_config, num_classes
+from paddlevideo_skel.config import Config, apply_override, class_names, load_config, num_classes
+from paddlevideo_skel.config_schema import TOP_LEVEL
 from paddlevideo_skel.errors import CheckpointError, ConfigError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fuzz_reader import checks, reader
 
 from paddlevideo_skel.data.annotation import Annotation
-from paddlevideo_skel.data.checks import Examination, without
+from paddlevideo_skel.data.checks import SampleChecker, drop_samples
 from paddlevideo_skel.data.datasets import AnnotationDataset, SkeletonDataset
 from paddlevideo_skel.data.readers import read_annotations, read_sample
 from paddlevideo_skel.errors import DataError
@@ -105,8 +105,8 @@ def _examined(folder, dataset, joints):
         stamp = [data.stat().st_size, data.stat().st_mtime_ns]
         path.write_bytes(path.read_bytes().replace(b"DATA", os.fsencode(data)).replace(
             b'"STAMP"', json.dumps(stamp).encode()))
-    reasons, _ = Examination(path).examine(dataset, 4, joints)
-    return without(dataset, reasons)
+    reasons, _ = SampleChecker(path).check(dataset, 4, joints)
+    return drop_samples(dataset, reasons)
 
 
 @reader(DataError)

@@ -15,11 +15,10 @@ from paddlevideo_skel.importers.keypoint_files import CHANNELS, read_keypoints
 from paddlevideo_skel.importers.keypoints import clean, find_samples
 from paddlevideo_skel.importers.kinetics_hrnet import join_kpfiles
 from paddlevideo_skel.importers.labels import number_labels, read_class_names, read_label_list
-from paddlevideo_skel.importers.layout_file import read_layout
 from paddlevideo_skel.importers.ntu_skeleton import read_bodies
-from paddlevideo_skel.importers.split_files import split_array, split_pickle
+from paddlevideo_skel.importers.split import split_array, split_pickle
 from paddlevideo_skel.safe_pickle import load_npy
-from paddlevideo_skel.skeleton import get_layout
+from paddlevideo_skel.skeleton import get_layout, read_layout
 
 SOURCES = [Source(f"s{i}", f"s{i}.skeleton", 10 + i, 7) for i in range(3)]
 

@@ -4,10 +4,9 @@ from fuzz_reader import Reader
 from paddle.nn import BatchNorm1D, Linear, Sequential
 
 from paddlevideo_skel.errors import CheckpointError
-from paddlevideo_skel.training.optimizers import build_optimizer
-from paddlevideo_skel.training.progress import Progress
+from paddlevideo_skel.training.log import Progress
+from paddlevideo_skel.training.optim import build_optimizer, build_schedule
 from paddlevideo_skel.training.resume import capture, read_state, restore, write_state
-from paddlevideo_skel.training.schedules import build_schedule
 
 SCHEDULE = {"name": "CustomCosineAnnealingDecay", "iter_step": True, "learning_rate": 0.05, "max_epoch": 2}
 

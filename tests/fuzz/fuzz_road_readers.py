@@ -16,16 +16,14 @@ from paddlevideo_skel.inference.bin_comparison import compare
 from paddlevideo_skel.inference.bin_inference import start_or_resume_results
 from paddlevideo_skel.inference.bin_results import evaluate
 from paddlevideo_skel.inference.bins import BinFolder, load_labels
-from paddlevideo_skel.inference.live import json_frames
 from paddlevideo_skel.inference.predict import Predictor
-from paddlevideo_skel.inference.runtime import Options, open_runtime
-from paddlevideo_skel.inference.stream import as_numbers
-from paddlevideo_skel.manifest import Manifest
-from paddlevideo_skel.training.curves import cut_to_whole_records
+from paddlevideo_skel.inference.runtime import RuntimeOptions, open_runtime
+from paddlevideo_skel.inference.stream import read_json_frames, to_numbers
+from paddlevideo_skel.manifest import LOCK, Manifest, describe_holder
 from paddlevideo_skel.training.ensemble import ensemble
-from paddlevideo_skel.training.run_dir import _told
+from paddlevideo_skel.training.log import cut_to_whole_records
 
-OPTIONS = Options(use_gpu=False, use_npu=False, cpu_threads=1)
+OPTIONS = RuntimeOptions(use_gpu=False, use_npu=False, cpu_threads=1)
 
 
 @reader(ExportError)
@@ -150,7 +148,7 @@ def are_problems(found):
 @reader(DataError)
 def stream_of_frames(folder):
     with open(folder / "frames.jsonl", encoding="utf-8", errors="replace") as file:
-        return [as_numbers(keypoint, "coordinates", "frame") for keypoint, *_ in json_frames(file)]
+        return [to_numbers(keypoint, "coordinates", "frame") for keypoint, *_ in read_json_frames(file)]
 
 
 @reader()
@@ -173,8 +171,7 @@ def is_ensemble(report):
 
 @reader()
 def run_lock(folder):
-    with open(folder / ".run.lock", encoding="utf-8") as file:
-        return _told(file)
+    return describe_holder(folder / LOCK)
 
 
 @checks("run_lock")

@@ -103,11 +103,10 @@ def skeleton():
 
 
 def journal():
-    lines = [{"format": 1}, ["s0", 10, 7, {"shape": [1, 2], "persons": 1}], ["s1", 11, 7, {"skipped": "damaged: it"}],
+    lines = [["s0", 10, 7, {"shape": [1, 2], "persons": 1}], ["s1", 11, 7, {"skipped": "damaged: it"}],
              ["s2", 12, 7, {"shape": [2, 2]}]]
-    journal = json.dumps(lines[0]).encode() + b"\n" + b"".join(
-        _with_checksum(json.dumps(line).encode()) for line in lines[1:])
-    return {"journal.jsonl": journal,
+    return {"manifest.json": b'{"format": 1}',
+            "journal.jsonl": b"".join(_with_checksum(json.dumps(line).encode()) for line in lines),
             "samples.bin": np.arange(6, dtype="<f4").tobytes()}
 
 
@@ -301,6 +300,7 @@ def converters(tmp):
     yield Seed("array_split_anew", whole, "x_label.pkl", 70)
     yield Seed("import_journal", journal(), "journal.jsonl", 120)
     yield Seed("import_journal", journal(), "samples.bin", 50)
+    yield Seed("import_journal", journal(), "manifest.json", 50)
 
 
 def raw_files(tmp):

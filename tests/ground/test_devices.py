@@ -13,15 +13,15 @@ from paddlevideo_skel.config import Config, load_config
 from paddlevideo_skel.devices import count_devices, find_device, replace_device
 from paddlevideo_skel.errors import ConfigError, UnavailableError
 from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime
-from paddlevideo_skel.inference.runtime import Options
-from paddlevideo_skel.training import device as training_device
-from paddlevideo_skel.training.device import choose_device
+from paddlevideo_skel.inference.runtime import RuntimeOptions
+from paddlevideo_skel.training import distributed
+from paddlevideo_skel.training.distributed import choose_device
 
 
 @pytest.fixture
 def there(monkeypatch):
     """``there(gpu=2)``: what paddle finds."""
-    return lambda **counts: monkeypatch.setattr(devices, "count_devices", lambda kind: counts.get(kind, 0))
+    return lambda **counts: monkeypatch.setattr(devices, "count_devices", lambda paddle, kind: counts.get(kind, 0))
 
 
 TABLE = [  # what is asked; the device where there is nothing, a GPU, an NPU, both
@@ -45,31 +45,31 @@ HOSTS = [{}, {"gpu": 1}, {"npu": 8}, {"gpu": 1, "npu": 1}]
 def test_the_table(there, monkeypatch, asked, host, device):
     there(**host)
     chosen = []
-    monkeypatch.setattr(training_device.paddle, "set_device", chosen.append)
-    monkeypatch.setattr(training_device.distributed, "join", lambda device: None)
+    monkeypatch.setattr(distributed.paddle, "set_device", chosen.append)
+    monkeypatch.setattr(distributed, "join", lambda device: None)
     config = Config(asked)
     if device is None:
         kind = "NPU" if asked.get("use_npu") or asked.get("device") == "npu" else "GPU"
-        for find in (lambda: find_device(**asked), lambda: choose_device(config)):
+        for find in (lambda: find_device(paddle, **asked), lambda: choose_device(config)):
             with pytest.raises(UnavailableError, match=f"this paddle finds no {kind}.*tools/doctor.py"):
                 find()
         return
-    assert find_device(**asked) == device
+    assert find_device(paddle, **asked) == device
     assert choose_device(config) == device and chosen == [device]
     if "device" not in asked:
         runtime = PaddleRuntime.__new__(PaddleRuntime)
-        runtime.options = Options(**asked)
+        runtime.options = RuntimeOptions(**asked)
         assert runtime.choose_device() == device
 
 
 def test_what_contradicts_itself(there):
     there(gpu=1, npu=1)
-    for asked, words in (({"use_gpu": True, "use_npu": True}, "--use_npu: a GPU and an NPU were both asked for"),
+    for asked, words in (({"use_gpu": True, "use_npu": True}, "--use_npu: both a GPU and an NPU were requested"),
                          ({"device": "tpu"}, "--device: found 'tpu'.*npu"),
                          ({"device": "npu", "use_npu": False}, "--device: is npu, but --use_npu is False"),
                          ({"device": "cpu", "use_gpu": True}, "--device: is cpu, but --use_gpu is True")):
         with pytest.raises(ConfigError, match=words):
-            find_device(**asked)
+            find_device(paddle, **asked)
     config = Config({"device": "nqu"})
     config.source = "my {config}.yaml"
     with pytest.raises(ConfigError, match=r"my \{config\}\.yaml: device: found 'nqu'.*Did you mean 'npu'"):
@@ -77,8 +77,8 @@ def test_what_contradicts_itself(there):
 
 
 def test_a_device_that_was_declined_is_not_even_looked_for(monkeypatch):
-    monkeypatch.setattr(devices, "count_devices", lambda kind: pytest.fail(f"{kind} was counted"))
-    assert find_device(device="cpu") == find_device(False, False) == "cpu"
+    monkeypatch.setattr(devices, "count_devices", lambda paddle, kind: pytest.fail(f"{kind} was counted"))
+    assert find_device(paddle, device="cpu") == find_device(paddle, False, False) == "cpu"
 
 
 def test_the_command_line_has_the_last_word():
@@ -96,17 +96,17 @@ def test_paddle_is_asked(monkeypatch):
     monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
     monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(paddle.device, "get_available_custom_device", lambda: ["npu:0", "npu:1", "mlu:0"])
-    assert (count_devices("gpu"), count_devices("npu")) == (3, 2)
+    assert (count_devices(paddle, "gpu"), count_devices(paddle, "npu")) == (3, 2)
     monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: False)
     monkeypatch.setattr(paddle.device, "get_available_custom_device", lambda: None)
-    assert (count_devices("gpu"), count_devices("npu")) == (0, 0)
+    assert (count_devices(paddle, "gpu"), count_devices(paddle, "npu")) == (0, 0)
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--use_npu"], "--use_npu"), (["-o", "use_npu=True"], "use_npu"), (["-o", "device=npu"], "device"),
     (["--test", "-w", "gone.pdparams", "--use_npu=True", "-o", "device=cpu"], "use_npu")])
 def test_main_py_takes_all_three_forms(config_file, tmp_path, capsys, monkeypatch, arguments, words):
-    if count_devices("npu"):
+    if count_devices(paddle, "npu"):
         pytest.skip("this machine has an NPU")
     monkeypatch.chdir(tmp_path)
     assert run_command("train", ["-c", str(config_file), *arguments]) == 2
@@ -121,7 +121,7 @@ def test_a_device_in_a_config(config_file):
 
 def test_the_module_itself_needs_no_paddle():
     code = ("import sys; sys.modules['paddle'] = None; from paddlevideo_skel.devices import find_device; "
-            "print(find_device(False, False))")
+            "print(find_device(None, False, False))")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           timeout=120)
     assert done.stdout == "cpu\n", done.stderr

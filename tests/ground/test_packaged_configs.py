@@ -4,12 +4,11 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
-from paddlevideo_skel.build import build_recognizer, check_recipe, input_shape
+from paddlevideo_skel.build import build_recognizer, check_parts, input_shape
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.registry import split_name
 from paddlevideo_skel.training.metrics import METRICS
-from paddlevideo_skel.training.optimizers import check_optimizer
-from paddlevideo_skel.training.schedules import build_schedule
+from paddlevideo_skel.training.optim import build_schedule, check_optimizer
 
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml"))
 SPLITS = ("train", "valid", "test")
@@ -20,7 +19,7 @@ def test_a_packaged_config_is_whole(path):
     config = load_config(ROOT / path)
     splits = [split for split in SPLITS if split in config["DATASET"]]
     assert splits == [split for split in SPLITS if split in config["PIPELINE"]] and {"train", "test"} <= set(splits)
-    check_recipe(config, splits)
+    check_parts(config, splits)
     model = build_recognizer(config).main
     shapes = [input_shape(config, model, split) for split in splits]
     assert all(model.backbone.takes(shape) for shape in shapes)

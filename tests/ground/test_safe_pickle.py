@@ -123,11 +123,11 @@ def test_what_is_no_pickle(save, content, what):
 
 
 def test_missing_and_unreadable(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="file not found"):
         load_pickle(tmp_path / "absent.pkl")
     with pytest.raises(DataError, match="cannot be read"):
         load_pickle(tmp_path)
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="file not found"):
         load_npy(tmp_path / "absent.npy")
     with pytest.raises(DataError, match="cannot be read"):
         load_npy(tmp_path)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddlevideo_skel.errors import ConfigError
-from paddlevideo_skel.skeleton import ALIASES, LAYOUTS, adjacency, get_layout
+from paddlevideo_skel.skeleton import LAYOUT_ALIASES, LAYOUTS, adjacency, get_layout
 
 GOLDEN_ADJACENCY = {
     "ctrgcn_ntu_rgb_d": ("ntu_rgb_d", "inward_outward"),
@@ -32,7 +32,7 @@ def test_adjacency_equals_the_reference_in_every_entry(name):
     np.testing.assert_array_equal(adjacency(get_layout(layout), strategy), np.load(GOLDEN / "adjacency.npz")[name])
 
 
-@pytest.mark.parametrize("name", [*LAYOUTS, *ALIASES])
+@pytest.mark.parametrize("name", [*LAYOUTS, *LAYOUT_ALIASES])
 def test_layouts_are_whole(name):
     layout = get_layout(name)
     assert (layout.hops_to(layout.center) >= 0).all()

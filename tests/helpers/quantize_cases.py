@@ -4,11 +4,11 @@ from paths import ROOT
 from tiny_export import SAMPLE, logits, samples
 
 from paddlevideo_skel.config import load_config
-from paddlevideo_skel.inference.runtime import Options
+from paddlevideo_skel.inference.runtime import RuntimeOptions
 
 CONFIG = ROOT / "configs/recognition/ctrgcn/ctrgcn_lite_utkinect.yaml"
 PIPELINE = {"sample": [{"AutoPadding": {"window_size": SAMPLE[1]}}], "transform": []}
-CPU = Options(use_gpu=False, use_npu=False)
+CPU = RuntimeOptions(use_gpu=False, use_npu=False)
 
 
 def write_data(folder, train, test, labels):

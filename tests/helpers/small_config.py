@@ -55,7 +55,7 @@ HARD = ["MODEL.backbone.base_channels=8", "MODEL.head.in_channels=16", "MODEL.he
 def run(config, folder, *overrides, **arguments):
     """Train with ``HARD`` in this process."""
     from paddlevideo_skel.config import load_config
-    from paddlevideo_skel.training.trainer import train
+    from paddlevideo_skel.training.trainer import TrainOptions, train
 
     return train(load_config(config, [f"output_dir={folder}", *HARD, *overrides]),
-                 **{"validate": True, "seed": 5, **arguments})
+                 TrainOptions(**{"validate": True, "seed": 5, **arguments}))

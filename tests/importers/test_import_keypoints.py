@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from paths import ROOT
 from raw_files import kill_an_import
 
-from paddlevideo_skel.build import build_recognizer, check_recipe, input_shape
+from paddlevideo_skel.build import build_recognizer, check_parts, input_shape
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.data.datasets import build_dataset
@@ -32,9 +32,8 @@ from paddlevideo_skel.importers.keypoints import (
     read_sample,
 )
 from paddlevideo_skel.importers.labels import number_labels, read_class_names, read_label_list
-from paddlevideo_skel.importers.layout_file import read_layout
 from paddlevideo_skel.importers.ready_config import clip_length
-from paddlevideo_skel.skeleton import get_layout
+from paddlevideo_skel.skeleton import get_layout, read_layout
 
 FIVE = {"joints": ["hip", "neck", "head", "left_hand", "right_hand"], "bones": [[0, 1], [1, 2], [1, 3], [1, 4]],
         "center": 0, "left": [3], "right": [4]}
@@ -144,8 +143,8 @@ BAD = [
     ("a.csv", "frame,joint,x\n0,1,2", "has no column 'y'"),
     ("a.csv", "frame,joint,x,y,w\n0,1,2,3,4", "column 5: its name 'w' is unknown"),
     ("a.csv", "frame,joint,x,y\n0,1,2,3\n0,neck,4,5", "row 3: tells of frame 0, person 0, joint 1 a second time"),
-    ("a.csv", b"\xff\xfe\x00", "no text in UTF-8"),
-    ("a.csv", b"1,2,3,4,5,6,7,8,9,10\x00\n", "is no text: byte 0"),
+    ("a.csv", b"\xff\xfe\x00", "is not UTF-8 text"),
+    ("a.csv", b"1,2,3,4,5,6,7,8,9,10\x00\n", "is not text: byte"),
     ("a.json", "[1, 2", "is no JSON"),
     ("a.json", "[" * 100000, "is no JSON"),
     ("a.json", '{"x": 1}', "is an object with 'x', expected 'keypoint'"),
@@ -165,8 +164,8 @@ BAD = [
     ("a.npy", np.zeros(3), "has the shape"),
     ("a.npy", np.zeros((3, 5, 2), bool), "array of bool"),
     ("a.npy", b"no array", "not an .npy file"),
-    ("gone.csv", None, "no such file"),
-    ("gone.npy", None, "no such file"),
+    ("gone.csv", None, "file not found"),
+    ("gone.npy", None, "file not found"),
 ]
 
 
@@ -449,7 +448,7 @@ def test_pixels_get_a_picture_and_scores_stay_apart(tmp_path):
     import_keypoints(tmp_path / "raw", tmp_path / "mine.pkl", get_layout("coco"), img_shape=(480, 640))
     assert read_annotations(tmp_path / "mine.pkl")[0].img_shape == (480, 640)
     config = load_config(tmp_path / "mine.yaml")
-    check_recipe(config, ("train", "valid", "test"))
+    check_parts(config, ("train", "valid", "test"))
     model = build_recognizer(config)
     assert input_shape(config, model, "train") == (1, 2, 24, 17, 3)
     assert len(build_dataset(config["DATASET"]["train"], "train", 2)) == 4  # 3 of a class: 2.4, so 2

@@ -7,15 +7,14 @@ import sys
 import numpy as np
 import pytest
 
+from paddlevideo_skel import plotting
 from paddlevideo_skel.cli import run_command
-from paddlevideo_skel.data import draw
 from paddlevideo_skel.data.annotation import Annotation
-from paddlevideo_skel.data.draw import animate_sequence, draw_sequence
 from paddlevideo_skel.data.readers import read_annotations
 from paddlevideo_skel.errors import DataError, UnavailableError
 from paddlevideo_skel.importers.lenient import problems, read_leniently
-from paddlevideo_skel.importers.summary import inspect, usual_layout
-from paddlevideo_skel.importers.summary_text import inspection_text
+from paddlevideo_skel.importers.summary import inspect, inspection_text, usual_layout
+from paddlevideo_skel.plotting import animate_sequence, draw_sequence
 from paddlevideo_skel.skeleton import get_layout
 
 
@@ -179,7 +178,7 @@ def test_the_text_holds_what_the_report_holds(sample_set, tmp_path):
     assert broken[0].endswith("samples 1, 1 of them cannot be used")
     assert "  a: has no 'keypoint', only 'frame_dir'" in broken and broken[-1] == "warning: no sample can be read"
     many = [{"frame_dir": f"v{i}"} for i in range(30)]
-    assert "  … and 10 more: --json FILE lists them all" in inspection_text(inspect(save(tmp_path / "a.pkl", many)))
+    assert "  and 10 more: --json FILE lists them all" in inspection_text(inspect(save(tmp_path / "a.pkl", many)))
 
 
 def test_layouts_by_the_number_of_joints():
@@ -242,7 +241,7 @@ def test_padding_is_not_shown(tmp_path, monkeypatch):
         assert sum(shown) == 200
     long = star()
     long.keypoint = np.repeat(long.keypoint[:, :1], 13, axis=1) + 9 * np.arange(13)[:, None, None]
-    monkeypatch.setattr(draw, "MAX_FRAMES", 6)
+    monkeypatch.setattr(plotting, "MAX_ANIMATION_FRAMES", 6)
     animate_sequence(long, "coco", tmp_path / "b.gif", fps=30)
     with image_module.open(tmp_path / "b.gif") as gif:
         assert gif.n_frames == 5 and gif.info["duration"] == 100  # every third
@@ -271,7 +270,7 @@ def test_the_command(sample_set, tmp_path, capsys):
     assert "--plot" in error("--sample", "a")
     assert "has no sample 'S001_wav_p01'" in error("--plot", tmp_path / "x.png", "--sample", "S001_wav_p01")
     assert "expected a layout of 25 joints" in error("--plot", tmp_path / "x.png", "--layout", "coco")
-    assert "no such file" in (run_command("inspect-data", ["gone.pkl"]), capsys.readouterr().err)[1]
+    assert "file not found" in (run_command("inspect-data", ["gone.pkl"]), capsys.readouterr().err)[1]
     assert not (tmp_path / "x.png").exists()
 
 

@@ -226,7 +226,7 @@ def test_wrong_commands(pickle_file, tmp_path, capsys):
     assert "--seed" in error("--seed", "-1")
     assert "--labels" in error("--labels", "x.npy")
     assert "no sample of 20 is left" in error("--by", "random", "--parts", "a=0.99", "b=0.01")
-    assert "no such file" in (run_command("split-data", ["gone.pkl", "-o", "x.pkl"]), capsys.readouterr().err)[1]
+    assert "file not found" in (run_command("split-data", ["gone.pkl", "-o", "x.pkl"]), capsys.readouterr().err)[1]
     content = pickle.loads(pickle_file.read_bytes())
     for annotation in content["annotations"]:
         annotation["label"] = None

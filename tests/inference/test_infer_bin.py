@@ -24,7 +24,7 @@ from paddlevideo_skel.inference.artifact import relative_error, write_metadata
 from paddlevideo_skel.inference.bin_inference import infer_bins, merge_reports, read_ahead
 from paddlevideo_skel.inference.bin_results import ResultFolder
 from paddlevideo_skel.inference.onnx_runtime import OnnxRuntime
-from paddlevideo_skel.inference.runtime import Options, open_runtime
+from paddlevideo_skel.inference.runtime import RuntimeOptions, open_runtime
 
 COUNT = 11
 
@@ -321,7 +321,7 @@ def test_a_disk_that_is_full_is_told_and_leaves_no_part_of_an_answer(export, bin
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    with open_runtime(export, "onnxruntime", Options(cpu_threads=1)) as runtime:
+    with open_runtime(export, "onnxruntime", RuntimeOptions(cpu_threads=1)) as runtime:
         infer_bins(runtime, bins, tmp_path / "out", share=(0, 11))
         monkeypatch.setattr(bin_inference.os, "replace", full)
         with pytest.raises(OutputError, match=r"00001_0\.bin: cannot be written \(No space left"):

@@ -15,7 +15,7 @@ from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.data.pipeline import Pipeline
 from paddlevideo_skel.data.readers import read_sample
 from paddlevideo_skel.export.exporter import export_model
-from paddlevideo_skel.inference.benchmark import StepTimes, latency
+from paddlevideo_skel.inference.benchmark import StepTimes, measure_latency
 from paddlevideo_skel.inference.runtime import open_runtime
 
 
@@ -159,7 +159,7 @@ def test_autolog_is_used_where_it_is_installed(folder, tmp_path, monkeypatch):
 
 def test_latency_is_of_this_model(folder):
     runtime = open_runtime(folder, "onnxruntime")
-    assert 0.05 < latency(runtime, runtime.selfcheck.array[:1], repeats=3) < 5000
+    assert 0.05 < measure_latency(runtime, runtime.selfcheck.array[:1], repeats=3) < 5000
 
 
 def test_the_script(folder, tmp_path):

@@ -13,7 +13,7 @@ from tiny_export import logits, samples, write_export
 from paddlevideo_skel.errors import ExportError, SelfCheckError, UnavailableError
 from paddlevideo_skel.inference import onnx_runtime, runtime
 from paddlevideo_skel.inference.artifact import relative_error
-from paddlevideo_skel.inference.runtime import Options, open_runtime
+from paddlevideo_skel.inference.runtime import RuntimeOptions, open_runtime
 
 CANN, CUDA, CPU = "CANNExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 # What InferenceSession raised where CANN's libraries were missing, its beginning and its end.
@@ -67,13 +67,13 @@ def provided(monkeypatch):
 @pytest.mark.parametrize("answer", ["raises", "silent"])
 def test_cann_that_was_asked_for_and_cannot_be_loaded(export, provided, monkeypatch, answer):
     provided(CANN, answer=answer)
-    words = {"raises": "create CANN ExecutionProvider fail", "silent": "took CPUExecutionProvider in its place"}[answer]
+    words = {"raises": "create CANN ExecutionProvider fail", "silent": "used CPUExecutionProvider instead"}[answer]
     with pytest.raises(UnavailableError, match=rf"--use_npu \(CANNExecutionProvider\): is in this .*{words}.*"
                                                r"libascendcl\.so.*source its set_env\.sh"):
-        open_runtime(export, "onnxruntime", Options(use_npu=True))
+        open_runtime(export, "onnxruntime", RuntimeOptions(use_npu=True))
     monkeypatch.setattr(onnx_runtime, "library_problem", lambda provider: LIBRARY)
     with pytest.raises(UnavailableError, match=f"cannot be used: {LIBRARY}"):
-        open_runtime(export, "onnxruntime", Options(use_npu=True))
+        open_runtime(export, "onnxruntime", RuntimeOptions(use_npu=True))
 
 
 @pytest.mark.parametrize("answer", ["raises", "silent"])
@@ -89,17 +89,17 @@ def test_cann_that_nobody_asked_for_and_cannot_be_loaded(export, provided, caplo
 
 def test_what_is_asked_of_cann(export, provided):
     asked = provided(CANN, CUDA, answer="computes", factor=1 + 1e-3)
-    runtime = open_runtime(export, "onnxruntime", Options(use_npu=True, precision="fp16", device_id=3))
+    runtime = open_runtime(export, "onnxruntime", RuntimeOptions(use_npu=True, precision="fp16", device_id=3))
     assert (runtime.device, runtime.options.precision) == ("npu", "fp16")
     # The model is shown to be right in float32 on the CPU first.
     assert asked == [(CPU, {}), (CANN, {"device_id": "3", "precision_mode": "force_fp16"})]
     asked.clear()
     with pytest.raises(SelfCheckError, match=r"relative error 0.001, allowed 1e-04"):
-        open_runtime(export, "onnxruntime", Options(use_npu=True))
+        open_runtime(export, "onnxruntime", RuntimeOptions(use_npu=True))
     assert asked == [(CANN, {"device_id": "0", "precision_mode": "must_keep_origin_dtype"})]
     provided(CANN, answer="computes")
-    with pytest.raises(UnavailableError, match="computes in float32 all the same"):
-        open_runtime(export, "onnxruntime", Options(use_npu=True, precision="fp16"))
+    with pytest.raises(UnavailableError, match="is ignored: .* computes in float32"):
+        open_runtime(export, "onnxruntime", RuntimeOptions(use_npu=True, precision="fp16"))
 
 
 def test_float16_through_cann_does_not_hide_a_wrong_model(export, provided, tmp_path):
@@ -107,13 +107,13 @@ def test_float16_through_cann_does_not_hide_a_wrong_model(export, provided, tmp_
     export.file(".onnx").write_bytes(other.file(".onnx").read_bytes())
     asked = provided(CANN, answer="computes")
     with pytest.raises(SelfCheckError, match="allowed 1e-04"):
-        open_runtime(export, "onnxruntime", Options(use_npu=True, precision="fp16"))
+        open_runtime(export, "onnxruntime", RuntimeOptions(use_npu=True, precision="fp16"))
     assert [name for name, _ in asked] == [CPU]
 
 
 def test_a_gpu_comes_before_an_npu_and_both_can_be_declined(export, provided):
-    for options, device in ((Options(), "gpu"), (Options(use_gpu=False), "npu"),
-                            (Options(use_gpu=False, use_npu=False), "cpu"), (Options(use_npu=True), "npu")):
+    for options, device in ((RuntimeOptions(), "gpu"), (RuntimeOptions(use_gpu=False), "npu"),
+                            (RuntimeOptions(use_gpu=False, use_npu=False), "cpu"), (RuntimeOptions(use_npu=True), "npu")):
         provided(CANN, CUDA, answer="computes")
         assert open_runtime(export, "onnxruntime", options).device == device
 
@@ -122,10 +122,10 @@ def test_what_is_not_in_this_onnx_runtime(export, provided):
     provided(CUDA, answer="computes")
     with pytest.raises(UnavailableError, match=r"--use_npu: this ONNX Runtime has no CANNExecutionProvider, only CUDA.*"
                                                "pip install onnxruntime-cann"):
-        open_runtime(export, "onnxruntime", Options(use_npu=True))
+        open_runtime(export, "onnxruntime", RuntimeOptions(use_npu=True))
     for precision in ("fp16", "bf16"):
-        with pytest.raises(UnavailableError, match=f"--precision {precision}: ONNX Runtime computes in float32"):
-            open_runtime(export, "onnxruntime", Options(precision=precision))
+        with pytest.raises(UnavailableError, match=f"--precision {precision}: ONNX Runtime supports only fp32 here"):
+            open_runtime(export, "onnxruntime", RuntimeOptions(precision=precision))
 
 
 def test_a_damaged_model_is_no_fault_of_the_provider(export):

@@ -12,8 +12,8 @@ from tiny_export import samples, write_export
 
 from paddlevideo_skel.errors import SelfCheckError, UnavailableError
 from paddlevideo_skel.inference import runtime, select
-from paddlevideo_skel.inference.benchmark import alternately
-from paddlevideo_skel.inference.runtime import Options, Runtime
+from paddlevideo_skel.inference.benchmark import measure_in_turns
+from paddlevideo_skel.inference.runtime import RuntimeOptions, Runtime
 from paddlevideo_skel.inference.select import open_named
 
 pytest.importorskip("onnx")
@@ -55,9 +55,9 @@ class PaddleRuntime(Stand):
 def export(tmp_path, monkeypatch, caplog):
     """A tiny export with both files, and stand-ins for both runtimes."""
     kinds = {"onnxruntime": ("stand", "OnnxRuntime"), "paddle": ("stand", "PaddleRuntime")}
-    monkeypatch.setattr(runtime, "KINDS", kinds)
+    monkeypatch.setattr(runtime, "RUNTIMES", kinds)
     monkeypatch.setitem(sys.modules, f"{runtime.__package__}.stand", sys.modules[__name__])
-    monkeypatch.setattr(select, "for_a_device", lambda: False)
+    monkeypatch.setattr(select, "is_built_for_device", lambda: False)
     logger = logging.getLogger("paddlevideo_skel")
     monkeypatch.setattr(logger, "propagate", True)
     monkeypatch.setattr(logger, "handlers", [])  # another test's screen would stand in the table
@@ -72,10 +72,10 @@ def export(tmp_path, monkeypatch, caplog):
 
 def test_onnx_runtime_is_taken_first_and_paddle_not_touched(export, caplog):
     prepared = []
-    with open_named(export, "auto", Options(), prepare=prepared.append) as runtime:
+    with open_named(export, "auto", RuntimeOptions(), prepare=prepared.append) as runtime:
         assert runtime.kind == "onnxruntime"
     assert prepared == ["onnxruntime"] and PaddleRuntime.opened == 0
-    assert "Chosen: onnxruntime" in caplog.text
+    assert "Selected: onnxruntime" in caplog.text
 
 
 @pytest.mark.parametrize("what, told", [
@@ -91,8 +91,8 @@ def test_what_cannot_answer_is_passed_over_and_told(export, monkeypatch, caplog,
         monkeypatch.setattr(OnnxRuntime, "wrong", 1.01)
     else:
         monkeypatch.setattr(OnnxRuntime, "problem", "no such device")
-    assert open_named(export, "auto", Options()).kind == "paddle"
-    assert "Chosen: paddle" in caplog.text and told in caplog.text
+    assert open_named(export, "auto", RuntimeOptions()).kind == "paddle"
+    assert "Selected: paddle" in caplog.text and told in caplog.text
 
 
 def test_no_runtime_is_left(export, monkeypatch):
@@ -100,19 +100,19 @@ def test_no_runtime_is_left(export, monkeypatch):
     monkeypatch.setattr(PaddleRuntime, "problem", "no licence")
     for name in ("auto", "fastest"):
         with pytest.raises(UnavailableError, match=r"onnxruntime: .*relative error 0.01.*paddle: .*no licence"):
-            open_named(export, name, Options())
+            open_named(export, name, RuntimeOptions())
     export.file(".json").unlink()  # one runtime is left to try: its own error is the answer
     with pytest.raises(SelfCheckError, match=r"relative error 0\.01"):
-        open_named(export, "auto", Options())
+        open_named(export, "auto", RuntimeOptions())
     export.file(".onnx").unlink()
     with pytest.raises(UnavailableError, match=r"onnxruntime: .* no ONNX model .*paddle: .* no Paddle graph"):
-        open_named(export, "auto", Options())
+        open_named(export, "auto", RuntimeOptions())
 
 
-def test_paddle_first_where_it_is_built_for_a_device(export, monkeypatch):
-    monkeypatch.setattr(select, "for_a_device", lambda: True)
-    assert open_named(export, "auto", Options()).kind == "paddle"
-    assert open_named(export, "auto", Options(use_gpu=False)).kind == "onnxruntime"
+def test_paddle_first_where_it_is_built_is_built_for_device(export, monkeypatch):
+    monkeypatch.setattr(select, "is_built_for_device", lambda: True)
+    assert open_named(export, "auto", RuntimeOptions()).kind == "paddle"
+    assert open_named(export, "auto", RuntimeOptions(use_gpu=False)).kind == "onnxruntime"
 
 
 def test_a_paddle_for_a_gpu_is_recognised(tmp_path, monkeypatch):
@@ -121,9 +121,9 @@ def test_a_paddle_for_a_gpu_is_recognised(tmp_path, monkeypatch):
     (package / "__init__.py").write_text("raise RuntimeError('must not be imported')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "paddle", raising=False)
-    assert not select.for_a_device()
+    assert not select.is_built_for_device()
     (tmp_path / "paddlepaddle_gpu-3.3.1.dist-info").mkdir()
-    assert select.for_a_device()
+    assert select.is_built_for_device()
 
 
 @pytest.mark.parametrize("waits, taken, onednn", [((0, 0.05, 0.05), "onnxruntime", False),
@@ -138,7 +138,7 @@ def test_the_fastest_is_measured(export, monkeypatch, capsys, waits, taken, oned
     if more < 0:
         monkeypatch.setattr(PaddleRuntime, "compute", lambda self, array: (
             time.sleep(0 if self.onednn else paddle), Stand.compute(self, array))[1])
-    runtime = open_named(export, "fastest", Options(), batch_size=2)
+    runtime = open_named(export, "fastest", RuntimeOptions(), batch_size=2)
     assert (runtime.kind, runtime.onednn) == (taken, onednn)
     table = capsys.readouterr().out.splitlines()
     assert "batch 2" in table[0] and sum(line.endswith(" *") for line in table) == 1
@@ -149,15 +149,15 @@ def test_the_fastest_is_measured(export, monkeypatch, capsys, waits, taken, oned
 def test_measuring_leaves_out_what_is_wrong(export, monkeypatch, capsys):
     monkeypatch.setattr(PaddleRuntime, "compute", lambda self, array: Stand.compute(self, array) * (1 + self.onednn))
     monkeypatch.setattr(OnnxRuntime, "wait", 0.02)
-    assert not open_named(export, "fastest", Options()).onednn
+    assert not open_named(export, "fastest", RuntimeOptions()).onednn
     table = capsys.readouterr().out
     assert [line.split()[0] for line in table.splitlines()[1:3]] == ["onnxruntime", "paddle"]
     assert "paddle with oneDNN: cannot be used" in table and "self-check wrongly" in table
-    open_named(export, "fastest", Options(enable_mkldnn=False))
+    open_named(export, "fastest", RuntimeOptions(enable_mkldnn=False))
     assert "with oneDNN" not in capsys.readouterr().out
 
 
-def test_alternately_asks_in_turns(monkeypatch):
+def test_runtimes_are_measured_in_turns(monkeypatch):
     asked, clock = [], [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
 
@@ -169,7 +169,7 @@ def test_alternately_asks_in_turns(monkeypatch):
             asked.append(self.name)
             clock[0] += 3.0 if self.name == "slow" else 0.5
 
-    assert alternately([Noted("a"), Noted("slow")], samples(1), repeats=3) == [500, 3000]
+    assert measure_in_turns([Noted("a"), Noted("slow")], samples(1), repeats=3) == [500, 3000]
     assert "".join(name[0] for name in asked) == "aaa" + "s" + "asaa"
 
 
@@ -188,4 +188,4 @@ def test_paddle_is_never_imported_for_onnx_runtime(tmp_path):
             "sys.exit(status)")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert "Chosen: onnxruntime" in done.stdout and "loaded []" in done.stdout
+    assert "Selected: onnxruntime" in done.stdout and "loaded []" in done.stdout

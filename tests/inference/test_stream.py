@@ -150,13 +150,13 @@ def bad_frames():
     good = sequence(1)[:, 0]
     one_nan, endless = good.copy(), good.copy()
     one_nan[1, 2, 0], endless[0, 4, 1] = np.nan, np.inf
-    return {"joints": (good[:, :4], None, "has 4 joints, expected 5"), "text": ("nonsense", None, "expected numbers"),
-            "ragged": ([[[1, 2, 3]], [[1, 2]]], None, "are no array"), "nan": (one_nan, None, "person 1, joint 2"),
-            "infinite": (endless, None, "person 0, joint 4"), "shape": (np.zeros(5), None, "has the shape"),
+    return {"joints": (good[:, :4], None, "expected 5 joints, got 4"), "text": ("nonsense", None, "expected numbers"),
+            "ragged": ([[[1, 2, 3]], [[1, 2]]], None, "do not form an array"), "nan": (one_nan, None, "person 1, joint 2 is NaN or infinite"),
+            "infinite": (endless, None, "person 0, joint 4"), "shape": (np.zeros(5), None, "got the shape"),
             "huge": (good.astype("float64") * 1e300, None, "person 0, joint 0"),
-            "nobody": (np.zeros((0, 5, 3)), None, "has the shape"), "flat": (good[..., :2], None, "2 coordinates"),
-            "crowd": (np.concatenate([good, good]), None, "4 persons, at most 2"),
-            "scores": (good, good[..., 0], "and scores"), "none": (None, None, "expected numbers"),
+            "nobody": (np.zeros((0, 5, 3)), None, "got the shape"), "flat": (good[..., :2], None, "2 coordinates"),
+            "crowd": (np.concatenate([good, good]), None, "expected at most 2 persons, got 4"),
+            "scores": (good, good[..., 0], "with scores"), "none": (None, None, "expected numbers"),
             "channels": (np.zeros((1, 5, 4)), None, "2 or 3 coordinates")}
 
 
@@ -175,7 +175,7 @@ def test_a_bad_frame_is_told_and_not_taken(tiny, kind):
 
 def test_scores_must_fit_and_stay(tiny):
     predictor = StreamingPredictor(tiny((1, 2, 4, 5, 3), FLAT), window=8)
-    with pytest.raises(DataError, match=r"frame 0: has scores \(2, 4\), expected \(2, 5\)"):
+    with pytest.raises(DataError, match=r"frame 0: expected scores of the shape \(2, 5\), got \(2, 4\)"):
         predictor.push(np.ones((2, 5, 2)), np.ones((2, 4)))
     predictor.push(np.ones((2, 5, 2)), np.ones((2, 5)))
     with pytest.raises(DataError, match="frame 1: a score of person 1, joint 3"):
@@ -187,7 +187,7 @@ def test_scores_must_fit_and_stay(tiny):
 @pytest.mark.parametrize("options, problem", [
     ({"window": 0}, "--window"), ({"every": 2.5}, "--every"), ({"smoothing": 1.0}, "--smooth"),
     ({"smoothing": -0.1}, "--smooth"), ({"smoothing": float("nan")}, "--smooth"), ({"mean": 0}, "--mean"),
-    ({"mean": 2, "smoothing": 0.5}, "--mean"), ({"persons": 3}, "takes exactly 2"), ({"window": 10**9}, "--window"),
+    ({"mean": 2, "smoothing": 0.5}, "--mean"), ({"persons": 3}, "expected 2, the only number that this model takes, got 3"), ({"window": 10**9}, "--window"),
     ({"top_k": 7}, "--top_k")])
 def test_options_that_cannot_be(tiny, options, problem):
     with pytest.raises(ConfigError, match=problem):
@@ -246,7 +246,7 @@ def test_the_command(tiny, tmp_path, capsys, monkeypatch):
     assert [line["top_k"] for line in written] == [answer.top_k for answer in right]
     best = right[0].top_k[0]
     assert f"frame 7 (0.35 s)\t{best['class']} {best['score']:.4f}" in printed
-    assert "24 frames, 5 answers" in printed and "Cost of a frame: mean " in printed and "Part of real time" in printed
+    assert "24 frames, 5 answers" in printed and "Time per frame: mean " in printed and "Share of real time" in printed
 
     lines = "".join(json.dumps({"keypoint": keypoint[:, t].tolist()}) + "\n" for t in range(24))
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
@@ -256,8 +256,8 @@ def test_the_command(tiny, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("line, problem", [
-    ("{]", "is no JSON"), ('{"joints": 1}', "'joints'"), ("[[[1, 2]]]", "has 1 joints"), ('["a"]', "expected numbers"),
-    (json.dumps([[[float("nan"), 1, 2]] + [[0, 0, 1]] * 4]), "no number"), ("", "is no JSON"), ("{}", "nothing"),
+    ("{]", "is not valid JSON"), ('{"joints": 1}', "'joints'"), ("[[[1, 2]]]", "expected 5 joints, got 1"), ('["a"]', "expected numbers"),
+    (json.dumps([[[float("nan"), 1, 2]] + [[0, 0, 1]] * 4]), "is NaN or infinite"), ("", "is not valid JSON"), ("{}", "nothing"),
     (json.dumps({"keypoint": [[[0, 0, 1]] * 5], "img_shape": [1]}), "img_shape")])
 def test_bad_lines_are_told_with_their_frame(tiny, capsys, monkeypatch, line, problem):
     runtime = tiny((3, 4, 5, 2), CROP)

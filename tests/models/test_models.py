@@ -11,7 +11,7 @@ from small_models import PIPELINES, SMALL, distillation, sample, small
 from paddlevideo_skel.config import Config
 from paddlevideo_skel.errors import ConfigError
 from paddlevideo_skel.export.exporter import EXPORT_KINDS, export_model
-from paddlevideo_skel.inference.runtime import Options, open_runtime
+from paddlevideo_skel.inference.runtime import RuntimeOptions, open_runtime
 from paddlevideo_skel.models import build_model, check_model
 from paddlevideo_skel.models.layers import BACKBONES
 
@@ -64,7 +64,7 @@ def test_every_copy_answers_alike(name, kind, tmp_path):
     x = np.random.default_rng(3).normal(0, 0.5, (4, *folder.sample_shape)).astype("float32")
     right = dynamic(model, x)
     for runtime in ("paddle", "onnxruntime"):
-        opened = open_runtime(folder, runtime, Options())
+        opened = open_runtime(folder, runtime, RuntimeOptions())
         for batch in (1, 4):
             found = opened.run(x[:batch])
             assert np.abs(found - right[:batch]).max() < 1e-5 * np.abs(right).max(), (runtime, batch)

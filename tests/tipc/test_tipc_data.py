@@ -4,7 +4,7 @@ from pathlib import Path
 import compare_results
 import numpy as np
 import pytest
-from tipc import lite_data, prepare, train_infer
+from tipc import lite_data, needs, prepare, train_infer
 from tipc.params import Params
 from tipc.seeded_weights import draw
 from tipc_cases import LITE, ROOT
@@ -20,8 +20,8 @@ PACKAGED = sorted((ROOT / "test_tipc" / "configs").glob("*/*.txt"))
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty checkout for what ``prepare`` writes."""
-    monkeypatch.setattr(prepare, "ROOT", tmp_path)
-    monkeypatch.setattr(prepare, "MADE", tmp_path / "test_tipc" / "data")
+    monkeypatch.setattr(needs, "ROOT", tmp_path)
+    monkeypatch.setattr(needs, "MADE", tmp_path / "test_tipc" / "data")
     monkeypatch.delenv("TIPC_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch):
 def test_lite_data_of_the_packaged_files_is_what_their_configs_read(here, path):
     params = Params(path, train_infer.HEADERS)
     prepare.run(path, LITE)
-    config = load_config(*prepare.settings(params.command(16) + params.arguments(13)))
+    config = load_config(*needs.settings(params.command(16) + params.arguments(13)))
     sets = {split: build_dataset({**config["DATASET"][split], **({"repeat_times": 1} if "repeat_times" in
             config["DATASET"][split] else {})}, split, 4) for split in ("train", "valid", "test")}
     assert {split: len(data) for split, data in sets.items()} == {"train": 8, "valid": 4, "test": 4}
@@ -50,30 +50,30 @@ def test_skating_has_the_25_joints_of_its_layout():
     np.testing.assert_array_equal(data[:, :, :, 19], data[:, :, :, 14])  # the left toe stands at the left ankle
 
 
-def needs(here, path, own=False, make=lambda to: to.write_text("made")):
-    return [prepare.Need(path, make, own)]
+def need_of(here, path, own=False, make=lambda to: to.write_text("made")):
+    return [needs.Need(path, make, own)]
 
 
 def test_stand_ins_are_links_and_real_files_stay(here, capsys):
-    prepare.provide(needs(here, "./data/set/a.pkl"))
+    needs.provide(need_of(here, "./data/set/a.pkl"))
     made = here / "data" / "set" / "a.pkl"
     assert made.is_symlink() and made.resolve() == here / "test_tipc/data/links/data/set/a.pkl"
     (here / "data" / "real.pkl").write_text("mine")
-    prepare.provide(needs(here, "data/real.pkl") + needs(here, "data/real.pkl", own=True))
+    needs.provide(need_of(here, "data/real.pkl") + need_of(here, "data/real.pkl", own=True))
     assert (here / "data" / "real.pkl").read_text() == "mine"
     assert "generated ./data" not in capsys.readouterr().out.split("real.pkl")[-1]
 
 
 def test_whole_modes_want_real_data(here, tmp_path_factory, monkeypatch):
-    prepare.provide(needs(here, "data/a.pkl"))
-    with pytest.raises(DataError, match=r"data/a\.pkl, data/b\.pkl: is not here, and a stand-in will not do"):
-        prepare.provide(needs(here, "data/a.pkl", own=True) + needs(here, "data/b.pkl", own=True))
+    needs.provide(need_of(here, "data/a.pkl"))
+    with pytest.raises(DataError, match=r"data/a\.pkl, data/b\.pkl: file not found, and it cannot be generated"):
+        needs.provide(need_of(here, "data/a.pkl", own=True) + need_of(here, "data/b.pkl", own=True))
     assert not (here / "data" / "b.pkl").exists()
     mine = tmp_path_factory.mktemp("my sets")
     for name in ("a.pkl", "b.pkl"):
         (mine / name).write_text(f"real {name}")
     monkeypatch.setenv("TIPC_DATA", str(mine))
-    prepare.provide(needs(here, "data/a.pkl", own=True) + needs(here, "data/b.pkl", own=True))
+    needs.provide(need_of(here, "data/a.pkl", own=True) + need_of(here, "data/b.pkl", own=True))
     assert [(here / "data" / name).read_text() for name in ("a.pkl", "b.pkl")] == ["real a.pkl", "real b.pkl"]
     assert (mine / "a.pkl").read_text() == "real a.pkl"
 
@@ -95,14 +95,14 @@ def test_what_each_mode_reads(here):
 
 
 def test_what_cannot_be_made(here):
-    with pytest.raises(DataError, match="only inside the checkout"):
-        prepare.provide(needs(here, "/somewhere/else.pkl"))
-    with pytest.raises(DataError, match="is not here"):
-        prepare.provide([prepare.Need("data/weights.pdparams", None, False)])
+    with pytest.raises(DataError, match="outside the checkout"):
+        needs.provide(need_of(here, "/somewhere/else.pkl"))
+    with pytest.raises(DataError, match="file not found"):
+        needs.provide([needs.Need("data/weights.pdparams", None, False)])
     with pytest.raises(ConfigError, match="names no config"):
-        prepare.settings(["main.py", "--test"])
+        needs.settings(["main.py", "--test"])
     config = load_config(ROOT / "configs/recognition/stgcn_plusplus/stgcn_plusplus_utkinect.yaml")
-    with pytest.raises(ConfigError, match="no generated data for the skeleton 'utkinect'"):
+    with pytest.raises(ConfigError, match="no data can be generated for the skeleton 'utkinect'"):
         lite_data.layout_of(config)
 
 
@@ -132,7 +132,7 @@ def test_packaged_files(monkeypatch):
         for line in lines:
             words = line.partition(":")[2].replace("--override", "-o").split()
             if "-c" in words or "--config" in words:
-                load_config(*prepare.settings(words))
+                load_config(*needs.settings(words))
 
 
 
@@ -166,7 +166,7 @@ def test_comparison_by_precision(tmp_path, capsys):
     assert "nothing is recorded for fp16" in capsys.readouterr().out
     assert compare_results.main([*command, "--precision=fp32"]) == 0
     assert compare_results.main([command[0], f"--log_file={tmp_path}/none*"]) == 2
-    assert "no such file" in capsys.readouterr().err
+    assert "file not found" in capsys.readouterr().err
 
 
 def test_scores_in_several_lines(tmp_path):

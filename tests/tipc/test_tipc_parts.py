@@ -120,7 +120,7 @@ def test_a_host_with_a_gpu_runs_its_rows(tmp_path):
 
 
 @pytest.mark.parametrize("devices, use, reason", [
-    ("0,1", "null", "1 GPUs here, not 2"), ("0;1", "null", "several machines")])
+    ("0,1", "null", "found 1 GPUs, expected 2"), ("0;1", "null", "several machines")])
 def test_devices_that_are_not_here_are_skipped_with_all_that_needs_them(tmp_path, devices, use, reason):
     checkout = Checkout(tmp_path, gpu=1)
     done = checkout.bash(CHAIN, checkout.params(line_4=f"gpu_list:{devices}", line_5=f"--use_gpu:{use}"), LITE)
@@ -140,7 +140,7 @@ def test_npu_rows(tmp_path):
     assert "use_gpu=True" not in "".join(lines)
     npu = [line for line in lines if "predict.py" in line and "--use_npu=True" in line]
     assert statuses(npu) == ["successfully", "Skipped"]
-    assert npu[1].endswith("fp16 is not offered on an NPU through paddle")
+    assert npu[1].endswith("fp16 is not supported on an NPU through paddle")
     cpu = [line for line in lines if "--use_npu=False" in line]
     assert len(cpu) == 8 and all("--use_gpu=False" in line for line in cpu)
 
@@ -192,8 +192,8 @@ def test_params_lines(tmp_path):
     ({"line_22": ""}, "params.txt:23: found 'eval:main.py --test -c toy.yaml', expected ===eval_params==="),
     ({"line_2": "model_name:../x"}, "params.txt:2: found '../x'"),
     ({"line_5": "Global.use_gpu"}, "params.txt:5: found 'Global.use_gpu', expected key:value"),
-    ({"line_8": "null:null"}, "params.txt:8: names no key for the output folder"),
-    ({"line_15": "trainer:nrom_train"}, "params.txt:15: no line 16 to 21 has the command of 'nrom_train'"),
+    ({"line_8": "null:null"}, "params.txt:8: expected a key for the output folder"),
+    ({"line_15": "trainer:nrom_train"}, "params.txt:15: expected a command of 'nrom_train' in lines 16 to 21"),
     ({"line_41": "--use_gpu:Yes"}, "params.txt:41: found 'Yes', expected True or False"),
 ])
 def test_a_wrong_params_file_is_refused_in_one_line(checkout, changes, message):
@@ -231,7 +231,7 @@ def test_interpreters(tmp_path, monkeypatch, capsys):
     assert host.interpreter("python3.7") == "/mine"
     (tmp_path / "bare").write_text("#!/bin/sh\necho 'ModuleNotFoundError: paddle' >&2\nexit 1\n")
     (tmp_path / "bare").chmod(0o755)
-    with pytest.raises(UnavailableError, match=r"cannot import what is needed \(ModuleNotFoundError: paddle\)"):
+    with pytest.raises(UnavailableError, match=r"cannot import the required packages \(ModuleNotFoundError: paddle\)"):
         host.Host(str(tmp_path / "bare"))
     with pytest.raises(UnavailableError, match="cannot be started"):
         host.Host(str(tmp_path / "nothing"))
@@ -246,13 +246,13 @@ def test_this_host_is_asked():
 
 # ---- with the real tools
 
-def test_real_rows_fail_where_they_must(tmp_path):
-    """An export whose self-check does not come out right, and weights that are missing."""
+@pytest.fixture
+def real(checkout):
+    """``(checkout with the real export and prediction, weights, params file of whole_infer)``; a small model."""
     from deploy_cases import SMALL, filled, small_config, write_npy
 
-    from paddlevideo_skel.checkpoints.load import save_state
+    from paddlevideo_skel.checkpoints.fit import save_state
 
-    checkout = Checkout(tmp_path)
     for name in ("export_model", "predict"):
         shutil.copy(ROOT / "tools" / f"{name}.py", checkout.root / "tools")
     weights = checkout.root / "w" / "small.pdparams"
@@ -262,28 +262,38 @@ def test_real_rows_fail_where_they_must(tmp_path):
     config, overrides = SMALL["stgcn_plusplus"]
     export = f"tools/export_model.py -c {ROOT}/configs/recognition/{config}" + "".join(
         f" --override {o}" for o in overrides)
-    sweep = {"line_41": "--use_gpu:False", "line_42": "--enable_mkldnn:False", "line_43": "--cpu_threads:1",
-             "line_46": "--precision:fp32", "line_48": "--input_file:./x.npy", "line_50": "--enable_benchmark:False",
-             "line_40": "inference:tools/predict.py"}
-    good = checkout.params(line_37="infer_model:w/small.pdparams", line_38=f"infer_export:{export}", **sweep)
-    done = checkout.bash(CHAIN, good, "whole_infer")
+
+    def params(**changes):
+        return checkout.params(**{
+            "line_37": "infer_model:w/small.pdparams", "line_38": f"infer_export:{export}",
+            "line_40": "inference:tools/predict.py", "line_41": "--use_gpu:False", "line_42": "--enable_mkldnn:False",
+            "line_43": "--cpu_threads:1", "line_46": "--precision:fp32", "line_48": "--input_file:./x.npy",
+            "line_50": "--enable_benchmark:False", **changes})
+    return checkout, weights, params
+
+
+def test_real_rows(real):
+    checkout, weights, params = real
+    done = checkout.bash(CHAIN, params(), "whole_infer")
     assert done.returncode == 0, done.stdout
     log = checkout.root / "test_tipc/output/Toy/whole_infer" / (
         "python_infer_cpu_usemkldnn_False_threads_1_precision_fp32_batchsize_1.log")
-    assert "the self-check came out right" in log.read_text() and compare_results.read_answers(log)
+    assert "self-check passed" in log.read_text() and compare_results.read_answers(log)
 
     check = weights.parent / "inference.selfcheck.npz"
     content = dict(np.load(check))
     content["logits"] = content["logits"] + 1
     np.savez(check, **content)
-    kept = checkout.params(line_37="infer_model:w", line_38="infer_export:null", **sweep)
-    done = checkout.bash(CHAIN, kept, "whole_infer")
+    done = checkout.bash(CHAIN, params(line_37="infer_model:w", line_38="infer_export:null"), "whole_infer")
     assert done.returncode == 1
     assert "0 passed, 1 failed, 0 skipped" in done.stdout and "answers its self-check wrongly" in done.stdout
 
-    shutil.rmtree(weights.parent)
-    good = checkout.params(line_37="infer_model:w/small.pdparams", line_38=f"infer_export:{export}", **sweep)
-    done = checkout.bash(CHAIN, good, "whole_infer")
+
+@pytest.mark.slow
+def test_real_rows_without_weights(real):
+    checkout, weights, params = real
+    weights.unlink()
+    done = checkout.bash(CHAIN, params(), "whole_infer")
     assert done.returncode == 1 and done.stdout.count("\nfailed ") == 2
     assert "no such checkpoint" in done.stdout and "no such export" in done.stdout
 

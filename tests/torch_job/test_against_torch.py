@@ -14,7 +14,8 @@ from reference import CTRGCN, STGCN, PoseC3D, PysklCTRGCN, PysklSTGCN, randomise
 
 from paddlevideo_skel.build import build_recognizer  # noqa: E402
 from paddlevideo_skel.checkpoints.convert import convert_checkpoint  # noqa: E402
-from paddlevideo_skel.checkpoints.load import fit_weights, load_weights  # noqa: E402
+from paddlevideo_skel.checkpoints.fit import fit_weights  # noqa: E402
+from paddlevideo_skel.checkpoints.load import load_weights  # noqa: E402
 from paddlevideo_skel.checkpoints.torch_file import open_torch  # noqa: E402
 from paddlevideo_skel.config import load_config  # noqa: E402
 from paddlevideo_skel.skeleton import adjacency, get_layout  # noqa: E402

@@ -27,13 +27,13 @@ from paddlevideo_skel.data.mixup import Mixup
 from paddlevideo_skel.data.pipeline import Pipeline
 from paddlevideo_skel.errors import ConfigError, DataError
 from paddlevideo_skel.models.cpu import formulation
-from paddlevideo_skel.training import distributed, resume, sync_norm
+from paddlevideo_skel.training import batch_norm, distributed, resume
 from paddlevideo_skel.training import metrics as metrics_module
 from paddlevideo_skel.training.amp import Precision
-from paddlevideo_skel.training.device import choose_device
+from paddlevideo_skel.training.data import make_loader
 from paddlevideo_skel.training.metrics import Throughput
 from paddlevideo_skel.training.test import test as run_test
-from paddlevideo_skel.training.trainer import Trainer, make_loader, train
+from paddlevideo_skel.training.trainer import Trainer, TrainOptions, train
 
 # What main.py does, and a digest of the weights that each process ends with.
 SCRIPT = """
@@ -41,10 +41,10 @@ import hashlib, sys
 from pathlib import Path
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.training import distributed
-from paddlevideo_skel.training.trainer import Trainer
+from paddlevideo_skel.training.trainer import Trainer, TrainOptions
 
 folder, config, *overrides = sys.argv[1:]
-trainer = Trainer(load_config(config, overrides), None, True, None, None, 5, None)
+trainer = Trainer(load_config(config, overrides), TrainOptions(validate=True, seed=5))
 start = trainer.recognizer.head.fc_cls.weight.numpy().tobytes()
 trainer.run()
 trainer.close()
@@ -129,7 +129,7 @@ def test_one_process_logs_and_writes(together):
     assert names == {"train.log", "small_last.pdstate", "examined.json"} | checkpoints
     assert "train step" not in logs[1]
     log = (folder / "out" / "train.log").read_text()
-    assert "2 processes, 8 samples an iteration, 4 in each" in log
+    assert "2 processes, 8 samples per iteration, 4 in each" in log
     assert len(re.findall(r"train step:", log)) == 3 * (32 * 3 // 8)
     assert len(re.findall(r"epoch \d FPS: [\d.]+ \(samples a second, 2 devices", log)) == 3
     assert len(re.findall(r"run FPS: [\d.]+ \(", log)) == 1
@@ -236,7 +236,7 @@ def test_a_process_that_fails_ends_all(config_file, sample_set, tmp_path):
     status, logs = launch(tmp_path, ROOT / "main.py", "-c", config_file, *options, "--seed", "5")
     assert status != 0
     assert "a number became infinite or none on the way to the network" in logs[1]
-    assert "error: process 0: has lost another one" in logs[0]
+    assert "error: process 0: lost another process" in logs[0]
     assert '  File "' not in logs[0] + logs[1]  # no traceback
     assert not list((tmp_path / "out").glob("*.pdparams"))
 
@@ -286,7 +286,7 @@ def test_a_killed_process_ends_the_other_within_a_minute(shared_config, tmp_path
     status, logs = launch(tmp_path, *endless(shared_config, tmp_path), meanwhile=kill)
     assert time.monotonic() - ended[0] < 60
     assert status != 0
-    assert f"process {1 - dead}: has lost another one" in logs[1 - dead], logs[1 - dead]
+    assert f"process {1 - dead}: lost another process" in logs[1 - dead], logs[1 - dead]
     # What was there is whole.
     state = resume.read_state(tmp_path / "out" / "small_last.pdstate")
     assert (state["progress"]["epoch"], state["progress"]["step"]) >= (1, 1)
@@ -361,15 +361,15 @@ import sys
 import numpy as np, paddle
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.training import distributed
-from paddlevideo_skel.training.trainer import Trainer
+from paddlevideo_skel.training.trainer import Trainer, TrainOptions
 
 folder, config, *overrides = sys.argv[1:]
-trainer = Trainer(load_config(config, overrides), None, False, None, None, 5, None)
+trainer = Trainer(load_config(config, overrides), TrainOptions(seed=5))
 trainer.recognizer.eval()
 batch = next(trainer.loaders["train"].batches(1))
 logits = trainer.recognizer(paddle.to_tensor(batch.array))
-trainer.compute_loss["Train"](logits, paddle.to_tensor(batch.label), None).backward()
-distributed.average_gradients(trainer.learning)
+trainer.losses["Train"](logits, paddle.to_tensor(batch.label), None).backward()
+distributed.average_gradients(trainer.trainable)
 np.savez(f"{folder}/gradients{distributed.rank()}.npz", **{
     name: p.grad.numpy() for name, p in trainer.recognizer.named_parameters() if p.grad is not None})
 trainer.close()
@@ -382,11 +382,11 @@ def test_gradients_of_two_processes_are_those_of_one_with_twice_the_batch(shared
     status, logs = launch(tmp_path, script, tmp_path, shared_config, f"output_dir={tmp_path / 'two'}",
                           "DATASET.batch_size=4")
     assert status == 0, logs
-    alone = Trainer(load_config(shared_config, [f"output_dir={tmp_path / 'one'}", "DATASET.batch_size=8"]), None, False,
-                    None, None, 5, None)
+    alone = Trainer(load_config(shared_config, [f"output_dir={tmp_path / 'one'}", "DATASET.batch_size=8"]),
+                    TrainOptions(seed=5))
     alone.recognizer.eval()
     batch = next(alone.loaders["train"].batches(1))
-    alone.compute_loss["Train"](alone.recognizer(paddle.to_tensor(batch.array)), paddle.to_tensor(batch.label),
+    alone.losses["Train"](alone.recognizer(paddle.to_tensor(batch.array)), paddle.to_tensor(batch.label),
                                 None).backward()
     expected = {name: p.grad.numpy() for name, p in alone.recognizer.named_parameters() if p.grad is not None}
     alone.close()
@@ -407,7 +407,7 @@ def test_synchronised_batch_norm_trains_as_one_process_with_twice_the_batch(shar
     found = load_weights(tmp_path / "two" / "small_epoch_00001.pdparams")
     config = load_config(shared_config, [*plain, "DATASET.batch_size=8", f"output_dir={tmp_path / 'one'}"])
     with formulation("plain"):
-        expected = load_weights(train(config, max_iters=1, seed=5)["last"])
+        expected = load_weights(train(config, TrainOptions(max_iters=1, seed=5))["last"])
     paddle.seed(5)
     start = {name: value.numpy() for name, value in build_recognizer(config).state_dict().items()}
     moved = {name: expected[name] - start[name] for name in start}
@@ -421,7 +421,7 @@ def test_synchronised_batch_norm_trains_as_one_process_with_twice_the_batch(shar
 @pytest.mark.parametrize(("kind", "shape"), [("1D", (4, 3)), ("1D", (4, 3, 5)), ("2D", (4, 3, 5, 2)),
                                              ("3D", (2, 3, 4, 2, 3))])
 def test_synchronised_batch_norm_in_one_process_is_paddles(monkeypatch, kind, shape):
-    monkeypatch.setattr(sync_norm, "_sum", lambda x: x.clone())
+    monkeypatch.setattr(batch_norm, "_sum", lambda x: x.clone())
     rng = np.random.default_rng(0)
     x, up = (rng.normal(3, 2, shape).astype("float32") for _ in range(2))
     results = []
@@ -429,7 +429,7 @@ def test_synchronised_batch_norm_in_one_process_is_paddles(monkeypatch, kind, sh
         layer = paddle.nn.Sequential(getattr(paddle.nn, f"BatchNorm{kind}")(3))
         layer[0].weight.set_value(paddle.to_tensor([0.5, 1.0, 2.0]))
         if synchronised:
-            sync_norm.synchronise(layer)
+            batch_norm.synchronise(layer)
             assert type(layer[0]).__name__ == f"SyncBatchNorm{kind}"
         inputs = paddle.to_tensor(x, stop_gradient=False)
         y = layer(inputs)
@@ -513,13 +513,13 @@ def test_the_launchers_device_is_taken(monkeypatch):
 
 @pytest.mark.parametrize(("variables", "words"), [
     ({"PADDLE_TRAINERS_NUM": "2"}, "PADDLE_TRAINER_ID is not set.*launch"),
-    ({"PADDLE_TRAINERS_NUM": "two"}, "PADDLE_TRAINERS_NUM: is 'two'"),
+    ({"PADDLE_TRAINERS_NUM": "two"}, "PADDLE_TRAINERS_NUM: found 'two'"),
 ])
 def test_variables_of_the_launcher_that_are_wrong(config_file, monkeypatch, variables, words):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=words):
-        choose_device(load_config(config_file))
+        distributed.choose_device(load_config(config_file))
 
 
 def test_mixed_precision_on_a_cpu_is_float32_and_says_so(caplog):

@@ -7,8 +7,7 @@ from golden_fill import golden
 
 from paddlevideo_skel.errors import ConfigError
 from paddlevideo_skel.training.losses import build_losses, cross_entropy, dml, mixed
-from paddlevideo_skel.training.optimizers import build_optimizer, check_optimizer
-from paddlevideo_skel.training.schedules import build_schedule
+from paddlevideo_skel.training.optim import build_optimizer, build_schedule, check_optimizer
 
 FIGURES = golden("schedules_and_losses")
 SECTIONS = {
@@ -130,7 +129,7 @@ def test_mutual_learning_gives_each_model_its_own_cross_entropy():
 
 @pytest.mark.parametrize(("loss", "frozen", "words"), [
     ({"Train": LOSS["Train"]}, ["Teacher"], ["MODEL.loss.Val"]),
-    ({**LOSS, "Train": LOSS["Val"]}, [], ["Teacher", "never learn"]),
+    ({**LOSS, "Train": LOSS["Val"]}, [], ["Teacher", "no loss trains"]),
     ({**LOSS, "Val": [{"name": "DistillationCELoss", "model_name_pairs": ["Studnet", "GroundTruth"]}]}, ["Teacher"],
      ["'Studnet'", "Did you mean 'Student'"]),
     ({**LOSS, "Val": [{"name": "DistillationCELoss", "model_name_pairs": ["Student", "Teacher"]}]}, ["Teacher"],

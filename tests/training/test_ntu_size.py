@@ -19,8 +19,8 @@ SAMPLES, SHAPE = 40_091, (3, 300, 25, 2)
 TRAIN = """
 import resource, sys
 from paddlevideo_skel.config import load_config
-from paddlevideo_skel.training.trainer import train
-train(load_config(sys.argv[1], sys.argv[2:]), max_iters=4, seed=5)
+from paddlevideo_skel.training.trainer import TrainOptions, train
+train(load_config(sys.argv[1], sys.argv[2:]), TrainOptions(max_iters=4, seed=5))
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

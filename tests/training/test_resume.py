@@ -10,10 +10,9 @@ import pytest
 from hatchery import assert_same_end, same
 from small_config import HARD
 
-from paddlevideo_skel.training.optimizers import build_optimizer
-from paddlevideo_skel.training.progress import Progress
+from paddlevideo_skel.training.log import Progress
+from paddlevideo_skel.training.optim import build_optimizer, build_schedule
 from paddlevideo_skel.training.resume import capture, read_state, restore, write_state
-from paddlevideo_skel.training.schedules import build_schedule
 
 
 # What a run replaces, in this order: what it found in the data; a state within each epoch, one after its training,

@@ -18,15 +18,16 @@ from paddlevideo_skel import devices, files
 from paddlevideo_skel.checkpoints.load import load_weights
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import CheckpointError, ConfigError, DataError, OutputError
+from paddlevideo_skel.manifest import LOCK
 from paddlevideo_skel.training import resume
-from paddlevideo_skel.training.curves import cut_to_whole_records
-from paddlevideo_skel.training.progress import Progress, parse_interval
-from paddlevideo_skel.training.run_dir import LOCK, RunFolder
+from paddlevideo_skel.training.checkpointing import parse_interval
+from paddlevideo_skel.training.log import Progress, cut_to_whole_records
+from paddlevideo_skel.training.run_dir import RunDir
 
 HOLDER = """
 import os, sys, time
-from paddlevideo_skel.training.run_dir import RunFolder
-folder = RunFolder(sys.argv[1], "small", ".pdparams")
+from paddlevideo_skel.training.run_dir import RunDir
+folder = RunDir(sys.argv[1], "small", ".pdparams")
 folder.open()
 child = os.fork() or time.sleep(600)
 print(child, flush=True)
@@ -67,7 +68,7 @@ def test_another_process_keeps_a_run_out_until_it_ends(shared_config, tmp_path):
         child = int(holder.stdout.readline())
         try:
             assert not torn.exists() and others.exists()
-            for more in ({}, {"resume_from": True}, {"overwrite": True}):
+            for more in ({}, {"resume": True}, {"overwrite": True}):
                 with pytest.raises(OutputError, match=rf"out: another run is writing there \(process {holder.pid} on "
                                                       r"\S+, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\)"):
                     run(shared_config, folder, **more)
@@ -76,7 +77,7 @@ def test_another_process_keeps_a_run_out_until_it_ends(shared_config, tmp_path):
             holder.wait()
         # Its child lives on, as a loader's worker may for a moment: it keeps nobody out.
         os.kill(child, 0)
-        mine = RunFolder(folder, "small", ".pdparams")
+        mine = RunDir(folder, "small", ".pdparams")
         mine.open()
         os.kill(child, signal.SIGKILL)
         mine.close()
@@ -84,7 +85,7 @@ def test_another_process_keeps_a_run_out_until_it_ends(shared_config, tmp_path):
 
 
 def test_another_run_of_the_same_process(tmp_path):
-    first, second = (RunFolder(tmp_path, "small", ".pdparams") for _ in range(2))
+    first, second = (RunDir(tmp_path, "small", ".pdparams") for _ in range(2))
     first.open()
     with pytest.raises(OutputError, match="in this process"):
         second.open()
@@ -112,8 +113,8 @@ def test_overwriting_begins_anew(shared_config, stopped, unbroken):
 FROM_PYTHON = """
 import sys
 from paddlevideo_skel.config import load_config
-from paddlevideo_skel.training.trainer import train
-train(load_config(sys.argv[1], sys.argv[2:]), validate=True, seed=5)
+from paddlevideo_skel.training.trainer import TrainOptions, train
+train(load_config(sys.argv[1], sys.argv[2:]), TrainOptions(validate=True, seed=5))
 """
 
 
@@ -127,7 +128,7 @@ def test_a_program_of_ones_own_trains_the_same_numbers_as_the_command(shared_con
 def test_a_finished_run_may_be_run_again_as_it_was_but_not_as_another(shared_config, finished, unbroken):
     run(shared_config, finished)
     assert_same_end(finished, unbroken)
-    with pytest.raises(OutputError, match=r"finished run that was another: config.OPTIMIZER.momentum was 0.9, is 0.8; "
+    with pytest.raises(OutputError, match=r"another, finished run: config.OPTIMIZER.momentum was 0.9, is 0.8; "
                                           r"seed was 5, is 6\. .*--overwrite"):
         run(shared_config, finished, "OPTIMIZER.momentum=0.8", seed=6)
     assert_same_end(finished, unbroken)
@@ -142,24 +143,24 @@ def test_trials_may_be_written_over(shared_config, tmp_path):
 
 def test_a_finished_run_resumed_has_the_same_results(shared_config, finished, unbroken):
     log = (finished / "train.log").read_text()
-    result = run(shared_config, finished, resume_from=True)
+    result = run(shared_config, finished, resume=True)
     assert_same_end(finished, unbroken)
     added = (finished / "train.log").read_text()[len(log):]
-    assert "This run was finished already" in added
+    assert "This run was already finished" in added
     assert "train step" not in added
     assert result["best"] == content(unbroken)["small_last.pdstate"]["best"]
     assert result["last"] == str(finished / "small_epoch_00002.pdparams")
 
 
 def test_nothing_to_resume_yet(shared_config, tmp_path, unbroken):
-    run(shared_config, tmp_path / "out", resume_from=True)
+    run(shared_config, tmp_path / "out", resume=True)
     assert "There is nothing to resume" in (tmp_path / "out" / "train.log").read_text()
     assert_same_end(tmp_path / "out", unbroken)
 
 
 @pytest.mark.parametrize("form", [lambda folder: folder, lambda folder: folder / "small_last.pdstate"])
 def test_going_on_in_another_folder(shared_config, begun, tmp_path, unbroken, form):
-    run(shared_config, tmp_path / "out", resume_from=str(form(begun)))
+    run(shared_config, tmp_path / "out", resume=str(form(begun)))
     one, two = content(tmp_path / "out"), content(unbroken)
     assert one.keys() == two.keys() and all(same(one[name], two[name]) for name in one)
 
@@ -168,7 +169,8 @@ def test_going_on_in_another_folder(shared_config, begun, tmp_path, unbroken, fo
     (["DATASET.batch_size=4"], {}, "config.DATASET.batch_size was 8, is 4"),
     (["epochs=3"], {}, "config.epochs was 2, is 3"),
     (["MODEL.head.dropout=0.1"], {}, "config.MODEL.head.dropout was 0.5, is 0.1"),
-    (["PIPELINE.train.transform.2.UniformSampleFrames.clip_len=8"], {}, "config.PIPELINE.train.transform was "),
+    (["PIPELINE.train.transform.2.UniformSampleFrames.clip_len=8"], {},
+     "config.PIPELINE.train.transform.2.UniformSampleFrames.clip_len was 16, is 8"),
     (["DATASET.train.split=xsub_val"], {}, "xsub_train.*data.train.samples was 32, is 16"),
     (["DATASET.train.file_path={other}"], {}, "data.train.digest was "),
     ([], {"seed": 6}, "seed was 5, is 6"),
@@ -183,15 +185,15 @@ def test_a_run_does_not_go_on_as_another(shared_config, sample_set, stopped, tmp
         file.write(b"\0")  # after the pickle's end
     before = content(stopped)
     overrides = [override.format(other=other) if "{other}" in override else override for override in overrides]
-    with pytest.raises(CheckpointError, match=f"is of another run: .*{words}"):
-        run(shared_config, stopped, *overrides, resume_from=True, **arguments)
+    with pytest.raises(CheckpointError, match=f"belongs to another run: .*{words}"):
+        run(shared_config, stopped, *overrides, resume=True, **arguments)
     assert same(content(stopped), before)
 
 
 def test_what_changes_no_number_may_change(shared_config, sample_set, stopped, unbroken, tmp_path):
     moved = shutil.copy(sample_set / "ntu_3d.pkl", tmp_path / "moved.pkl")
     run(shared_config, stopped, f"DATASET.train.file_path={moved}", "DATASET.num_workers=2", "log_interval=2",
-        "save_every=1", resume_from=True)
+        "save_every=1", resume=True)
     assert same(content(stopped), content(unbroken))
 
 
@@ -205,13 +207,13 @@ def change_state(path, change):
     (lambda path: path.unlink(), "no such state to resume"),
     (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is damaged"),
     (lambda path: shutil.copy(path.parent / "small_best.pdparams", path), "-w the weights"),
-    (lambda path: change_state(path, lambda state: state["progress"].pop("epoch")), "is no training state"),
-    (lambda path: change_state(path, lambda state: state["weights"].popitem()), "are not those of this model"),
+    (lambda path: change_state(path, lambda state: state["progress"].pop("epoch")), "is not a training state"),
+    (lambda path: change_state(path, lambda state: state["weights"].popitem()), "do not fit this model"),
 ])
 def test_what_is_no_state(shared_config, finished, tmp_path, change, words):
     change(finished / "small_last.pdstate")
     with pytest.raises(CheckpointError, match=words):
-        run(shared_config, tmp_path / "out", resume_from=str(finished))
+        run(shared_config, tmp_path / "out", resume=str(finished))
 
 
 def test_a_state_that_cannot_be_read_is_not_written_over(shared_config, stopped):
@@ -272,15 +274,15 @@ def test_wrong_arguments(shared_config, tmp_path, capsys, arguments, words):
 def test_a_lost_training_names_its_samples_and_what_is_still_good(shared_config, tmp_path):
     wild = ["OPTIMIZER.learning_rate={name: PiecewiseDecay, boundaries: [1], values: [0.01, 1.0e+30]}", "save_every=9"]
     message = (r"the loss is \S+ for the samples S\d.*small_last.pdstate is good, from after step 0 of epoch 2, but "
-               r"--resume would meet the same.*ClipGradByGlobalNorm")
-    for resume_from in (None, True):
+               r"--resume would run into the same problem.*ClipGradByGlobalNorm")
+    for where in (None, True):
         with pytest.raises(DataError, match=message):
-            run(shared_config, tmp_path / "out", *wild, resume_from=resume_from)
+            run(shared_config, tmp_path / "out", *wild, resume=where)
     assert resume.read_state(tmp_path / "out" / "small_last.pdstate")["progress"]["epoch"] == 2
 
 
 def test_what_is_lost_is_not_saved(shared_config, tmp_path):
-    with pytest.raises(DataError, match=r"holds a number that is infinite or none, .*after step 1 of epoch 1, but"):
+    with pytest.raises(DataError, match=r"holds NaN or infinity, .*after step 1 of epoch 1, but"):
         run(shared_config, tmp_path / "out", "OPTIMIZER.learning_rate.learning_rate=1e30", "save_every=1")
     with pytest.raises(DataError, match="No checkpoint was saved before"):
         run(shared_config, tmp_path / "other", "OPTIMIZER.learning_rate.learning_rate=1e30", "save_every=9")
@@ -289,7 +291,7 @@ def test_what_is_lost_is_not_saved(shared_config, tmp_path):
 def test_no_state_with_numbers_that_are_none():
     model = paddle.nn.Linear(2, 2)
     model.weight.set_value(np.array([[1, np.nan], [0, 0]], "float32"))
-    with pytest.raises(DataError, match="weight holds a number that is infinite or none"):
+    with pytest.raises(DataError, match="weight holds NaN or infinity"):
         resume.capture(model, None, None, Progress(0), {})
 
 
@@ -307,7 +309,7 @@ def test_a_full_disk_leaves_a_run_that_goes_on(shared_config, unbroken, tmp_path
     with pytest.raises(OutputError, match=r"small_\w+\.pd\w+: cannot be written \(No space left on device\)"):
         run(shared_config, folder)
     assert not list(folder.glob(".*.tmp"))
-    run(shared_config, folder, resume_from=True)
+    run(shared_config, folder, resume=True)
     assert_same_end(folder, unbroken)
 
 
@@ -351,6 +353,6 @@ def test_curves_go_on_in_one_file(shared_config, stopped, unbroken):
         file, = (folder / "vdl").iterdir()
         return {record.id: record.value for record in reader(file_path=str(file)).get_data("scalar", "train/loss")}
 
-    run(shared_config, stopped, resume_from=True)
+    run(shared_config, stopped, resume=True)
     assert points(stopped) == points(unbroken)
     assert len(points(unbroken)) == 2 * 4

@@ -11,7 +11,7 @@ from loader_cases import alive
 from small_config import HARD
 
 from paddlevideo_skel.errors import StoppedError
-from paddlevideo_skel.training import stopping
+from paddlevideo_skel.training import checkpointing
 
 # Slow steps, so that there is time to send a signal in one of them.
 SLOW = """
@@ -103,11 +103,11 @@ def test_killed_workers_after_a_signal_are_no_error_of_the_data(hatchery, shared
 def test_a_second_signal_ends_at_once(hatchery, shared_config, tmp_path):
     prelude = slow(seconds=60)
     run = hatchery.start(shared_config, tmp_path / "out", overrides=[*HARD, "DATASET.num_workers=2"], prelude=prelude)
-    run.wait_for("that learn")
+    run.wait_for("trainable parameters")
     time.sleep(1)
     run.signal(signal.SIGTERM)
     run.wait_for("the same signal again ends it at once")
-    time.sleep(stopping.REPEATED + 0.2)
+    time.sleep(checkpointing.REPEATED + 0.2)
     run.signal(signal.SIGTERM)
     status, _ = run.end()
     assert status == -signal.SIGTERM
@@ -116,7 +116,7 @@ def test_a_second_signal_ends_at_once(hatchery, shared_config, tmp_path):
 
 def test_before_the_first_step_a_signal_ends_at_once(hatchery, shared_config, tmp_path):
     prelude = "import paddlevideo_skel.training.trainer as t, os\n" \
-              "t.choose_device = lambda config: os.kill(os.getpid(), 15)"
+              "t.distributed.choose_device = lambda config: os.kill(os.getpid(), 15)"
     status, output = hatchery.run(shared_config, tmp_path / "out", prelude=prelude)
     assert status == 143
     assert "error: training: was stopped by SIGTERM before its first step" in output
@@ -124,13 +124,13 @@ def test_before_the_first_step_a_signal_ends_at_once(hatchery, shared_config, tm
 
 def test_handlers_are_put_back():
     before = signal.getsignal(signal.SIGINT)
-    with stopping.StopSignals() as signals:
-        signals.holding = True
+    with checkpointing.StopSignals() as signals:
+        signals.deferring = True
         signal.raise_signal(signal.SIGINT)
         # Several at once, as launchers send them, are one.
         signal.raise_signal(signal.SIGINT)
         assert signals.number == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is before
-    with stopping.StopSignals(), pytest.raises(StoppedError) as caught:
+    with checkpointing.StopSignals(), pytest.raises(StoppedError) as caught:
         signal.raise_signal(signal.SIGTERM)
     assert caught.value.status == 143

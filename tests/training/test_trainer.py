@@ -13,14 +13,15 @@ from paddlevideo_skel.data.loader import Batch
 from paddlevideo_skel.errors import ConfigError, DataError, OutputError, UnavailableError
 from paddlevideo_skel.evaluation import hits
 from paddlevideo_skel.models.cpu import formulation
+from paddlevideo_skel.training.data import make_loader
 from paddlevideo_skel.training.metrics import Mean, SkeletonMetric
 from paddlevideo_skel.training.test import test as run_test
-from paddlevideo_skel.training.trainer import train
+from paddlevideo_skel.training.trainer import TrainOptions, train
 
 
 def run(path, folder, *overrides, **arguments):
     config = load_config(path, [f"output_dir={folder}", *overrides])
-    return train(config, **{"validate": True, "seed": 5, **arguments})
+    return train(config, TrainOptions(**{"validate": True, "seed": 5, **arguments}))
 
 
 def same(a, b):
@@ -140,7 +141,6 @@ def test_precise_bn_gives_the_plain_mean(config_file, tmp_path):
     result = run(config_file, tmp_path / "out", still, precise, "epochs=1", validate=False)
     found = load_weights(result["last"])["backbone.data_bn._mean"]
     # The mean over the epoch's batches of the input itself, computed apart from the network.
-    from paddlevideo_skel.training.trainer import make_loader
     config = load_config(config_file)
     batches = [batch.array for batch in make_loader(config, "train", 4, seed=5).batches(1)]
     means = [x.mean(axis=(0, 1, 2, 3)).reshape(-1) for x in batches]

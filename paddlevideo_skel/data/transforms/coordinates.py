@@ -1,4 +1,4 @@
-"""Transforms of coordinates: normalising, turning, bones and motions."""
+"""Transforms of coordinates: normalising, rotating, moving the camera, bones and motions."""
 import numpy as np
 
 from ...skeleton import get_layout
@@ -68,6 +68,66 @@ def turn(x, y, z):
     about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
     about_z = np.array([[cz, sz, 0], [-sz, cz, 0], [0, 0, 1]])
     return about_z @ about_y @ about_x
+
+
+@TRANSFORMS.register
+class RandomMove:
+    """Turn, scale and shift x and y as if the camera moved (ST-GCN's paper, section 4; st-gcn's ``random_move``).
+
+    The sequence is cut into equal stretches. At each cut an angle, a scale and a shift are drawn; between two cuts
+    they change evenly. All persons move alike, and with them, as in st-gcn, joints that are missing (0, 0). Further
+    coordinates (z, or a score kept among the coordinates) stay as they are.
+
+    Args:
+        angle_candidate: degrees, counter-clockwise where y points up.
+        scale_candidate: factors.
+        transform_candidate: shifts in x and in y, in units of the coordinates.
+        move_time_candidate: numbers of stretches.
+    """
+
+    def __init__(self, angle_candidate=(-10, -5, 0, 5, 10), scale_candidate=(0.9, 1.0, 1.1),
+                 transform_candidate=(-0.2, -0.1, 0.0, 0.1, 0.2), move_time_candidate=(1,)):
+        self.angles = np.deg2rad(_number_list(angle_candidate, "angle_candidate", 360))
+        self.scales = _number_list(scale_candidate, "scale_candidate", 100)
+        self.shifts = _number_list(transform_candidate, "transform_candidate", 1e6)
+        _number_list(move_time_candidate, "move_time_candidate", 1e6)
+        self.stretches = [positive(number, "move_time_candidate") for number in move_time_candidate]
+
+    def __call__(self, annotation, rng):
+        keypoint = coordinates(annotation)
+        if keypoint.shape[3] < 2:
+            raise wrong(annotation, self, f"moves x and y, the sample has {keypoint.shape[3]} coordinate")
+        stretches = int(rng.choice(self.stretches))
+        cuts = np.round(np.arange(stretches + 1) * keypoint.shape[1] / stretches).astype(np.int64)
+        drawn = [rng.choice(values, stretches + 1) for values in (self.angles, self.scales, self.shifts, self.shifts)]
+        angle, scale, x, y = interpolate(cuts, np.array(drawn))
+        cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
+        turn = np.stack([cos, -sin, sin, cos], axis=-1).reshape(-1, 2, 2).astype(np.float32)
+        shift = np.stack([x, y], axis=-1).astype(np.float32)[:, None]
+        moved = keypoint[..., :2] @ turn.transpose(0, 2, 1) + shift
+        result = annotation.copy()
+        result.keypoint = np.concatenate([moved, keypoint[..., 2:]], axis=-1)
+        return result
+
+
+def _number_list(values, name, limit):
+    """``values`` as an array if they are a list of numbers in -limit..limit; else a ``ValueError``."""
+    if not isinstance(values, (list, tuple)) or not values:
+        raise ValueError(f"{name} is {values!r}, expected a list of numbers")
+    return np.array([real(value, name, -limit, limit) for value in values])
+
+
+def interpolate(cuts, values):
+    """Values for every frame ``(…, T)``: from ``values[i]`` at ``cuts[i]`` evenly to ``values[i + 1]`` before the next.
+
+    Args:
+        cuts: K + 1 frame numbers from 0 to T. values: ``(…, K + 1)``.
+    """
+    frame = np.arange(cuts[-1])
+    part = np.searchsorted(cuts, frame, side="right") - 1
+    begin, end = cuts[part], cuts[part + 1]
+    share = (frame - begin) / np.maximum(end - begin - 1, 1)
+    return values[..., part] + share * (values[..., part + 1] - values[..., part])
 
 
 @TRANSFORMS.register

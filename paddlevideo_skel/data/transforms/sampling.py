@@ -81,6 +81,30 @@ class SampleFrame:
 
 
 @TRANSFORMS.register
+class RandomChoose:
+    """``window_size`` successive frames from a random start (st-gcn's ``random_choose``).
+
+    As there, empty frames at the end of a sequence count like any other.
+
+    Args:
+        window_size: frames.
+        random_pad: a shorter sequence gets a random place among zeros; otherwise it stands at the start.
+    """
+
+    def __init__(self, window_size, random_pad=True):
+        self.window_size, self.random_pad = positive(window_size, "window_size"), truth(random_pad, "random_pad")
+
+    def __call__(self, annotation, rng):
+        need_all_frames(annotation, self)
+        window, spare = self.window_size, annotation.total_frames - self.window_size
+        if spare >= 0:
+            begin = int(rng.integers(0, spare + 1))
+            return with_frames(annotation, lambda array: array[:, begin:begin + window])
+        begin = int(rng.integers(0, 1 - spare)) if self.random_pad else 0
+        return with_frames(annotation, lambda array: zero_padded(array, window, 1, begin))
+
+
+@TRANSFORMS.register
 class AutoPadding:
     """Make every sequence ``window_size`` frames long: zeros around a shorter one, frames left out of a longer one.
 

@@ -1,20 +1,60 @@
-"""Learning-rate schedules under PaddleVideo's names.
+"""Optimizer and learning-rate schedules, under PaddleVideo's names.
 
-A schedule is stepped once an iteration with ``iter_step: True``, else once an epoch. ``num_iters`` is the number of
-steps an epoch has: the iterations, or 1.
+The optimizer is SGD with momentum, L2 decay and clipping by the gradient's norm. A schedule is stepped once per
+iteration with ``iter_step: True``, otherwise once per epoch; its ``num_iters`` is the number of steps per epoch: the
+iterations, or 1.
 """
 import math
 
+from paddle import nn, optimizer, regularizer
 from paddle.optimizer.lr import LRScheduler
 
-from ..errors import ConfigError
+from ..config_schema import DEFAULTS
+from ..errors import ConfigError, near_miss
 from ..registry import Registry, split_name
 
 SCHEDULES = Registry("learning-rate schedule")
 
 
+def check_optimizer(section, where):
+    """Check an OPTIMIZER section without building anything.
+
+    Raises:
+        ConfigError: a missing key, an unknown name or a value out of range.
+    """
+    for key in ("name", "learning_rate"):
+        if key not in section:
+            raise ConfigError(where, f"the key {key!r} is missing")
+    if section["name"] != "Momentum":
+        raise ConfigError(f"{where}.name", f"unknown optimizer {section['name']!r}",
+                          near_miss(section["name"], ["Momentum"]))
+    check_schedule(section["learning_rate"], f"{where}.learning_rate")
+    for key, known in (("weight_decay", "L2"), ("grad_clip", "ClipGradByGlobalNorm")):
+        if section.get(key) is not None:
+            name, arguments = split_name(section[key], f"{where}.{key}")
+            if name != known or set(arguments) != {"value"}:
+                raise ConfigError(f"{where}.{key}", f"found {section[key]!r}, expected name: {known}, value: a number")
+            value = arguments["value"]
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+                raise ConfigError(f"{where}.{key}.value", f"found {value!r}, expected a number of at least 0")
+    momentum = section.get("momentum", DEFAULTS["OPTIMIZER.momentum"])
+    if isinstance(momentum, bool) or not isinstance(momentum, (int, float)) or not 0 <= momentum < 1:
+        raise ConfigError(f"{where}.momentum", f"found {momentum!r}, expected 0 <= momentum < 1")
+
+
+def build_optimizer(section, schedule, parameters):
+    """SGD with momentum. As in PaddleVideo, the weight decay applies to all parameters, biases and norms too."""
+    decay, clip = section.get("weight_decay"), section.get("grad_clip")
+    return optimizer.Momentum(
+        learning_rate=schedule, parameters=parameters,
+        momentum=section.get("momentum", DEFAULTS["OPTIMIZER.momentum"]),
+        use_nesterov=section.get("use_nesterov", DEFAULTS["OPTIMIZER.use_nesterov"]),
+        weight_decay=regularizer.L2Decay(float(decay["value"])) if decay else None,
+        grad_clip=nn.ClipGradByGlobalNorm(float(clip["value"])) if clip else None)
+
+
 class _ByEpoch(LRScheduler):
-    """A learning rate that is a function of the epoch, a real number that grows by 1 / num_iters a step."""
+    """A learning rate that is a function of the epoch, a real number that grows by 1 / num_iters per step."""
 
     def __init__(self, num_iters):
         self.num_iters = num_iters
@@ -56,7 +96,7 @@ class CustomCosineAnnealingDecay(_ByEpoch):
 
 @SCHEDULES.register
 class CustomWarmupAdjustDecay(_ByEpoch):
-    """Epoch e of the warm-up has (e + 1) / warmup_epochs of the base; then × ``lr_decay_rate`` at each boundary."""
+    """Warm-up epoch e has (e + 1) / warmup_epochs of the base rate; then × ``lr_decay_rate`` at each boundary."""
 
     def __init__(self, step_base_lr, warmup_epochs, lr_decay_rate, boundaries, num_iters=1):
         self.base, self.warmup_epochs, self.decay, self.boundaries = (
@@ -71,11 +111,11 @@ class CustomWarmupAdjustDecay(_ByEpoch):
 
 @SCHEDULES.register
 class PiecewiseDecay(_ByEpoch):
-    """``values[i]`` until epoch ``boundaries[i]``; one value more than boundaries."""
+    """``values[i]`` until epoch ``boundaries[i]``; one more value than boundaries."""
 
     def __init__(self, boundaries, values, num_iters=1):
         if len(values) != len(boundaries) + 1:
-            raise ValueError(f"{len(values)} values for {len(boundaries)} boundaries, expected one more")
+            raise ValueError(f"{len(values)} values for {len(boundaries)} boundaries, expected one more value")
         self.boundaries, self.values = boundaries, values
         super().__init__(num_iters)
 
