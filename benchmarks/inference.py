@@ -7,7 +7,7 @@ Every way of a model is a process of its own, as one runtime's waiting threads d
 the other, round by round, so that what else the machine does meets all of them. A row has the median, and a ratio is
 the median of the rounds' ratios: to PaddleVideo's graph exported in the ordinary way, in Paddle without oneDNN, and in
 ONNX Runtime also to the plain conversion, paddle2onnx's of that export. Wrong answers are shown, not hidden: an
-ordinary CTR-GCN is wrong with oneDNN (docs/onednn.md). "share" is the part that a row reaches of a large matrix
+ordinary CTR-GCN is wrong with oneDNN (docs/export.md). "share" is the part that a row reaches of a large matrix
 product's speed, measured first, if its products are counted as the plain conversion has them.
 """
 import argparse

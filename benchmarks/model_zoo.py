@@ -1,4 +1,4 @@
-"""What every model is and costs: ``python benchmarks/model_zoo.py`` prints the table of ``docs/model_zoo.md``.
+"""What every model is and costs: ``python benchmarks/model_zoo.py`` prints the table of ``docs/models.md``.
 
 Each config's model is built, exported ordinary and minimal, and converted to ONNX, with deterministic weights: sizes
 and costs do not depend on them. Every export and conversion is compared with the dynamic graph on the way.

@@ -3,7 +3,7 @@
     python benchmarks/quantized.py [CTR-GCN-Lite …]
 
 Each model is exported minimal with drawn weights, converted, and rounded; calibration and comparison are on random
-samples, so that the agreement says nothing of accuracy (docs/quantization.md has that of a trained model). All sessions
+samples, so that the agreement says nothing of accuracy (docs/export.md has that of a trained model). All sessions
 of a model are timed by turns.
 """
 import argparse

@@ -81,7 +81,7 @@ def test_performance_of_two_processes(kinetics, tmp_path):
                  f"--test_path_dir={tmp_path / 'here'}", "--", *SMALL, "-o", "DATASET.batch_size=2", cwd=tmp_path)
     assert shown.returncode == 0, shown.stdout + shown.stderr
     log = (tmp_path / "here" / "train.log").read_text()
-    assert "2 processes, 4 samples an iteration" in log
+    assert "2 processes, 4 samples per iteration" in log
     assert len(re.findall("train step:0 ", log)) == 2
     assert " val " not in log
     assert number("Final Performance images/sec : ", shown.stdout) == number("run FPS: ", log)

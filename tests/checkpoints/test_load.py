@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import paddle
 import pytest
-from golden_fill import MODELS, fill, golden, network_input
+from golden_fill import MODELS, entry, fill, golden, network_input
 from small_models import SMALL, arrays, distillation, same, small
 
 from paddlevideo_skel.checkpoints.fit import fit_main, fit_weights, save_state
@@ -30,7 +30,8 @@ def test_what_is_saved_is_what_is_loaded(name, tmp_path):
 def test_a_paddlevideo_stgcn_plusplus_checkpoint_takes_the_graphs_own_adjacency(caplog):
     figures = golden("stgcn_plusplus_coco")
     model = build_model(MODELS["stgcn_plusplus_coco"])
-    weights = {name: fill_entry(model, name) for name in figures["state_dict"]}
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    weights = {name: entry(name, shapes[name]) for name in figures["state_dict"]}
     model.backbone.gcn[3].gcn.A.set_value(np.zeros((3, 17, 17), "float32"))
     fresh = build_model(MODELS["stgcn_plusplus_coco"])
     with caplog.at_level(logging.INFO):
@@ -40,11 +41,6 @@ def test_a_paddlevideo_stgcn_plusplus_checkpoint_takes_the_graphs_own_adjacency(
     logits = fresh(paddle.to_tensor(network_input(figures["input_shape"]))).numpy()
     expected = np.array(figures["logits"])
     assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()
-
-
-def fill_entry(model, name):
-    from golden_fill import entry
-    return entry(name, model.state_dict()[name].shape)
 
 
 def with_prefix(weights, backbone, head):
@@ -86,11 +82,11 @@ def test_a_single_ctrgcn_initialises_the_teacher_and_every_student_layer_it_fits
     before = arrays(pair)
     with caplog.at_level(logging.INFO):
         fit_weights(pair, arrays(teacher), "a.pdparams")
-    models = split_models(arrays(pair))
-    assert same(models["Teacher"], arrays(teacher))
+    models, given = split_models(arrays(pair)), arrays(teacher)
+    assert same(models["Teacher"], given)
     # All of the Lite model is part of CTR-GCN: nothing of its own is left.
     assert models["Student"]
-    assert all(np.array_equal(value, arrays(teacher)[name]) for name, value in models["Student"].items())
+    assert all(np.array_equal(value, given[name]) for name, value in models["Student"].items())
     assert not same(arrays(pair), before)
     assert "Student takes" in caplog.text
 
@@ -190,8 +186,6 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         save_state({"a": paddle.zeros([2])}, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.pdparams"]
-
-
 
 
 def test_a_distillations_student_is_tested_from_either_file():

@@ -10,9 +10,9 @@ import sys
 
 import numpy as np
 import pytest
-from hatchery import assert_same_end, content
 from raw_files import write_kinetics, write_ntu
 from small_config import HARD
+from training_runs import assert_same_end, content
 from unprivileged import DROP
 
 from paddlevideo_skel.safe_pickle import load_pickle
@@ -75,19 +75,19 @@ def test_permissions_count_here(tmp_path, chmod):
 # Training
 
 
-def test_an_output_folder_that_cannot_be_written(hatchery, shared_config, tmp_path, chmod):
+def test_an_output_folder_that_cannot_be_written(runner, shared_config, tmp_path, chmod):
     folder = tmp_path / "locked" / "out"
     folder.parent.mkdir()
     chmod(folder.parent, 0o555)
-    status, output = hatchery.run(shared_config, tmp_path / "run", overrides=[f"output_dir={folder}"], prelude=DROP)
+    status, output = runner.run(shared_config, tmp_path / "run", overrides=[f"output_dir={folder}"], prelude=DROP)
     assert refused((status, output), f"{folder}: the output folder cannot be written")
 
 
-def test_data_that_may_not_be_read(hatchery, shared_config, sample_set, tmp_path, chmod):
+def test_data_that_may_not_be_read(runner, shared_config, sample_set, tmp_path, chmod):
     data = tmp_path / "ntu_3d.pkl"
     data.write_bytes((sample_set / "ntu_3d.pkl").read_bytes())
     chmod(data, 0)
-    status, output = hatchery.run(shared_config, tmp_path / "out", "--validate", prelude=DROP,
+    status, output = runner.run(shared_config, tmp_path / "out", "--validate", prelude=DROP,
                                   overrides=[f"DATASET.valid.file_path={data}"])
     assert refused((status, output[output.index("error: "):]), f"{data}: cannot be read")
 
@@ -104,19 +104,19 @@ os.replace = replace
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_folder_that_becomes_read_only_leaves_a_run_that_goes_on(hatchery, shared_config, unbroken, tmp_path, chmod,
+def test_a_folder_that_becomes_read_only_leaves_a_run_that_goes_on(runner, shared_config, unbroken, tmp_path, chmod,
                                                                    count):
     """After its first state, which is within an epoch, and after the one at an epoch's end."""
     folder = tmp_path / "out"
     folder.mkdir()
     chmod(folder, 0o755)
-    status, output = hatchery.run(shared_config, folder, "--validate", overrides=HARD,
+    status, output = runner.run(shared_config, folder, "--validate", overrides=HARD,
                                   prelude=DROP + READ_ONLY.format(count=count, folder=str(folder)))
     assert status == 2 and "Traceback" not in output, output
     assert refused((status, output[output.index("error: "):]), "cannot be written")
     assert "small_last.pdstate" in content(folder)
     folder.chmod(0o755)
-    status, output = hatchery.run(shared_config, folder, "--validate", "--resume", overrides=HARD, prelude=DROP)
+    status, output = runner.run(shared_config, folder, "--validate", "--resume", overrides=HARD, prelude=DROP)
     assert status == 0 and "Resumed at epoch " in output
     assert_same_end(folder, unbroken)
 
@@ -138,11 +138,11 @@ sys.exit(run_command("train", ["-c", {str(shared_config)!r}, "--max_iters", "1",
     assert "training small finished" in done.stdout
 
 
-def test_curves_that_cannot_be_written(hatchery, shared_config, tmp_path, chmod):
+def test_curves_that_cannot_be_written(runner, shared_config, tmp_path, chmod):
     pytest.importorskip("visualdl")
     (tmp_path / "out" / "vdl").mkdir(parents=True)
     chmod(tmp_path / "out" / "vdl", 0o555)
-    status, output = hatchery.run(shared_config, tmp_path / "out", prelude=DROP)
+    status, output = runner.run(shared_config, tmp_path / "out", prelude=DROP)
     assert refused((status, output[output.index("error: "):]), "vdl: the output folder cannot be written")
 
 

@@ -1,4 +1,4 @@
-"""oneDNN in Paddle Inference: the fault that docs/onednn.md shows, and our minimal graphs, which avoid it."""
+"""oneDNN in Paddle Inference: the fault that docs/export.md shows, and our minimal graphs, which avoid it."""
 import json
 import os
 import re
@@ -17,7 +17,7 @@ from paddlevideo_skel.inference.artifact import METADATA, ExportFolder
 from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime
 from paddlevideo_skel.inference.runtime import RuntimeOptions
 
-PAGE = ROOT / "docs" / "onednn.md"
+PAGE = ROOT / "docs" / "export.md"
 FAMILIES = ("ctrgcn", "stgcn", "stgcn_plusplus", "posec3d")
 
 

@@ -84,7 +84,7 @@ def test_without_labels_the_answers_are_fused_all_the_same(tmp_path):
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"names": ["a", "b", "c", "x"]}, ["other samples", "d", "x"]),
-    ({"label": np.array([0, 1, 2, 0])}, ["b.json: d", "label 0", "it has 1"]),
+    ({"label": np.array([0, 1, 2, 0])}, ["b.json: d", "label 0", "but 1 in"]),
     ({"scores": JOINT[:3], "label": LABEL[:3], "names": NAMES[:3]}, ["3 samples", "4 of 3"]),
     ({"scores": np.full((4, 5), .2), "class_names": None}, ["of 5 classes"]),
 ])

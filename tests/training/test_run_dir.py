@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import paddle
 import pytest
-from hatchery import assert_same_end, content, same
 from paths import ROOT
 from small_config import HARD, run
+from training_runs import assert_same_end, content, same
 
 from paddlevideo_skel import devices, files
 from paddlevideo_skel.checkpoints.load import load_weights
@@ -42,10 +42,10 @@ def finished(unbroken, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def begun(shared_config, hatchery, tmp_path_factory):
+def begun(shared_config, runner, tmp_path_factory):
     """A run that was stopped after three steps of its first epoch."""
     folder = tmp_path_factory.mktemp("begun") / "out"
-    status, output = hatchery.run(shared_config, folder, "--validate", overrides=HARD, death=("replace", 2, "after"))
+    status, output = runner.run(shared_config, folder, "--validate", overrides=HARD, death=("replace", 2, "after"))
     assert status == -signal.SIGKILL, output
     return folder
 
@@ -118,6 +118,7 @@ train(load_config(sys.argv[1], sys.argv[2:]), TrainOptions(validate=True, seed=5
 """
 
 
+@pytest.mark.slow
 def test_a_program_of_ones_own_trains_the_same_numbers_as_the_command(shared_config, tmp_path, unbroken):
     environment = {name: value for name, value in os.environ.items() if name != devices.MKL}
     subprocess.run([sys.executable, "-c", FROM_PYTHON, shared_config, f"output_dir={tmp_path / 'out'}", *HARD],
@@ -295,7 +296,7 @@ def test_no_state_with_numbers_that_are_none():
         resume.capture(model, None, None, Progress(0), {})
 
 
-@pytest.mark.parametrize("failing", [1, 2, 4, 7])
+@pytest.mark.parametrize("failing", [2, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 4, 7))])
 def test_a_full_disk_leaves_a_run_that_goes_on(shared_config, unbroken, tmp_path, monkeypatch, failing):
     folder, real, calls = tmp_path / "out", os.fsync, [0]
 
@@ -313,15 +314,16 @@ def test_a_full_disk_leaves_a_run_that_goes_on(shared_config, unbroken, tmp_path
     assert_same_end(folder, unbroken)
 
 
-def test_a_file_that_really_cannot_grow(hatchery, shared_config, unbroken, tmp_path):
+@pytest.mark.slow
+def test_a_file_that_really_cannot_grow(runner, shared_config, unbroken, tmp_path):
     folder = tmp_path / "out"
     small = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
-    status, output = hatchery.run(shared_config, folder, "--validate", overrides=HARD, prelude=small)
+    status, output = runner.run(shared_config, folder, "--validate", overrides=HARD, prelude=small)
     assert status == 2, output
     error, = re.findall("^error: .*", output, re.M)
     assert re.search(r"small_last\.pdstate: cannot be written \(File too large\)", error)
     assert "Traceback" not in output
-    status, output = hatchery.run(shared_config, folder, "--validate", "--resume", overrides=HARD)
+    status, output = runner.run(shared_config, folder, "--validate", "--resume", overrides=HARD)
     assert status == 0, output
     assert_same_end(folder, unbroken)
 
