@@ -398,7 +398,7 @@ def test_what_cannot_be(source, tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="cannot be written"):
         export_onnx(source, tmp_path / "file", [1])
     other = copied(source, tmp_path / "taken", "m")
-    with pytest.raises(OutputError, match="is a Paddle export already"):
+    with pytest.raises(OutputError, match="is a Paddle export, whose metadata"):
         export_onnx(source, tmp_path / "taken")
     bare = copied(source, tmp_path / "bare", "m")
     bare.params.unlink()

@@ -285,7 +285,7 @@ def test_a_file_holds_equal_rows_once():
 
 
 def residual_network(also=None):
-    """``x - k·conv(x) + shift``, as ``onnx_rewrites`` leaves it for ONNX Runtime's blocks.
+    """``x - k·conv(x) + shift``, as ``ort_rewrites`` leaves it for ONNX Runtime's blocks.
 
     ``also``: a value that is read once more.
     """
