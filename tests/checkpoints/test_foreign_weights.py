@@ -327,7 +327,7 @@ class TestLayouts:
         assert "is kept" in line
 
 
-def test_a_skeleton_of_ones_own(tmp_path):
+def test_a_custom_skeleton(tmp_path):
     bones = [[0, 1], [1, 2], [1, 3], [3, 4]]
     layout = {"name": "five", "joints": 5, "bones": bones, "center": 1}
     model = fill(small("STGCN", layout=layout))
@@ -420,7 +420,7 @@ def test_no_paddle_is_needed(ctrgcn_state, tmp_path):
     assert same(load_weights(tmp_path / "out.safetensors"), ctrgcn_state[1])
 
 
-def test_allow_mismatch_begins_anew_only_what_depends_on_classes_and_joints(caplog):
+def test_allow_mismatch_reinitialises_only_what_depends_on_classes_and_joints(caplog):
     other = {"name": "seven", "joints": 7, "bones": [[i, i + 1] for i in range(6)], "center": 0}
     for name in ("CTRGCN", "STGCN", "STGCNPlusPlus"):
         source = fill(small(name))
@@ -455,7 +455,7 @@ def test_allow_mismatch_allows_nothing_else():
         fit_weights(small("CTRGCN"), source, "a.pdparams", allow_mismatch=True)
 
 
-def test_posec3d_for_other_heatmaps_begins_with_a_new_first_convolution():
+def test_posec3d_for_other_heatmaps_gets_a_new_first_convolution():
     def slow_only(heatmaps):
         return build_model({"framework": "Recognizer3D",
                             "backbone": {"name": "ResNet3dSlowOnly", "in_channels": heatmaps, "base_channels": 4,

@@ -100,7 +100,7 @@ def test_other_samples_are_refused(tmp_path, change, words):
                                      '{"samples": [{"name": "a", "scores": [0.5, 0.5], "label": 2}]}',
                                      '{"samples": [{"name": "a", "scores": [0.5, 0.5], "label": true}]}',
                                      '{"samples": [{"name": "a", "scores": [1], "label": 0}], "class_names": 3}'])
-def test_what_is_no_result_is_refused(tmp_path, content):
+def test_a_file_that_is_not_results_is_an_error(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(DataError, match=r"a\.json"):
         read_run(tmp_path / "a.json")

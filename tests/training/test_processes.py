@@ -1,4 +1,4 @@
-"""Two processes: what they compute together is what one computes, and neither waits for ever for one that failed."""
+"""Two processes compute together what one computes, and neither waits for ever for the other if it failed."""
 import hashlib
 import json
 import os
