@@ -15,8 +15,9 @@ from paddlevideo_skel.training.optim import build_optimizer, build_schedule
 from paddlevideo_skel.training.resume import capture, read_state, restore, write_state
 
 
-# What a run replaces, in this order: the checks of the data; per epoch a state within it, one after its training,
-# .pdopt and weights of the best and of the epoch, and the state after them. Each is two calls of fsync: file and folder.
+# What a run replaces, in this order: the checks of the data; per epoch a state within it, one after its training, the
+# optimizer and weights of the best epoch, those of this one, and the state after them. Each is two calls of fsync: file
+# and folder.
 @pytest.mark.parametrize("death", [
     ("replace", 2, "after"), ("replace", 5, "before"),
     *(pytest.param(death, marks=pytest.mark.slow) for death in (
