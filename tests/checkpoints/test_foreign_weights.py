@@ -24,9 +24,9 @@ from torch_writer import save
 from paddlevideo_skel.build import build_recognizer
 from paddlevideo_skel.checkpoints.convert import convert_checkpoint
 from paddlevideo_skel.checkpoints.fit import fit_weights
-from paddlevideo_skel.checkpoints.foreign import convert
+from paddlevideo_skel.checkpoints.foreign import convert_state
 from paddlevideo_skel.checkpoints.layouts import find_layout
-from paddlevideo_skel.checkpoints.load import FORMATS, load_weights
+from paddlevideo_skel.checkpoints.load import WEIGHTS_FORMATS, load_weights
 from paddlevideo_skel.cli import main
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.errors import CheckpointError, ConfigError
@@ -185,7 +185,7 @@ def test_structure_is_read_from_the_weights(tmp_path):
     spec = {"framework": "RecognizerGCN", "backbone": backbone,
             "head": {"name": "STGCNPlusPlusHead", "num_classes": 11, "in_channels": 24}}
     weights = arrays(fill(build_model(spec)))
-    _, config, report = convert(theirs(weights, PYSKL))
+    _, config, report = convert_state(theirs(weights, PYSKL))
     assert config["MODEL"]["backbone"].items() >= {**backbone, "gcn_with_res": True, "tcn_type": "mstcn"}.items()
     assert config["MODEL"]["head"].items() >= spec["head"].items()
     assert any("[3, 4]" in line for line in report)
@@ -208,7 +208,7 @@ def test_how_the_adjacency_is_learned_is_read_from_its_values(adaptive):
                                      rng.normal(0, 0.1, edges.shape)).astype("f4")
         elif adaptive == "init" and name.endswith("gcn.A"):
             weights[name] = weights[name] + rng.normal(0, 0.05, weights[name].shape).astype("f4")
-    _, config, _ = convert(theirs(weights, PYSKL))
+    _, config, _ = convert_state(theirs(weights, PYSKL))
     assert config["MODEL"]["backbone"]["gcn_adaptive"] == adaptive
     assert config["MODEL"]["backbone"]["layout"] == "coco"
 
@@ -233,7 +233,7 @@ def pyskl_ctrgcn(rng):
 def test_pyskls_ctrgcn_sends_along_the_transposed_topology():
     rng = np.random.default_rng(0)
     state = pyskl_ctrgcn(rng)
-    weights, config, _ = convert(state)
+    weights, config, _ = convert_state(state)
     assert config["MODEL"]["backbone"]["tcn_act"] is True
     assert config["MODEL"]["backbone"]["graph"] == "coco"
     layer = ctrgcn.GraphConv(16, 16, adjacency(get_layout("coco"), "inward_outward"))
@@ -361,7 +361,7 @@ def test_a_fixed_topology_comes_from_the_named_skeleton(tmp_path):
         convert_checkpoint(path, tmp_path / "out", layout="coco")
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", WEIGHTS_FORMATS)
 def test_formats(kind, ctrgcn_state, tmp_path):
     state, weights = ctrgcn_state
     source = save(state, tmp_path / "a.pt")
