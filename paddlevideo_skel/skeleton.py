@@ -15,7 +15,6 @@ import numpy as np
 
 from .errors import ConfigError, near_miss
 from .files import read_text
-from .yaml_reader import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -173,6 +172,8 @@ def read_layout(text):
     path = Path(text)
     if path.suffix.lower() not in FILE_SUFFIXES:
         return get_layout(text, "--layout")
+    from .yaml_reader import parse_yaml  # prediction starts without YAML, which is slow to import
+
     content, name = parse_yaml(read_text(path), path), path.stem
     if isinstance(content, dict) and "LAYOUT" in content:
         described = content["LAYOUT"]

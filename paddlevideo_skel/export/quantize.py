@@ -30,7 +30,7 @@ from ..inference.artifact import (
     relative_error,
     write_metadata,
 )
-from ..inference.predict import check_pipeline_given
+from ..inference.predict import warn_if_pipeline_differs
 from ..inference.runtime import RuntimeOptions, open_runtime
 from ..manifest import digest_dataset
 
@@ -152,7 +152,7 @@ class TestData:
     __test__ = False  # not one of pytest's
 
     def __init__(self, config, export):
-        check_pipeline_given(config, export.metadata)
+        warn_if_pipeline_differs(config, export.metadata)
         where = config.where("DATASET.test")
         self.dataset = build_dataset(config.section("DATASET.test"), where, export.num_classes)
         if self.dataset.labels is None:

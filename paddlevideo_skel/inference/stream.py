@@ -179,11 +179,11 @@ class StreamingPredictor:
         if annotation is None:
             self.recent.clear()
             return Answer(self.count - 1, frames, None, None, [], (time.perf_counter() - start) * 1000)
-        array = self.predictor.array(annotation, where)
+        array = self.predictor.preprocess(annotation, where)
         logits = self.predictor.runtime.run(array[None])[0]
         own = softmax(logits)
         smoothed = self._smooth(own)
-        top_k = self.predictor.named(*self.predictor.best(smoothed))
+        top_k = self.predictor.describe(*self.predictor.rank(smoothed))
         return Answer(self.count - 1, frames, smoothed, own, top_k, (time.perf_counter() - start) * 1000)
 
     def _smooth(self, own):

@@ -20,16 +20,17 @@ from ..checkpoints.load import load_state
 from ..errors import CheckpointError, DataError, OutputError
 from ..files import replacing
 from ..manifest import differences, summarize, to_json_like
+from ..models import cpu
 from . import distributed
 
 logger = logging.getLogger(__name__)
 
 STATE_FORMAT = "training state 1 of paddlevideo_skel"
 # The environment's variables that decide how numbers are rounded.
-ROUNDING_VARIABLES = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "PADDLEVIDEO_SKEL_FORMULATION")
+ROUNDING_VARIABLES = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")
 # Keys that may change when a run resumes. Of the data, the files' content counts, not where they are.
 FREE_KEYS = {"output_dir", "log_level", "log_interval", "save_interval", "keep", "save_every", "METRIC", "INFERENCE",
-        "class_names", "seed", "device", "use_gpu", "use_npu"}
+             "class_names", "seed", "device", "use_gpu", "use_npu"}
 FREE_DATA_KEYS = {"num_workers", "valid_num_workers", "test_num_workers", "test_batch_size"}
 FREE_FILE_KEYS = {"file_path", "label_path"}
 
@@ -54,7 +55,7 @@ def run_fingerprint(config, splits, **run):
 def environment():
     """Versions and variables that numbers may depend on in their last bits."""
     return {"paddle": paddle.__version__, "numpy": np.__version__, "paddlevideo_skel": __version__,
-            **{name: os.environ.get(name) for name in ROUNDING_VARIABLES}}
+            **{name: os.environ.get(name) for name in ROUNDING_VARIABLES}, cpu.VARIABLE: cpu.requested_implementation()}
 
 
 def capture(model, optimizer, scaler, progress, fingerprint):

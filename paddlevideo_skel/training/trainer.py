@@ -15,7 +15,6 @@ from ..checkpoints.load import WEIGHTS_FORMATS, load_weights
 from ..errors import ConfigError, DataError
 from ..evaluation import hits
 from ..logs import setup_logging
-from ..models.cpu import formulation
 from . import distributed, resume
 from .amp import Precision
 from .batch_norm import precise_bn, synchronise
@@ -157,8 +156,7 @@ class Trainer:
             logger.info("Finetune from checkpoint: %s", weights)
         elif weights:
             logger.info("%s is not read: the run resumes from its own state", weights)
-        self.sync_bn = self.config.value("sync_bn") and self.world_size > 1
-        if self.sync_bn:
+        if self.config.value("sync_bn") and self.world_size > 1:
             synchronise(self.recognizer)
         self.trainable = [p for p in self.recognizer.parameters() if not p.stop_gradient]
         self.optimizer = build_optimizer(self.config["OPTIMIZER"], self.schedule, self.trainable)
@@ -191,11 +189,10 @@ class Trainer:
             logger.info("This run was already finished")
         elif self.is_main:
             self.log.curves = Curves(self.run_dir.path / "vdl", self.checkpointer.saved is not None)
-        with formulation("plain") if self.sync_bn else contextlib.nullcontext():
-            while self.progress.epoch <= self.epochs:
-                if self.progress.step < self.iterations:
-                    self.train_epoch()
-                self.end_epoch()
+        while self.progress.epoch <= self.epochs:
+            if self.progress.step < self.iterations:
+                self.train_epoch()
+            self.end_epoch()
         fps = self.progress.throughput.since()
         self.log.fps("run", fps)
         logger.info("training %s finished", self.run_dir.name)

@@ -236,7 +236,7 @@ def test_pyskls_ctrgcn_sends_along_the_transposed_topology():
     weights, config, _ = convert_state(state)
     assert config["MODEL"]["backbone"]["tcn_act"] is True
     assert config["MODEL"]["backbone"]["graph"] == "coco"
-    layer = ctrgcn.GraphConv(16, 16, adjacency(get_layout("coco"), "inward_outward"))
+    layer = ctrgcn.RefinedGraphConv(16, 16, adjacency(get_layout("coco"), "inward_outward"))
     prefix = "backbone.l2.gcn1."
     layer.set_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     layer.eval()

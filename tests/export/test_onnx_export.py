@@ -60,7 +60,7 @@ def test_predict_gives_such_a_model_what_it_takes(tmp_path):
     for batch_size in (None, 1, 2):
         found = [entry["top_k"][0]["class"] for entry in predict(predictor, tmp_path / "in", batch_size)["samples"]]
         assert found == logits(arrays).argmax(axis=1).tolist()
-    with pytest.raises(ConfigError, match="found 3, expected 1 to 2: the model takes 2 samples at once"):
+    with pytest.raises(ConfigError, match="expected 1 to 2, the batch size of the model, got 3"):
         predict(predictor, tmp_path / "in", 3)
 
 

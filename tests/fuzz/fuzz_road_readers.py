@@ -50,7 +50,7 @@ def opened_export(folder):
         predictor = Predictor(runtime)
         check = runtime.selfcheck
         logits = runtime.run(check.array)
-        return check.logits, logits, [predictor.result("x", Annotation(None, name="x"), row) for row in logits]
+        return check.logits, logits, [predictor.to_entry("x", Annotation(None, name="x"), row) for row in logits]
 
 
 @checks("opened_export")

@@ -18,13 +18,9 @@ from paddlevideo_skel.inference.runtime import RuntimeOptions, Runtime, open_run
 KINDS = ["paddle", "onnxruntime"]
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """A minimal export with its ONNX model, which the tests do not change."""
-    pytest.importorskip("paddle2onnx")
-    config = small_config("ctrgcn")
-    return export_model(config, filled(config), tmp_path_factory.mktemp("exported"), "inference", "minimal",
-                        to_onnx=True)
+@pytest.fixture
+def exported(ctrgcn_export):
+    return ctrgcn_export
 
 
 @pytest.fixture
@@ -204,6 +200,7 @@ def test_options_that_cannot_be(exported):
         open_runtime(exported, "padle")
 
 
+@pytest.mark.slow
 def test_wrong_answers_of_onednn_are_refused(tmp_path, monkeypatch):
     """Paddle Inference with oneDNN is wrong for an ordinary CTR-GCN-Lite: relative error 0.9 with Paddle 3.3.1."""
     config = load_config("configs/recognition/ctrgcn/ctrgcn_lite_ntucs_joint_dml.yaml")

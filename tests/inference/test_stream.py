@@ -52,7 +52,7 @@ def from_file(runtime, path, keypoint, score=None):
     fields = {"keypoint": keypoint} if score is None else {"keypoint": keypoint, "keypoint_score": score}
     path.write_bytes(pickle.dumps(fields))
     predictor = Predictor(runtime)
-    logits = runtime.run(predictor.array(read_sample(path)[0], path)[None])[0]
+    logits = runtime.run(predictor.preprocess(read_sample(path)[0], path)[None])[0]
     return np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
 
 

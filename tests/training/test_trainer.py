@@ -14,7 +14,7 @@ from paddlevideo_skel.config import load_config
 from paddlevideo_skel.data.loader import Batch
 from paddlevideo_skel.errors import ConfigError, DataError, OutputError, UnavailableError
 from paddlevideo_skel.evaluation import hits
-from paddlevideo_skel.models.cpu import formulation
+from paddlevideo_skel.models.cpu import VARIABLE
 from paddlevideo_skel.training.data import make_loader
 from paddlevideo_skel.training.metrics import Mean, SkeletonMetric
 from paddlevideo_skel.training.test import test as run_test
@@ -266,10 +266,10 @@ def test_a_label_outside_the_classes_names_its_sample(config_file, sample_set, t
         run(config_file, tmp_path / "out", f"DATASET.train.file_path={bad}", f"DATASET.valid.file_path={bad}")
 
 
-def test_a_profile_of_the_steps(config_file, tmp_path, capfd):
-    with formulation("plain"):
-        run(config_file, tmp_path / "out", "epochs=1", validate=False,
-            profiler_options="batch_range=[1,3];sorted_key=total")
+def test_a_profile_of_the_steps(config_file, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "conv")
+    run(config_file, tmp_path / "out", "epochs=1", validate=False,
+        profiler_options="batch_range=[1,3];sorted_key=total")
     table = capfd.readouterr().out.split("Operator Summary")[1]
     rows = re.findall(r"^(\w+(?: dygraph)?) +(\d+) +([\d.]+) / ", table, re.MULTILINE)
     totals = [float(total) for _, _, total in rows]
