@@ -1,4 +1,4 @@
-"""The chains beside the main one: ONNX, Ascend, INT8, the benchmark of training."""
+"""The other chains: ONNX, Ascend, INT8, the training benchmark."""
 import json
 import os
 import shutil
@@ -12,7 +12,6 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash
 @pytest.fixture
 def checkout(tmp_path):
     return Checkout(tmp_path)
-
 
 
 ONNX = ["===paddle2onnx_params===", "model_name:Toy", "python:python3.7", "2onnx: paddle2onnx", "--model_dir:./toy",
