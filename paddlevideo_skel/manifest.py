@@ -152,7 +152,7 @@ class Manifest:
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
                            for key, value in to_json_like(content).items())
         with replacing(self.path) as temporary:
-            # A name that is no Unicode, as file systems allow, becomes JSON's escape.
+            # File names need not be valid Unicode; what is not becomes a JSON escape.
             temporary.write_bytes(f"{{\n{lines}\n}}\n".encode(errors="backslashreplace"))
 
     def _read_json(self):

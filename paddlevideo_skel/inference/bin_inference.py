@@ -59,9 +59,9 @@ def infer_bins(runtime, source, output, batch_size=None, share=(0, 1)):
         logger.info("%s: all %d answers exist", output, len(names))
         return read_report(target)
     report = {**describe_inference(runtime, folder), "batch": batch_size, "device": runtime.device,
-              "version": runtime.version, "bins": {"path": str(folder.path), "digest": identify_bins(folder)}, "count": len(names),
-              "answer_shape": [runtime.export.num_classes], "computed": computed, "seconds": seconds,
-              "fps": computed / seconds if seconds else None}
+              "version": runtime.version, "bins": {"path": str(folder.path), "digest": identify_bins(folder)},
+              "count": len(names), "answer_shape": [runtime.export.num_classes], "computed": computed,
+              "seconds": seconds, "fps": computed / seconds if seconds else None}
     # Syncing each answer to the disk took 17 times as long as writing them.
     os.sync()
     write_json(target, report)
@@ -74,12 +74,12 @@ def infer_bins(runtime, source, output, batch_size=None, share=(0, 1)):
     return report
 
 
-def choose_batch(export, asked):
+def choose_batch(export, requested):
     """The batch size: as requested, or as the model takes it."""
-    if asked is not None and (asked < 1 or export.batch not in (None, asked)):
+    if requested is not None and (requested < 1 or export.batch not in (None, requested)):
         expected = "at least 1" if export.batch is None else f"{export.batch}, the batch size of the model"
-        raise ConfigError("--batch_size", f"expected {expected}, got {asked}")
-    return asked or export.batch or 1
+        raise ConfigError("--batch_size", f"expected {expected}, got {requested}")
+    return requested or export.batch or 1
 
 
 def open_bins(source, export):
@@ -97,8 +97,7 @@ def open_bins(source, export):
         return folder
     lines = differences(folder.manifest["pipeline"], export.metadata["pipeline"], "is {}, expected {}")
     if lines:
-        raise DataError(source, f"was not preprocessed as {export.stem} expects: {summarize(lines)}",
-                        OTHER_MODEL)
+        raise DataError(source, f"was not preprocessed as {export.stem} expects: {summarize(lines)}", OTHER_MODEL)
     return folder
 
 

@@ -2,6 +2,8 @@
 
 Shapes: N samples, C channels, T frames, V joints, K subsets of a graph.
 """
+import math
+
 import numpy as np
 import paddle
 from paddle import nn
@@ -9,6 +11,7 @@ from paddle.autograd import PyLayer
 from paddle.utils.dlpack import from_dlpack
 
 COLUMNS_BYTES = 16 << 20  # of a temporal convolution's shifted features at a time: what a cache holds
+ALIGNMENT = 64  # bytes, as Paddle's own memory
 
 
 def _needs_gradient(*inputs):
@@ -161,6 +164,15 @@ def pairwise_difference(x, y):
     return _PairwiseDifference.apply(x, y)
 
 
+def _aligned_empty(shape, dtype):
+    """``np.empty`` in aligned memory. MKL's products round by the alignment of their factors, and NumPy's memory has
+    another one in every process: the same seed would not give the same bits."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start:start + size].view(dtype).reshape(shape)
+
+
 class _Shifts:
     """Which frames each tap of a temporal convolution reads: copies of whole frames, and their gradient.
 
@@ -184,7 +196,7 @@ class _Shifts:
         """``x (n, C, T, V)`` shifted for every tap: ``(n, k·C, T'·V)``."""
         n, channels, _, joints = x.shape
         x = np.from_dlpack(x.detach())
-        shifted = np.empty((n, self.kernel, channels, self.out_frames, joints), x.dtype)
+        shifted = _aligned_empty((n, self.kernel, channels, self.out_frames, joints), x.dtype)
         for tap, written, read in self.taps:
             shifted[:, tap, :, :written.start] = 0
             shifted[:, tap, :, written] = x[:, :, read]
@@ -228,7 +240,8 @@ class _TemporalConv(PyLayer):
         dy = dy.reshape([*dy.shape[:2], -1])
 
         def dx():
-            total = np.zeros(x.shape, np.from_dlpack(dy).dtype)
+            total = _aligned_empty(x.shape, np.from_dlpack(dy).dtype)
+            total[...] = 0
             for part in shifts.parts():
                 shifts.add_back(paddle.matmul(matrix, dy[part], transpose_x=True), total[part])
             return from_dlpack(total)

@@ -141,3 +141,16 @@ def check_arguments(words, complete):
             parser.parse_args(arguments)
     except SystemExit:
         pytest.fail(f"{shlex.join(words)}: {told.getvalue().splitlines()[-1]}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_are_whole(name):
+    """Every row of a table has as many cells as its head; a bar inside of backticks would start another cell."""
+    cells = None
+    for line in without_blocks(name).splitlines():
+        if not line.startswith("|"):
+            cells = None
+            continue
+        found = len(re.findall(r"(?<!\\)\|", line))
+        assert cells in (None, found), line
+        cells = found

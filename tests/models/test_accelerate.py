@@ -179,6 +179,15 @@ def test_the_same_seed_gives_the_same_bits():
     assert states[0] == states[1]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_shifted_features_are_aligned(dtype):
+    """MKL's rounding depends on it, and NumPy's own memory is aligned to 16 bytes only."""
+    for size in range(1, 60):
+        array = cpu_ops._aligned_empty((2, size), dtype)
+        assert (array.ctypes.data % 64, array.shape, array.dtype) == (0, (2, size), dtype)
+        assert array.flags.c_contiguous and array.flags.writeable
+
+
 def test_a_traced_graph_is_that_of_the_papers_layers(tmp_path):
     """Of a model that computed by products before, and does so again afterwards."""
     model = fill(small("STGCNPlusPlus", tcn_type="unit_tcn"))
