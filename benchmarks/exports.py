@@ -38,7 +38,7 @@ def export(name, folder, kind):
 
     PaddleVideo's layers stay in use in the whole process.
     """
-    from paddlevideo_skel.export.export import export_model
+    from paddlevideo_skel.export.exporter import export_model
 
     if kind == "paddlevideo":
         import paddlevideo_layers

@@ -129,13 +129,13 @@ def measure(workers, batch, seconds):
 
 def rows(models, batches, kinds, seconds, threads, peak):
     """A dict a model, batch size and way, with ``COLUMNS``; ``peak``: GFLOP/s that ``share`` refers to."""
-    from paddlevideo_skel.export.cost import multiplications
+    from paddlevideo_skel.export.onnx_model import count_multiplications
 
     ways = [way for way in WAYS if way[0] in kinds]
     for name in models:
         with tempfile.TemporaryDirectory() as folder:
             exports = export_all(name, folder, kinds)
-            flop = 2 * multiplications(exports["paddlevideo"].file(".onnx"))
+            flop = 2 * count_multiplications(exports["paddlevideo"].file(".onnx"))
             workers = [Worker(way, exports[way[0]].stem, threads) for way in ways]
             try:
                 for batch in batches:

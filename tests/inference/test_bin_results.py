@@ -15,7 +15,7 @@ from deploy_cases import filled
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.errors import ConfigError, DataError
-from paddlevideo_skel.export.export import export_model
+from paddlevideo_skel.export.exporter import export_model
 from paddlevideo_skel.inference.bin_comparison import compare, format_report
 from paddlevideo_skel.inference.bin_inference import infer_bins
 from paddlevideo_skel.inference.bin_results import ResultFolder, evaluate

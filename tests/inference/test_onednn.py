@@ -13,7 +13,7 @@ import pytest
 from deploy_cases import dynamic, filled, small_config
 
 from paddlevideo_skel.errors import SelfCheckError
-from paddlevideo_skel.export.export import export_model
+from paddlevideo_skel.export.exporter import export_model
 from paddlevideo_skel.inference.artifact import METADATA, ExportFolder, find_export
 from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime
 from paddlevideo_skel.inference.runtime import RuntimeOptions

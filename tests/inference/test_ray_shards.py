@@ -17,7 +17,7 @@ from deploy_cases import filled, sequence, write_set
 
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import UnavailableError
-from paddlevideo_skel.export.export import export_model
+from paddlevideo_skel.export.exporter import export_model
 from paddlevideo_skel.inference.bin_writer import write_bins
 from paddlevideo_skel.inference.ray_shards import run_shards
 

@@ -9,7 +9,7 @@ from tiny_export import logits, samples, write_export
 
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.errors import ConfigError, DataError, ExportError, SelfCheckError, UnavailableError
-from paddlevideo_skel.export.export import export_model
+from paddlevideo_skel.export.exporter import export_model
 from paddlevideo_skel.inference import runtime as runtimes_module
 from paddlevideo_skel.inference.artifact import METADATA, find_export, relative_error
 from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime

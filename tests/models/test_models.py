@@ -10,7 +10,7 @@ from small_models import PIPELINES, SMALL, distillation, sample, small
 
 from paddlevideo_skel.config import Config
 from paddlevideo_skel.errors import ConfigError
-from paddlevideo_skel.export.export import KINDS, export_model
+from paddlevideo_skel.export.exporter import EXPORT_KINDS, export_model
 from paddlevideo_skel.inference.runtime import RuntimeOptions, open_runtime
 from paddlevideo_skel.models import build_model, check_model
 from paddlevideo_skel.models.cpu import IMPLEMENTATIONS, accelerate
@@ -55,7 +55,7 @@ def test_batches_of_any_size_answer_alike(name):
 
 @pytest.mark.parametrize(("name", "kind"), [
     pytest.param(name, kind, marks=[pytest.mark.slow] if (name, kind) == ("CTRGCN", "ordinary") else [])
-    for name in SMALL for kind in KINDS])  # CTRGCNLite's ordinary export has the same layers
+    for name in SMALL for kind in EXPORT_KINDS])  # CTRGCNLite's ordinary export has the same layers
 def test_every_copy_answers_alike(name, kind, tmp_path):
     """Dynamic graph, export and ONNX, on a skeleton of one's own, at two batch sizes."""
     pytest.importorskip("paddle2onnx")
