@@ -181,7 +181,7 @@ def package(name):
     try:
         if importlib.util.find_spec(name) is None:
             return Finding(name, MISSING, "not installed", gives, get)
-        root = str(Path(__file__).resolve().parents[2])
+        root = str(Path(__file__).resolve().parents[1])
         done = subprocess.run([sys.executable, "-c", PROBE_PROGRAM, root, name], capture_output=True, text=True,
                               errors="replace", timeout=PROBE_TIME_LIMIT)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:

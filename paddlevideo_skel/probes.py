@@ -47,7 +47,7 @@ DETAILS = {"paddle": paddle_devices, "onnxruntime": onnxruntime_providers, "open
 
 
 def probe(name):
-    """Import a package and print its version and details as a line of JSON after ``MARK``, which other lines lack."""
+    """Import a package and print its version and details as JSON in a line that begins with ``MARK``."""
     module = importlib.import_module(IMPORTED.get(name, name))
     details = DETAILS[name](module) if name in DETAILS else ""
     print("\n" + MARK + json.dumps({"version": find_version(name, module), "details": details}), flush=True)
