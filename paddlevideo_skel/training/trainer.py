@@ -51,17 +51,17 @@ class TrainOptions:
         skip_bad: omit samples that cannot be used; otherwise they are an error before the first step.
         profiler_options: see ``StepProfiler``.
     """
-    weights: str = None
+    weights: str | None = None
     allow_mismatch: bool = False
     validate: bool = False
-    seed: int = None
-    max_iters: int = None
-    amp_level: str = None
+    seed: int | None = None
+    max_iters: int | None = None
+    amp_level: str | None = None
     weights_format: str = WEIGHTS_FORMATS[0]
-    resume: bool | str = None
+    resume: bool | str | None = None
     overwrite: bool = False
     skip_bad: bool = False
-    profiler_options: str = None
+    profiler_options: str | None = None
 
     def __post_init__(self):
         if self.weights_format not in WEIGHTS_FORMATS:
