@@ -20,7 +20,7 @@ from .bins import TYPE, BinFolder
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+RESULTS_FORMAT = 1
 BEGUN = "begun.json"
 OTHER_MODEL = "It is the bin folder of another model: make one with tools/preprocess_bin.py --model"
 
@@ -109,7 +109,7 @@ def identify_bins(folder):
 
 def describe_inference(runtime, folder):
     """What the answers depend on: runs that agree in it may share a result folder."""
-    return {"format": FORMAT, "model": runtime.export.metadata["model_name"],
+    return {"format": RESULTS_FORMAT, "model": runtime.export.metadata["model_name"],
             "model_digest": digest_files(*runtime.files),
             "runtime": runtime.kind, "device": runtime.device.split(":")[0], "precision": runtime.options.precision,
             "bins": identify_bins(folder)}
