@@ -16,7 +16,7 @@ PARTS = {
     "inference, the others": ["inference.py", "ST-GCN", "CTR-GCN", "PoseC3D", "--batches", "1", "--seconds", "6",
                               "--exports", "paddlevideo", "minimal"],
     "8 bits and half precision": ["quantized.py", "CTR-GCN-Lite"],
-    "training": ["training.py", "--seconds", "20", "--sides", "paddlevideo", "products", "torch"],
+    "training": ["training.py", "--seconds", "20", "--sides", "paddlevideo", "matmul", "torch"],
     "loaders": ["loaders.py", "--seconds", "20"],
     "start-up": ["startup.py"],
 }

@@ -36,14 +36,14 @@ def build(path, overrides=()):
 def export(name, folder, kind):
     """The ``ExportFolder`` of one of ``MODELS``: ordinary, minimal, or ``paddlevideo``, PaddleVideo's graph, ordinary.
 
-    PaddleVideo's formulation stays in use in the whole process.
+    PaddleVideo's layers stay in use in the whole process.
     """
-    from paddlevideo_skel.export.export import export_model
+    from paddlevideo_skel.export.exporter import export_model
 
     if kind == "paddlevideo":
-        import paddlevideo_formulation
+        import paddlevideo_layers
 
-        paddlevideo_formulation.use()
+        paddlevideo_layers.use()
     form = "ordinary" if kind == "paddlevideo" else kind
     return export_model(*build(*MODELS[name]), Path(folder) / kind, "model", form, to_onnx=True)
 

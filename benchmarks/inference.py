@@ -7,7 +7,7 @@ Every way of a model is a process of its own, as one runtime's waiting threads d
 the other, round by round, so that what else the machine does meets all of them. A row has the median, and a ratio is
 the median of the rounds' ratios: to PaddleVideo's graph exported in the ordinary way, in Paddle without oneDNN, and in
 ONNX Runtime also to the plain conversion, paddle2onnx's of that export. Wrong answers are shown, not hidden: an
-ordinary CTR-GCN is wrong with oneDNN (docs/onednn.md). "share" is the part that a row reaches of a large matrix
+ordinary CTR-GCN is wrong with oneDNN (docs/export.md). "share" is the part that a row reaches of a large matrix
 product's speed, measured first, if its products are counted as the plain conversion has them.
 """
 import argparse
@@ -129,13 +129,13 @@ def measure(workers, batch, seconds):
 
 def rows(models, batches, kinds, seconds, threads, peak):
     """A dict a model, batch size and way, with ``COLUMNS``; ``peak``: GFLOP/s that ``share`` refers to."""
-    from paddlevideo_skel.export.cost import multiplications
+    from paddlevideo_skel.export.onnx_model import count_multiplications
 
     ways = [way for way in WAYS if way[0] in kinds]
     for name in models:
         with tempfile.TemporaryDirectory() as folder:
             exports = export_all(name, folder, kinds)
-            flop = 2 * multiplications(exports["paddlevideo"].file(".onnx"))
+            flop = 2 * count_multiplications(exports["paddlevideo"].file(".onnx"))
             workers = [Worker(way, exports[way[0]].stem, threads) for way in ways]
             try:
                 for batch in batches:

@@ -1,4 +1,4 @@
-"""What every model is and costs: ``python benchmarks/model_zoo.py`` prints the table of ``docs/model_zoo.md``.
+"""What every model is and costs: ``python benchmarks/model_zoo.py`` prints the table of ``docs/models.md``.
 
 Each config's model is built, exported ordinary and minimal, and converted to ONNX, with deterministic weights: sizes
 and costs do not depend on them. Every export and conversion is compared with the dynamic graph on the way.
@@ -32,8 +32,8 @@ MB = 1e6
 
 def measure(path, folder):
     """The measured columns of one config."""
-    from paddlevideo_skel.export.cost import multiplications
-    from paddlevideo_skel.export.export import export_model
+    from paddlevideo_skel.export.exporter import export_model
+    from paddlevideo_skel.export.onnx_model import count_multiplications
 
     config, model = build(path)
     sizes, errors = [], []
@@ -42,7 +42,7 @@ def measure(path, folder):
         sizes.append(sum(file.stat().st_size for file in (folder / kind).iterdir() if file.suffix != ".onnx"))
         errors += export.metadata["verified"]["relative_error"].values()
         if kind == "ordinary":
-            metadata, cost = export.metadata, multiplications(export.file(".onnx"))
+            metadata, cost = export.metadata, count_multiplications(export.file(".onnx"))
             errors += metadata["onnx"]["relative_error"].values()
     clips = metadata["clips"]
     return {"model": metadata["backbone"], "classes": metadata["output"]["num_classes"], "clips": clips,

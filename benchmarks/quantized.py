@@ -3,7 +3,7 @@
     python benchmarks/quantized.py [CTR-GCN-Lite …]
 
 Each model is exported minimal with drawn weights, converted, and rounded; calibration and comparison are on random
-samples, so that the agreement says nothing of accuracy (docs/quantization.md has that of a trained model). All sessions
+samples, so that the agreement says nothing of accuracy (docs/export.md has that of a trained model). All sessions
 of a model are timed by turns.
 """
 import argparse
@@ -26,24 +26,24 @@ def make(name, folder):
     """The .onnx files of a model: ``{form: path}``, and the shape of a sample."""
     import onnx
 
-    from paddlevideo_skel.export import float16, qdq
+    from paddlevideo_skel.export import compact, qdq
 
     made = export(name, folder, "minimal")
     paths = {"float32": made.file(".onnx"), "float16 weights": folder / "half.onnx", "int8": folder / "int8.onnx"}
-    float16.shrink(paths["float32"], paths["float16 weights"])
+    compact.halve_weights(paths["float32"], paths["float16 weights"])
     rng = np.random.default_rng(0)
     samples = [rng.normal(0, 0.5, (1, *made.sample_shape)).astype("float32") for _ in range(SAMPLES)]
-    model, _ = qdq.Quantizer(paths["float32"], folder, samples, "minmax").corrected()
-    qdq.compact(model)
+    model, _ = qdq.Quantizer(paths["float32"], folder, samples, "minmax").quantize_and_correct()
+    compact.compact(model)
     onnx.save(model, paths["int8"])
     return paths, made.sample_shape
 
 
 def measure(name, paths, shape, batch):
     """Rows of one model at one batch size."""
-    from paddlevideo_skel.export.qdq import open_session
+    from paddlevideo_skel.export.qdq import open_ort_session
 
-    sessions = {form: open_session(str(path)) for form, path in paths.items()}
+    sessions = {form: open_ort_session(str(path)) for form, path in paths.items()}
     array = np.random.default_rng(1).normal(0, 0.5, (batch, *shape)).astype("float32")
     times, answers = {form: [] for form in sessions}, {}
     for _ in range(ROUNDS):

@@ -1,9 +1,9 @@
-"""Training steps a second, side by side in one run: PaddleVideo's formulation, ours in two forms, PyTorch.
+"""Training speed, side by side in one run: PaddleVideo's layers, both of our implementations, PyTorch.
 
     python benchmarks/training.py [--seconds 120] [--models ctrgcn_lite stgcn_plusplus] [--torch PYTHON]
 
-Every side is a process of its own, with the environment that its users have; they take turns, a step each, so that what
-else the machine does hits all of them. Before its first step each must give the logits of the first.
+Every side is a process of its own, with the environment that its users have. They take turns, one step each, so that
+other work on the machine slows all of them alike. Before its first step each must give the logits of the first.
 """
 import argparse
 import importlib.util
@@ -26,16 +26,16 @@ MODELS = {  # name: backbone, head, shape of a batch
     "stgcn": ({"name": "STGCN", "in_channels": 3, "layout": "ntu-rgb+d"}, "STGCNHead", (8, 3, 150, 25, 2)),
     "posec3d": ({"name": "ResNet3dSlowOnly", "base_channels": 32}, "I3DHead", (2, 17, 16, 56, 56)),
 }
-FIRST = ("ctrgcn_lite", "stgcn_plusplus")  # those that are compared with PyTorch
-# Multiplications of one sample's forward pass, 1e9 (docs/model_zoo.md); a step is counted as three of them.
+FIRST = ("ctrgcn_lite", "stgcn_plusplus")  # compared with PyTorch
+# Multiplications of one sample's forward pass, 1e9 (docs/models.md); a step is counted as three of them.
 GMAC = {"ctrgcn_lite": 1.48, "stgcn_plusplus": 1.93}
 OFF = {"PADDLEVIDEO_SKEL_CPU_ENV": "0"}
-PLAIN, PRODUCTS = ({"PADDLEVIDEO_SKEL_FORMULATION": name} for name in ("plain", "products"))
+CONV, MATMUL = ({"PADDLEVIDEO_SKEL_IMPLEMENTATION": name} for name in ("conv", "matmul"))
 SIDES = {  # name: what it is, its environment
-    "paddlevideo": ("PaddleVideo's formulation", OFF | PLAIN),
-    "unprepared": ("plain, unprepared CPU", OFF | PLAIN),
-    "plain": ("plain", PLAIN),
-    "products": ("products", PRODUCTS),
+    "paddlevideo": ("PaddleVideo's layers", OFF | CONV),
+    "unprepared": ("conv, unprepared CPU", OFF | CONV),
+    "conv": ("conv", CONV),
+    "matmul": ("matmul", MATMUL),
     "torch": ("PyTorch", {}),
 }
 # In a process of its own: whichever loads paddle first decides the environment.
@@ -45,15 +45,15 @@ from inference import gemm_peak
 print(gemm_peak())
 """
 PAUSE = 0.25
-USUAL = ("paddlevideo", "plain", "products", "torch")
+USUAL = ("paddlevideo", "conv", "matmul", "torch")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=120, help="about so long in all")
+    parser.add_argument("--seconds", type=float, default=120, help="approximate duration of the whole run")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(FIRST))
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(USUAL))
-    parser.add_argument("--torch", metavar="PYTHON", help="an interpreter that has torch, if this one has not")
+    parser.add_argument("--torch", metavar="PYTHON", help="an interpreter that has torch, if this one does not")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -61,14 +61,14 @@ def main():
     peak = float(subprocess.run([sys.executable, "-c", PEAK], cwd=Path(__file__).parent, check=True, text=True,
                                 stdout=subprocess.PIPE).stdout.split()[-1])
     print(f"A product of two 2048 x 2048 matrices: {peak:.0f} GFLOP/s")
-    print(f"{'model':16}{'formulation':32}{'samples/s':>10}{'ratio':>8}{'share':>8}")
+    print(f"{'model':16}{'implementation':32}{'samples/s':>10}{'ratio':>8}{'share':>8}")
     for row in rows(args.seconds, args.models, args.sides, args.torch):
         share = 6 * GMAC[row["model"]] * row["samples_per_s"] / peak if row["model"] in GMAC else float("nan")
-        print(f"{row['model']:16}{row['formulation']:32}{row['samples_per_s']:10.2f}{row['ratio']:8.2f}{share:8.0%}")
+        print(f"{row['model']:16}{row['implementation']:32}{row['samples_per_s']:10.2f}{row['ratio']:8.2f}{share:8.0%}")
 
 
 def rows(seconds_budget=120, models=FIRST, sides=USUAL, torch_python=None):
-    """Measure; returns a list of dicts with model, formulation, samples_per_s, and ratio to the first side's speed."""
+    """Measure: a list of dicts with model, implementation, samples_per_s, and ratio (to the first side's speed)."""
     if torch_python is None and importlib.util.find_spec("torch"):
         torch_python = sys.executable
     sides = [side for side in sides if side != "torch" or torch_python]
@@ -79,7 +79,7 @@ def rows(seconds_budget=120, models=FIRST, sides=USUAL, torch_python=None):
             times = race(model, there, seconds_budget / len(models), Path(folder), torch_python)
         batch = MODELS[model][2][0]
         speeds = {side: batch / float(np.median(seconds)) for side, seconds in times.items()}
-        made += [{"model": model, "formulation": SIDES[side][0], "samples_per_s": speed,
+        made += [{"model": model, "implementation": SIDES[side][0], "samples_per_s": speed,
                   "ratio": speed / speeds[there[0]]} for side, speed in speeds.items()]
     return made
 
@@ -146,15 +146,17 @@ def paddle_side(model, side, folder):
     import paddle
 
     from paddlevideo_skel.models import build_model
+    from paddlevideo_skel.models.cpu import apply_implementation
 
     backbone, head, shape = MODELS[model]
     framework = "Recognizer3D" if head == "I3DHead" else "RecognizerGCN"
     paddle.seed(0)
     network = build_model({"framework": framework, "backbone": backbone, "head": {"name": head, "num_classes": 60}})
     if side == "paddlevideo":
-        import paddlevideo_formulation
+        import paddlevideo_layers
 
-        paddlevideo_formulation.use()
+        paddlevideo_layers.use()
+    apply_implementation(network)
     network.eval()
     with paddle.no_grad():
         compare(model, folder, lambda x: network(paddle.to_tensor(x)).numpy(),

@@ -10,6 +10,7 @@ from .data.mixup import MIXES
 from .data.pipeline import Pipeline, check_pipeline
 from .errors import ConfigError, SkelError
 from .models import build_model, check_model
+from .models.cpu import apply_implementation
 
 PROBE_FRAMES = 100
 
@@ -31,8 +32,8 @@ def check_parts(config, splits):
 
 
 def build_recognizer(config):
-    """The recognizer of a config."""
-    return build_model(config.section("MODEL"), config.where("MODEL"))
+    """The recognizer of a config, in the fastest implementation for the current device (``models.cpu``)."""
+    return apply_implementation(build_model(config.section("MODEL"), config.where("MODEL")))
 
 
 def build_pipeline(config, split):

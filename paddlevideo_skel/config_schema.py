@@ -22,7 +22,7 @@ SECTIONS = {
     "PRECISEBN": ("preciseBN_interval", "num_iters_preciseBN"),
 }
 DEFAULT_SEED = 1234  # of training, and of random steps in a test pipeline: every command answers the same
-# The values of keys that a config omits; keys that are not here have none.
+# The values of keys that a config omits; other keys have none, except output_dir: ./output/<model_name>.
 DEFAULTS = {
     "seed": DEFAULT_SEED,
     "log_interval": 10,  # steps

@@ -1,7 +1,7 @@
 """Errors that a user can act on.
 
 Every message says where it went wrong, what was found and expected, and what to do about it. The
-command line prints the message in one line and ends with exit status 2; a traceback needs ``--debug``.
+command line prints it in one line and exits with status 2; ``--debug`` shows the traceback.
 """
 import difflib
 
@@ -33,7 +33,7 @@ class ConfigError(SkelError):
 
 
 class DataError(SkelError):
-    """A data file or a sample in it is missing, damaged or of the wrong kind."""
+    """A data file, or a sample in it, is missing, damaged or of the wrong kind."""
 
 
 class CheckpointError(SkelError):
@@ -41,11 +41,11 @@ class CheckpointError(SkelError):
 
 
 class ExportError(SkelError):
-    """An export or a conversion could not be made, or answered wrongly."""
+    """An export or a conversion failed or gives wrong answers."""
 
 
 class SelfCheckError(SkelError):
-    """A runtime gave wrong answers to an export's self-check."""
+    """A runtime failed an export's self-check."""
 
 
 class OutputError(SkelError):
@@ -53,7 +53,7 @@ class OutputError(SkelError):
 
 
 class StoppedError(SkelError):
-    """Work was stopped by a signal, in good order. ``number``: the signal's; the exit status is 128 more."""
+    """A signal stopped the work, and its state is saved. The exit status is 128 + ``number``, the signal's."""
 
     def __init__(self, where, problem, hint="", number=15):
         super().__init__(where, problem, hint)
@@ -61,11 +61,11 @@ class StoppedError(SkelError):
 
 
 class UnavailableError(SkelError):
-    """An optional package or a device that was asked for is not here."""
+    """An optional package or a requested device is not available."""
 
 
 class ToolMissingError(UnavailableError):
-    """A program that does the work is not on this host; all that can be done without it was done."""
+    """A required program is not on this host; everything that does not need it is done."""
 
     status = 3
 
@@ -82,7 +82,7 @@ def shorten_list(items, limit=5, separator=", "):
 def near_miss(word, known):
     """``"did you mean 'x'? "`` for the closest of ``known``, and the list of all when it is short."""
     known = sorted(str(k) for k in known)
-    # Names come from files, too: to compare a long one with thousands would take for ever.
+    # Names also come from files: comparing a long one with thousands would take very long.
     close = difflib.get_close_matches(str(word)[:100], known[:1000], n=2, cutoff=0.6)
     text = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
     return text + (f"Known: {', '.join(known)}" if len(known) <= 40 else f"{len(known)} are known")

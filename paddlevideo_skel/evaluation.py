@@ -1,4 +1,4 @@
-"""What a test reports, in whichever runtime: accuracy, per class, confusion, per-sample scores. Needs no paddle."""
+"""The results of a test in any runtime: accuracy, accuracy per class, confusion matrix, scores per sample."""
 import json
 import logging
 from pathlib import Path
@@ -13,9 +13,9 @@ logger = logging.getLogger(__name__)
 
 
 def hits(scores, label, k):
-    """Whether each label is among the k best of ``scores (N, K)``: ``(N,)`` booleans. k is at most K.
+    """Whether each label is among the k best of ``scores (N, K)``, ``(N,)`` booleans; k is limited to K.
 
-    Ties count against the model: a class must have fewer than k others at least as good.
+    Ties count against the model: fewer than k other classes may be at least as good.
     """
     own = np.take_along_axis(scores, label[:, None], axis=1)
     others = (scores >= own).sum(axis=1) - 1
@@ -29,10 +29,10 @@ def softmax(logits):
 
 
 def summarise(scores, label, names, class_names=None):
-    """The results of a test as a dict that JSON can hold.
+    """The results of a test as a JSON-like dict.
 
     Args:
-        scores: ``(N, K)``, each row's sum is 1. label: ``(N,)`` or None. names: of the N samples.
+        scores: ``(N, K)``, each row with the sum 1. label: ``(N,)`` or None. names: of the N samples.
         class_names: K names, or None.
     """
     num_classes = scores.shape[1]
@@ -47,7 +47,7 @@ def summarise(scores, label, names, class_names=None):
             per_class=[{"class": i, "name": class_names[i] if class_names else None, "samples": int(counts[i]),
                         "accuracy": float(confusion[i, i] / counts[i]) if counts[i] else None}
                        for i in range(num_classes)])
-    # Six digits of each score, however small it is: ensembles may add up their logarithms.
+    # Six significant digits even of tiny scores: ensembles may add up their logarithms.
     results["samples"] = [
         {"name": name, "label": None if label is None else int(label[i]),
          "scores": [float(f"{score:.6g}") for score in scores[i]]} for i, name in enumerate(names)]
@@ -61,7 +61,7 @@ def write_results(results, path):
 
 
 def save_results(results, path):
-    """Write a test's results as JSON, and draw the confusion matrix beside it where matplotlib is installed."""
+    """Write a test's results as JSON, and the confusion matrix as a picture beside it if matplotlib is installed."""
     write_results(results, path)
     logger.info("Results saved in %s", path)
     if "confusion_matrix" in results:
@@ -74,7 +74,7 @@ def save_results(results, path):
 
 
 def draw_confusion(results, path):
-    """Draw the confusion matrix, rows normalised, as a picture.
+    """Draw the confusion matrix with normalised rows as a picture.
 
     Raises:
         UnavailableError: matplotlib is not installed.

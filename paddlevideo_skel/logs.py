@@ -7,7 +7,7 @@ from pathlib import Path
 from .errors import ConfigError, OutputError
 
 ROOT = "paddlevideo_skel"
-FULL = "See that there is room on the disk"
+FULL = "Free some disk space"
 
 
 class ScreenHandler(logging.Handler):
@@ -19,7 +19,7 @@ class ScreenHandler(logging.Handler):
 
 def write_line(text):
     """Print a line to standard output, above a progress bar if there is one."""
-    # Who shows a bar has imported tqdm. Importing it here would cost each start of `predict` as much as 100 ms.
+    # A bar implies that tqdm is imported. Importing it here would add up to 100 ms to every start of `predict`.
     bars = sys.modules.get("tqdm")
     if bars is None:
         print(text)
@@ -28,11 +28,11 @@ def write_line(text):
 
 
 class FileHandler(logging.FileHandler):
-    """Writes to a file; a line that cannot be written is an error, as any other output is."""
+    """Writes to a file; a line that cannot be written is an error, as for any other output."""
 
     def handleError(self, record):
         error = sys.exc_info()[1]
-        # Taken off first: whatever is logged on the way out must not fail here again.
+        # Remove the handler first: what is logged from now on must not fail here again.
         logging.getLogger(ROOT).removeHandler(self)
         with contextlib.suppress(OSError):
             self.close()
@@ -65,5 +65,5 @@ def close_logging():
     logger = logging.getLogger(ROOT)
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
-        with contextlib.suppress(OSError):  # of a full disk: told already when the line was written
+        with contextlib.suppress(OSError):  # a full disk was reported when the line was written
             handler.close()

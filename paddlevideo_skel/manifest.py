@@ -29,10 +29,10 @@ from .files import WRITE_HINT, output_folder, parse_json, replacing
 
 logger = logging.getLogger(__name__)
 
-DIGITS = 16  # of a digest; 64 bits tell apart what people mix up
+DIGEST_DIGITS = 16  # of a digest; 64 bits tell apart what people mix up
 BLOCK = 1 << 20  # bytes read at once
 PROBED_SAMPLES = 16
-MAX_SHOWN, MAX_VALUE_LENGTH = 6, 60
+MAX_DIFFERENCES, MAX_VALUE_LENGTH = 6, 60
 LOCK = ".run.lock"
 PATIENCE, PAUSE = 1.0, 0.02  # seconds
 _held = {}  # resolved folder → the ``FolderLock`` that this process holds
@@ -46,7 +46,7 @@ def digest(*parts):
             sha.update(f"{part.shape} {part.dtype}".encode())
             part = np.ascontiguousarray(part).tobytes()
         sha.update(part.encode() if isinstance(part, str) else part)
-    return sha.hexdigest()[:DIGITS]
+    return sha.hexdigest()[:DIGEST_DIGITS]
 
 
 def digest_files(*paths):
@@ -56,7 +56,7 @@ def digest_files(*paths):
         with open(path, "rb") as file:
             while block := file.read(BLOCK):
                 sha.update(block)
-    return sha.hexdigest()[:DIGITS]
+    return sha.hexdigest()[:DIGEST_DIGITS]
 
 
 def digest_dataset(dataset):
@@ -87,7 +87,7 @@ def differences(old, new, form="was {}, is {}", path=""):
 
 def summarize(lines):
     """The first lines of ``differences`` in one, and how many more there are."""
-    return shorten_list(lines, MAX_SHOWN, "; ")
+    return shorten_list(lines, MAX_DIFFERENCES, "; ")
 
 
 def _shorten(value):
@@ -152,7 +152,7 @@ class Manifest:
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
                            for key, value in to_json_like(content).items())
         with replacing(self.path) as temporary:
-            # A name that is no Unicode, as file systems allow, becomes JSON's escape.
+            # File names need not be valid Unicode; what is not becomes a JSON escape.
             temporary.write_bytes(f"{{\n{lines}\n}}\n".encode(errors="backslashreplace"))
 
     def _read_json(self):

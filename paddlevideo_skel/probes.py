@@ -1,4 +1,4 @@
-"""What an installed package can do here. Runs in a process of its own: a broken package may take it down."""
+"""What an installed package offers on this host. Runs in a process of its own, which a broken package may crash."""
 import importlib
 import importlib.metadata
 import json
@@ -8,8 +8,8 @@ DISTRIBUTIONS = {"paddle": ("paddlepaddle", "paddlepaddle-gpu"), "auto_log": ("a
                  "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-cann")}
 
 
-def version(name, module):
-    """A package's version, and under which other name it was installed."""
+def find_version(name, module):
+    """A package's version, and the name of its distribution if that is not the usual one."""
     for distribution in DISTRIBUTIONS.get(name, (name,)):
         try:
             text = importlib.metadata.version(distribution)
@@ -28,7 +28,7 @@ def paddle_devices(paddle):
 
 
 def onnxruntime_providers(onnxruntime):
-    """Its execution providers, and which of them cannot be loaded and why."""
+    """The execution providers, and why some of them cannot be loaded."""
     from .inference.onnx_runtime import library_problem
 
     texts = []
@@ -42,12 +42,12 @@ def openvino_devices(openvino):
     return ", ".join(openvino.Core().available_devices)
 
 
-INSIDE = {"ais_bench": "ais_bench.infer.interface"}  # where its own imports show whether all of it is installed
+IMPORTED = {"ais_bench": "ais_bench.infer.interface"}  # a module whose import needs all parts of the package
 DETAILS = {"paddle": paddle_devices, "onnxruntime": onnxruntime_providers, "openvino": openvino_devices}
 
 
-def main(name):
-    """Import a package and print what it is, as JSON in one line after ``MARK``; it may print more itself."""
-    module = importlib.import_module(INSIDE.get(name, name))
+def probe(name):
+    """Import a package and print its version and details as JSON in a line that begins with ``MARK``."""
+    module = importlib.import_module(IMPORTED.get(name, name))
     details = DETAILS[name](module) if name in DETAILS else ""
-    print("\n" + MARK + json.dumps({"version": version(name, module), "details": details}), flush=True)
+    print("\n" + MARK + json.dumps({"version": find_version(name, module), "details": details}), flush=True)

@@ -1,4 +1,4 @@
-"""A registry maps a config's name to a class, and nothing more."""
+"""A registry maps the names that configs use to classes, and nothing more."""
 import inspect
 
 from .errors import ConfigError, near_miss
@@ -21,7 +21,7 @@ class Registry:
         return cls
 
     def get(self, name, where):
-        """The class called ``name``; ``where`` is the key path told in the error."""
+        """The class called ``name``; ``where`` is the key path for the error."""
         if name not in self.classes:
             raise ConfigError(where, f"unknown {self.kind} {name!r}", near_miss(name, self.classes))
         return self.classes[name]
@@ -31,11 +31,11 @@ class Registry:
 
         Args:
             arguments: dict of the config's arguments for the class.
-            given: names of arguments that the caller itself will pass.
+            given: names of arguments that the caller passes itself.
         """
         cls = self.get(name, where)
         if not isinstance(arguments, dict):
-            raise ConfigError(where, f"the arguments of {name} are {arguments!r}, expected key: value pairs")
+            raise ConfigError(where, f"found {arguments!r} as arguments of {name}, expected key: value pairs")
         parameters = inspect.signature(cls).parameters
         for key in arguments:
             if key not in parameters or key in given:
@@ -47,7 +47,7 @@ class Registry:
         return cls
 
     def build(self, name, arguments, where, **given):
-        """Check, then construct; a ``ValueError`` or ``TypeError`` of the class is told with ``where``."""
+        """Check, then construct; a ``ValueError`` or ``TypeError`` of the class is reported with ``where``."""
         cls = self.check(name, arguments, where, given)
         try:
             return cls(**arguments, **given)

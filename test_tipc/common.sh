@@ -1,4 +1,4 @@
-# What the scripts of this folder share: the door, with the params file's path made whole.
+# What the scripts of this folder share: they call run.py with the full path of the params file.
 # shellcheck shell=bash
 set -euo pipefail
 
@@ -9,7 +9,7 @@ usage() {
     exit 2
 }
 
-# params FILE: its whole path, from the current folder, or from the checkout's where it is named as test_tipc/….
+# params FILE: its full path, relative to the current folder, or to the checkout if it starts with test_tipc/.
 params() {
     if [[ ! -e $1 && $1 =~ ^(\./)?test_tipc/ ]]; then realpath -m -- "$TIPC/../$1"; else realpath -m -- "$1"; fi
 }

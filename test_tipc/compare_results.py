@@ -3,8 +3,9 @@
     python test_tipc/compare_results.py --gt_file="test_tipc/results/STGCN/*.txt" \\
         --log_file="test_tipc/output/STGCN/whole_infer/python_infer_*.log" --atol=1e-3 --rtol=1e-3
 
-Classes must be equal, scores near: |a - b| <= atol + rtol * |b|. A log of fp16 is compared with the file of fp16. Ends
-with status 1 if a log differs, has no answer, or has no file of its precision; with 2 if there is nothing to compare.
+Classes must be equal, and scores close: |a - b| <= atol + rtol * |b|. Logs in fp16 are compared with the file in fp16.
+The exit status is 1 if a log differs, has no answer or no recorded file of its precision; 2 if there is nothing to
+compare.
 """
 import argparse
 import glob
@@ -21,7 +22,7 @@ def read_answers(path):
     """What a log or a recorded file says, in order: ``[(key, text or list of numbers), …]``."""
     answers = []
     text = Path(path).read_text(encoding="utf-8", errors="replace")
-    # An array of scores may be broken into lines by NumPy.
+    # NumPy may break an array of scores into lines.
     text = re.sub(r"\[[^]\n]*(?:\n[^]:]*)*\]", lambda found: found[0].replace("\n", " "), text)
     for line in text.splitlines():
         found = LINE.fullmatch(line.strip())
@@ -31,7 +32,7 @@ def read_answers(path):
 
 
 def as_number(text):
-    """A number as it was printed; NaN, which is near to nothing, for what is none."""
+    """A printed number; NaN, which is close to nothing, for anything else."""
     try:
         return float(text)
     except ValueError:
@@ -44,14 +45,14 @@ def precision_of(path):
 
 
 def difference(answers, recorded, atol, rtol):
-    """What differs, in words, or None."""
+    """The difference as text, or None."""
     if [key for key, _ in answers] != [key for key, _ in recorded]:
-        return f"{len(answers)} lines of answers, {len(recorded)} recorded" if answers else "no answer in it"
+        return f"found {len(answers)} lines of answers, expected {len(recorded)}" if answers else "no answers"
     for (key, found), (_, expected) in zip(answers, recorded):
         tolerance = (0, 0) if key.endswith("class") else (atol, rtol)
         if len(found) != len(expected) or any(
                 not abs(a - b) <= tolerance[0] + tolerance[1] * abs(b) for a, b in zip(found, expected)):
-            return f"{key} is {found}, recorded {expected}"
+            return f"found {key} {found}, expected {expected}"
     return None
 
 
@@ -69,7 +70,7 @@ def main(argv=None):
     logs = [path for path in logs if args.precision in (None, precision_of(path))]
     for pattern, found in ((args.gt_file, recorded), (args.log_file, logs)):
         if not found:
-            print(f"error: {pattern}: no such file; run the chain first, or test_tipc/record_results.sh",
+            print(f"error: file not found: {pattern}; run the chain first, or test_tipc/record_results.sh",
                   file=sys.stderr)
             return 2
     failed = 0

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Records anew, from real runs, what compare_results.py compares with.
+# Records the results that compare_results.py compares with, from real runs.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 tipc record "$@"

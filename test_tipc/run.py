@@ -1,4 +1,4 @@
-"""The door of ``test_tipc/``: its scripts call ``run.py <chain> <arguments>``."""
+"""Entry point of ``test_tipc/``: its scripts call ``run.py <chain> <arguments>``."""
 import argparse
 import importlib
 import sys
@@ -13,7 +13,7 @@ CHAINS = {"prepare": "prepare", "train_infer": "train_infer", "train_infer_npu":
 
 
 def main(argv=None):
-    """Run a chain; returns the exit status: 0 passed, 1 failed, 2 a wrong argument, 3 nothing could be run here."""
+    """Run a chain; returns the exit status: 0 passed, 1 failed, 2 a wrong argument, 3 nothing can be run here."""
     parser = argparse.ArgumentParser("test_tipc", description="The chain tests.")
     parser.add_argument("chain", choices=CHAINS)
     parser.add_argument("arguments", nargs="*")

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 from hypothesis import settings
-from small_config import ACTIONS, CONFIG, HARD
+from small_config import ACTIONS, CONFIG, HARD, distillation_config
 
 # One thread for each test process, whatever runs beside it. Set before the package is imported, as it would take all
 # cores; the package itself comes before paddle, so that these processes round as the commands do.
@@ -39,34 +39,8 @@ def config_file(sample_set, tmp_path):
 @pytest.fixture
 def distillation_file(sample_set, tmp_path):
     """The same data for CTR-GCN teacher and CTR-GCN-Lite student, with mixup."""
-    text = CONFIG.format(folder=sample_set)
-    head = "{name: CTRGCNHead, in_channels: 16, num_classes: 4}"
-    backbone = "{{name: {}, graph: ntu_rgb_d, num_person: 1, base_channel: 16}}"
-    model = f"""MODEL:
-  framework: RecognizerDistillation
-  freeze_params_list: [True, False]
-  models:
-    - Teacher: {{backbone: {backbone.format("CTRGCN")}, head: {head}}}
-    - Student: {{backbone: {backbone.format("CTRGCNLite")}, head: {head}}}
-  loss:
-    Train:
-      - {{name: DistillationCELoss, model_name_pairs: [Student, GroundTruth]}}
-      - {{name: DistillationDMLLoss, model_name_pairs: [Student, Teacher]}}
-    Val:
-      - {{name: DistillationCELoss, model_name_pairs: [Student, GroundTruth]}}
-MIX: {{name: Mixup, alpha: 0.5}}
-"""
-    start, end = text.index("MODEL:"), text.index("DATASET:")
-    text = text[:start] + model + text[end:]
-    old = text[text.index("    transform: &steps"):text.index("OPTIMIZER:")]
-    steps = """    sample:
-      - PreNormalize3D:
-      - FormatPersons: {num_person: 1}
-      - SketeonCropSample: {window_size: 16, p_interval: [0.95]}
-"""
-    text = text.replace(old, f"{steps}  valid:\n{steps}  test:\n{steps}")
     path = tmp_path / "distillation.yaml"
-    path.write_text(text)
+    path.write_text(distillation_config(sample_set))
     return path
 
 
@@ -86,18 +60,18 @@ def same_rounding():
 
 
 @pytest.fixture(scope="session")
-def hatchery():
+def runner():
     """Makes training processes."""
-    from hatchery import Hatchery
+    from training_runs import TrainingRunner
 
-    with Hatchery() as made:
+    with TrainingRunner() as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def unbroken(same_rounding, hatchery, shared_config, tmp_path_factory):
+def unbroken(same_rounding, runner, shared_config, tmp_path_factory):
     """The folder of a run with ``HARD`` that nothing stopped."""
     folder = tmp_path_factory.mktemp("unbroken") / "out"
-    status, output = hatchery.run(shared_config, folder, "--validate", overrides=HARD)
+    status, output = runner.run(shared_config, folder, "--validate", overrides=HARD)
     assert status == 0, output
     return folder

@@ -1,8 +1,8 @@
-"""The whole road to the NPU: checkpoint and data set in, a table of accuracy and speed out.
+"""Deployment to the NPU in one command: from checkpoint and data set to a table of accuracy and speed.
 
-Each step is one of the tools, with its own folder, and is not done again when it is done: after an interruption the
-same command goes on. What this host cannot do (no atc, no NPU) is a row of the table that says why; everything else is
-still done, down to the accuracy of every ONNX model here.
+Each step is one of the tools and has its own folder. Finished steps are not repeated, so after an interruption the
+same command resumes. What this host cannot do (no atc, no NPU) becomes a row of the table that says why; everything
+else is still done, including the accuracy of every ONNX model on this host.
 """
 import json
 import logging
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, SkelError, ToolMissingError, UnavailableError
 from ..files import output_folder, replacing
-from ..inference.artifact import METADATA, OLD_METADATA, ONNX, ExportFolder, find_export
+from ..inference.artifact import OM, ONNX, PARAMS, ExportFolder, find_export
 from ..inference.bin_inference import infer_bins
 from ..inference.bin_results import evaluate
 from ..inference.bin_writer import write_bins
@@ -22,17 +22,17 @@ from .soc import find_soc
 
 logger = logging.getLogger(__name__)
 
-STATE, SCRIPT, TABLE = "deploy.json", "compile.sh", "table"
-EXPORT, MODELS, BINS, RESULTS = "export", "models", "bins", "results"
-COLUMNS = ("chip", "runtime", "batch", "data set", "top-1", "top-5", "loss", "FPS", "note")
+DEPLOY_MANIFEST, SCRIPT, TABLE = "deploy.json", "compile.sh", "table"
+EXPORT_FOLDER, MODEL_FOLDER, BIN_FOLDER, RESULT_FOLDER = "export", "models", "bins", "results"
+TABLE_COLUMNS = ("chip", "runtime", "batch", "data set", "top-1", "top-5", "loss", "FPS", "note")
 HOST = "CPU"
 PADDLE_BATCH = 1
-FLOAT32_MODES = ("origin", "force_fp32", "must_keep_origin_dtype")  # in which ATC keeps a float32 model as it is
+FLOAT32_MODES = ("origin", "force_fp32", "must_keep_origin_dtype")  # modes in which ATC keeps float32
 
 
 @dataclass
 class Row:
-    """One line of the table. ``loss``: how much of Paddle's top-1 is gone, relative; ``note``: why it could not run."""
+    """One line of the table. ``loss``: relative loss of Paddle's top-1; ``note``: why the model could not run."""
     chip: str
     runtime: str
     batch: int
@@ -46,47 +46,48 @@ class Row:
 
 def deploy(config, weights, output, batch_sizes, atc_options, kind="minimal", opset=None, set_env=None, device_id=0,
            num_workers=0):
-    """Take a model to the NPU and measure it.
+    """Deploy a model to the NPU and measure it.
 
     Args:
-        config: the ``Config``. weights: checkpoint. output: folder of everything that is made.
-        batch_sizes: an ``.om`` each. atc_options: ``atc_command.Options``.
-        kind: ``minimal`` or ``ordinary`` export. opset: of ONNX; None: the widest that ATC takes.
-        set_env: CANN's environment script. device_id: of the NPU. num_workers: processes that make the bins.
+        config: the ``Config``. weights: checkpoint. output: folder for everything that is made.
+        batch_sizes: one ``.om`` each. atc_options: ``AtcOptions``.
+        kind: ``minimal`` or ``ordinary`` export. opset: of ONNX; None: the one that most versions of ATC accept.
+        set_env: CANN's environment script. device_id: of the NPU. num_workers: processes that write the bins.
 
     Returns:
         the report, as written to ``table.json``.
 
     Raises:
-        SkelError: a step failed without which there can be no table. Failures of single rows stand in the report.
+        SkelError: a step failed that every row needs. Failures of single rows are in the report.
     """
     output = output_folder(output)
-    Manifest(output / STATE).start_or_resume(fingerprint(config, weights, kind, opset))
-    export = export_once(config, weights, output / EXPORT, kind)
-    models = convert_once(export, output / MODELS, batch_sizes, opset)
-    write_bins(config, output / BINS, model=export.stem, num_workers=num_workers)
-    reference = measure(Row(HOST, "paddle", PADDLE_BATCH), export, output, RuntimeOptions(use_gpu=False, use_npu=False))
+    Manifest(output / DEPLOY_MANIFEST).start_or_resume(fingerprint_deployment(config, weights, kind, opset))
+    export = export_once(config, weights, output / EXPORT_FOLDER, kind)
+    models = convert_once(export, output / MODEL_FOLDER, batch_sizes, opset)
+    write_bins(config, output / BIN_FOLDER, model=export.stem, num_workers=num_workers)
+    on_cpu = RuntimeOptions(use_gpu=False, use_npu=False)
+    reference = measure_row(Row(HOST, "paddle", PADDLE_BATCH), export, output, on_cpu)
     rows = [reference]
     for batch, model in zip(batch_sizes, models, strict=True):
         row = Row(HOST, "onnxruntime", batch)
-        rows.append(measure(row, model, output, RuntimeOptions(use_gpu=False, use_npu=False), reference))
+        rows.append(measure_row(row, model, output, on_cpu, reference))
     missing = compile_once(models, atc_options, output, set_env)
     mode = atc_options.precision_mode_v2 or atc_options.precision_mode
     precision = "fp32" if mode in FLOAT32_MODES else "fp16"
     for batch, model in zip(batch_sizes, models, strict=True):
-        row = Row(atc_options.soc_version or chip(), "om", batch)
+        row = Row(atc_options.soc_version or chip_name(), "om", batch)
         if model.stem.name in missing:
             row.note, row.failed = missing[model.stem.name]
         else:
-            measure(row, model, output, RuntimeOptions(precision=precision, device_id=device_id), reference)
+            measure_row(row, model, output, RuntimeOptions(precision=precision, device_id=device_id), reference)
         rows.append(row)
-    report = {"model": export.metadata["model_name"], "data": data_name(config), "rows": [vars(row) for row in rows]}
+    report = {"model": export.metadata["model_name"], "data": dataset_name(config), "rows": [vars(row) for row in rows]}
     write_table(report, output)
     return report
 
 
-def fingerprint(config, weights, kind, opset):
-    """What the folder's content depends on."""
+def fingerprint_deployment(config, weights, kind, opset):
+    """Everything that the content of the folder depends on."""
     from ..checkpoints.load import find_checkpoint
 
     return {"weights": digest_files(find_checkpoint(weights)), "kind": kind, "opset": opset,
@@ -94,17 +95,17 @@ def fingerprint(config, weights, kind, opset):
 
 
 def export_once(config, weights, folder, kind):
-    """The export, made if it is not there. An export is there whole or not at all."""
-    if any(next(folder.glob(f"*{ending}"), None) for ending in (METADATA, OLD_METADATA)):
+    """The export, made if it is not there yet."""
+    if any(folder.glob(f"*{PARAMS}")):  # the last of its files to be moved into place
         logger.info("%s: kept", folder)
         return find_export(folder)
-    from ..export.export import export
+    from ..export.exporter import export_checkpoint
 
-    return export(config, weights, folder, kind=kind)
+    return export_checkpoint(config, weights, folder, kind=kind)
 
 
 def convert_once(export, folder, batch_sizes, opset):
-    """The ONNX models of a fixed batch, of which those that are missing are made."""
+    """The ONNX models for fixed batches; those that are missing are made."""
     from ..export.onnx_export import export_onnx
 
     stems = [folder / f"{export.stem.name}_bs{batch}" for batch in batch_sizes]
@@ -118,9 +119,9 @@ def compile_once(models, options, output, set_env):
     """Compile the models that have no ``.om`` yet.
 
     Returns:
-        stem's name → (why it has none, whether that is a failure).
+        ``{name: (why it has no .om, whether that is a failure)}``
     """
-    todo = [model for model in models if not model.file(".om").is_file()]
+    todo = [model for model in models if not model.file(OM).is_file()]
     if not todo:
         return {}
     paths = [model.file(ONNX) for model in todo]
@@ -128,30 +129,34 @@ def compile_once(models, options, output, set_env):
         results = compile_models(paths, options, set_env=set_env, say=lambda line: None)
     except UnavailableError as error:
         compile_models(paths, options, script=output / SCRIPT)
-        why = "atc is not here" if isinstance(error, ToolMissingError) else f"{error.where}: {error.problem}"
-        logger.warning("Not compiled, %s. %s is for a host that has CANN's toolkit", why, output / SCRIPT)
-        return {model.stem.name: (f"{why}; {SCRIPT} has the commands", False) for model in todo}
+        why = "atc is not installed" if isinstance(error, ToolMissingError) else f"{error.where}: {error.problem}"
+        logger.warning("Not compiled: %s. Run %s on a host with CANN's toolkit", why, output / SCRIPT)
+        return {model.stem.name: (f"{why}; {SCRIPT} contains the commands", False) for model in todo}
     except SkelError as error:
         return {model.stem.name: (str(error), True) for model in todo}
     return {result.job.stem.name: (str(result.error), True) for result in results if result.error}
 
 
-def chip():
-    """The host's chip, or a word that says that it is not known."""
+def chip_name():
+    """The name of this host's chip; ``NPU`` if it is unknown."""
     try:
         return find_soc()
     except SkelError:
         return "NPU"
 
 
-def measure(row, model, output, options, reference=None):
-    """Answer all samples with a model and fill the row; an error becomes its note."""
+def measure_row(row, model, output, options, reference=None):
+    """Run a model on all samples and fill its row; an error becomes the row's note.
+
+    Args:
+        reference: Paddle's row; None: this is Paddle's row, and errors are raised.
+    """
     name = row.runtime if reference is None else f"{row.runtime}_bs{row.batch}"
-    folder = output / RESULTS / name
+    folder = output / RESULT_FOLDER / name
     try:
         with open_runtime(model, row.runtime, options) as runtime:
-            report = infer_bins(runtime, output / BINS, folder, row.batch)
-        accuracy = evaluate(folder, bins=output / BINS, out=output / RESULTS / f"{name}.json")
+            report = infer_bins(runtime, output / BIN_FOLDER, folder, row.batch)
+        accuracy = evaluate(folder, bins=output / BIN_FOLDER, out=output / RESULT_FOLDER / f"{name}.json")
     except UnavailableError as error:
         if reference is None:
             raise
@@ -169,7 +174,7 @@ def measure(row, model, output, options, reference=None):
     return row
 
 
-def data_name(config):
+def dataset_name(config):
     """The data set's name in the table."""
     section = config.section("DATASET.test")
     return " ".join(str(part) for part in (Path(section["file_path"]).stem, section.get("split")) if part)
@@ -180,39 +185,39 @@ def write_table(report, output):
     with replacing(output / f"{TABLE}.json") as temporary:
         temporary.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     with replacing(output / f"{TABLE}.md") as temporary:
-        temporary.write_text(f"# {report['model']}\n\n" + "\n".join(lines_of(report)) + "\n", encoding="utf-8")
+        temporary.write_text(f"# {report['model']}\n\n" + "\n".join(format_table(report)) + "\n", encoding="utf-8")
 
 
-def lines_of(report):
-    """The table in Markdown, a line each."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS)]
+def format_table(report):
+    """The lines of the table, in Markdown."""
+    lines = [TABLE_COLUMNS, ["---"] * len(TABLE_COLUMNS)]
     for row in report["rows"]:
-        shares = [text(row[key], "{:.2%}") for key in ("top1", "top5", "loss")]
+        shares = [format_number(row[key], "{:.2%}") for key in ("top1", "top5", "loss")]
         note = " ".join(row["note"].replace("|", "/").split())
         lines.append([row["chip"], row["runtime"], str(row["batch"]), report["data"], *shares,
-                      text(row["fps"], "{:.2f}"), f"failed: {note}" if row["failed"] else note])
+                      format_number(row["fps"], "{:.2f}"), f"failed: {note}" if row["failed"] else note])
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
-def text(value, form):
-    """A number in a form, or a dash."""
+def format_number(value, form):
+    """A formatted number, or a dash for None."""
     return "–" if value is None else form.format(value)
 
 
-def status_of(report):
-    """Exit status: 0; 2 where a row failed; 3 where one could not run here."""
+def exit_status(report):
+    """The command's exit status: 0; 2 if a row failed; 3 if one could not run on this host."""
     if any(row["failed"] for row in report["rows"]):
         return 2
     return 3 if any(row["note"] for row in report["rows"]) else 0
 
 
-def check_batch_sizes(sizes):
-    """``1,4,8`` as numbers.
+def parse_batch_sizes(sizes):
+    """``"1,4,8"`` as ``[1, 4, 8]``.
 
     Raises:
-        ConfigError: not whole numbers from 1, or one twice.
+        ConfigError: not different positive integers.
     """
     parts = [part.strip() for part in str(sizes).split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts) or len(set(map(int, parts))) != len(parts):
-        raise ConfigError("--batch_sizes", f"found {sizes!r}, expected different whole numbers from 1, e.g. 1,4,8")
+        raise ConfigError("--batch_sizes", f"found {sizes!r}, expected different positive integers, e.g. 1,4,8")
     return [int(part) for part in parts]

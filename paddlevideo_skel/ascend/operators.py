@@ -1,43 +1,45 @@
-"""What of an ONNX model ATC, Ascend's compiler, does not take.
+"""Problems of an ONNX model that would make ATC, Ascend's compiler, refuse it.
 
-ATC finds out itself, after minutes and in its own words. These checks say it at once, and on any host. What they know
-is from documents: the list of operators (``onnx_operators.json`` names its source) and Huawei's manual of ATC
-("General Restrictions" under its command-line options, and the list of its error codes).
+ATC itself reports them only after minutes. These checks report them at once, on any host. They follow the documents:
+the list of operators (``onnx_operators.json`` names its source) and Huawei's manual of ATC ("General Restrictions" of
+the command-line options, and the error codes).
 """
 import importlib.resources
 import json
+import os
 import re
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import lru_cache
 
-from ..errors import ConfigError, ExportError, UnavailableError, shorten_list
+from ..errors import ConfigError
+from ..export.onnx_model import (
+    import_onnx,
+    load_onnx,
+    model_inputs,
+    model_opset,
+    name_some,
+    shape_problems,
+    values_by_name,
+    with_shapes,
+)
 
-DATA = "onnx_operators.json"
-# Not on the list, for no operator has to be found for them: ATC's parser of ONNX itself makes data of these.
+OPERATOR_LIST = "onnx_operators.json"
+# Not on the list because ATC's ONNX parser turns it into data; no operator has to be found.
 PARSED = frozenset({"Constant"})
-# The manual: of an ONNX model, an input is of one of these types.
+# The manual: inputs of ONNX models have one of these types.
 INPUT_TYPES = ("FLOAT", "FLOAT16", "UINT8")
-# The manual's precision modes know these floating-point types; integers are there for indices, booleans for masks. A
-# chip without float64 can but leave it to its CPU, where an operator has that at all, and none of our models needs it.
-TYPES = ("FLOAT", "FLOAT16", "BFLOAT16", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64",
-         "BOOL")
-# --input_shape is "name:1,2;name:1,2". A colon may be in a name (onnx::Reshape_0), for the last one counts.
+# Floating-point types of the manual's precision modes; integers are for indices and booleans for masks. A chip without
+# float64 can at most fall back to its CPU, and none of our models needs float64.
+VALUE_TYPES = ("FLOAT", "FLOAT16", "BFLOAT16", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32",
+               "UINT64", "BOOL")
+# --input_shape is "name:1,2;name:1,2". A name may contain a colon (onnx::Reshape_0): the last one counts.
 BAD_NAME = re.compile(r"""[;,\s"'`$\\]""")
-SHOWN = 3  # names in a message
-
-
-@dataclass(frozen=True)
-class Input:
-    """One input of a model: its name and its shape, -1 where the batch is open, None where a size is unknown."""
-    name: str
-    shape: tuple
 
 
 @lru_cache(maxsize=1)
-def table():
-    """The list as data: opset → operators that ATC takes."""
-    text = importlib.resources.files(__package__).joinpath(DATA).read_text(encoding="utf-8")
+def operator_table():
+    """The list as a dict: opset → operators that ATC supports."""
+    text = importlib.resources.files(__package__).joinpath(OPERATOR_LIST).read_text(encoding="utf-8")
     found = defaultdict(set)
     for versions, lines in json.loads(text)["operators"].items():
         for part in versions.split(","):
@@ -47,202 +49,102 @@ def table():
     return {opset: frozenset(names) for opset, names in sorted(found.items())}
 
 
-def supported(opset):
-    """Operators of the default domain that ATC takes at this opset.
+def supported_operators(opset):
+    """Operators of ONNX's own operator set that ATC supports at this opset.
 
     Raises:
-        ConfigError: the list does not know the opset.
+        ConfigError: the list does not include the opset.
     """
-    if opset not in table():
-        raise ConfigError(f"opset {opset}", "ATC's list does not know it",
-                          f"Known: {', '.join(map(str, table()))}. tools/export_onnx.py --opset chooses it")
-    return table()[opset] | PARSED
+    if opset not in operator_table():
+        known = ", ".join(map(str, operator_table()))
+        raise ConfigError(f"opset {opset}", "is not on ATC's list",
+                          f"Known: {known}. Choose one with tools/export_onnx.py --opset")
+    return operator_table()[opset] | PARSED
 
 
-def import_onnx():
-    """The ``onnx`` package.
-
-    Raises:
-        UnavailableError: it is not installed.
-    """
-    try:
-        import onnx
-    except ImportError as error:
-        raise UnavailableError("ATC's check of the model", f"onnx cannot be imported ({error})",
-                               "pip install 'paddlevideo-skel[onnx]', or onnx alone") from error
-    return onnx
-
-
-def load(path):
-    """An ONNX model.
-
-    Raises:
-        ExportError: there is none, or it cannot be read.
-    """
-    onnx = import_onnx()
-    try:
-        model = onnx.load(path)
-    except FileNotFoundError as error:
-        raise ExportError(path, "no such ONNX model", "tools/export_onnx.py makes one of an export") from error
-    except Exception as error:  # protobuf's errors share no base class but this one
-        raise ExportError(path, f"is no ONNX model ({type(error).__name__}: {error})") from error
-    if not model.graph.node:
-        raise ExportError(path, "is no ONNX model: it holds no graph")
-    return model
-
-
-def inputs(model):
-    """The inputs that somebody has to feed, as ``Input``s."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return [Input(value.name, _shape(value, open_batch=True)) for value in model.graph.input
-            if value.name not in weights]
-
-
-def model_opset(model):
-    """Version of ONNX's own operator set that the model uses; None without one."""
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
-
-
-def check(path, opset=None, batch=None):
-    """What of a model ATC does not take.
+def atc_problems(model, opset=None, batch=None):
+    """Reasons why ATC would refuse a model.
 
     Args:
-        path: the ONNX file, or the loaded model.
-        opset: version whose list counts; None: the model's own.
-        batch: size that an open batch axis gets before shapes are looked at, as ``--input_shape`` gives it to ATC.
+        model: path of the ONNX file, or the loaded model.
+        opset: version whose list is used; None: the model's own.
+        batch: size for an open batch axis when shapes are checked, as ``--input_shape`` sets it.
 
     Returns:
-        problems in words, none if ATC should take it; of shapes and types only where operators and names are all right.
-        None is no promise: ATC alone knows its operators' limits.
+        problems in words. Shapes and types are checked only if operators and names are all right. No problem is no
+        guarantee: only ATC knows the limits of its operators.
 
     Raises:
-        ExportError: no readable model. UnavailableError: onnx is not installed.
+        ExportError: the file is missing or is not an ONNX model. UnavailableError: onnx is not installed.
     """
-    model = load(path) if isinstance(path, (str, bytes)) or hasattr(path, "__fspath__") else path
+    model = load_onnx(model) if isinstance(model, (str, os.PathLike)) else model
     problems = operator_problems(model, opset) + name_problems(model)
     if problems:
-        return problems  # shapes follow from known operators only
+        return problems  # shapes can be inferred for known operators only
     onnx = import_onnx()
     try:
-        onnx.checker.check_model(model)  # of an invalid model shape inference may crash
+        onnx.checker.check_model(model)  # shape inference may crash on an invalid model
         model = with_shapes(model, batch)
-    except Exception as error:  # the checker and shape inference have error classes of their own, and protobuf's
+    except Exception as error:  # the checker, shape inference and protobuf raise unrelated classes
         return [f"it is not valid, or its shapes contradict each other: {' '.join(str(error).split())}"]
     return shape_problems(model, batch) + type_problems(model)
 
 
 def operator_problems(model, opset=None):
-    """Operators that are not on the list, and foreign operator sets."""
+    """Operators that are not on the list, and operator sets other than ONNX's own."""
     opset = opset or model_opset(model)
-    if opset not in table():
-        return [f"opset {opset} is not on ATC's list, which has {', '.join(map(str, table()))}: export it again at "
-                "another --opset"]
-    problems, off, known = [], defaultdict(list), supported(opset)
-    for node in nodes(model.graph):
+    if opset not in operator_table():
+        return [f"opset {opset} is not on ATC's list, which has {', '.join(map(str, operator_table()))}: export it "
+                "again at another --opset"]
+    problems, off, known = [], defaultdict(list), supported_operators(opset)
+    for node in all_nodes(model.graph):
         if node.domain not in ("", "ai.onnx"):
-            off[f"operator {node.domain}::{node.op_type}", "is of another operator set than ONNX's own"].append(node)
+            off[f"operator {node.domain}::{node.op_type}", "belongs to an operator set other than ONNX's"].append(node)
         elif node.op_type not in known:
             off[f"operator {node.op_type}", f"is not on ATC's list for opset {opset}"].append(node)
-    problems += [f"{name} {why} ({_some([_name(node) for node in found], 'node')})"
+    problems += [f"{name} {why} ({name_some([_name(node) for node in found], 'node')})"
                  for (name, why), found in off.items()]
     foreign = sorted({entry.domain for entry in model.opset_import} - {"", "ai.onnx"})
-    if foreign and not any("another operator set" in problem for problem in problems):
-        # ATC's error E16005: a model that names several operator sets, used or not, is refused.
-        problems.append(f"the model names operator sets besides ONNX's own, which ATC refuses: {', '.join(foreign)}")
+    if foreign and not any("operator set other" in problem for problem in problems):
+        # ATC's error E16005: it refuses a model that declares several operator sets, used or not.
+        problems.append(f"the model declares operator sets besides ONNX's own, which ATC refuses: {', '.join(foreign)}")
     return problems
 
 
 def name_problems(model):
-    """Names that ATC's arguments cannot hold, and nodes of one name (ATC's error E13009)."""
-    problems = [f"the input's name {value.name!r} cannot stand in --input_shape: it holds a space, a quote, "
-                "$, a backslash, a comma or a semicolon" for value in inputs(model) if BAD_NAME.search(value.name)]
+    """Input names that ATC's arguments cannot contain, and nodes that share a name (ATC's error E13009)."""
+    problems = [f"the input name {item.name!r} cannot be used in --input_shape: it contains a space, a quote, "
+                "$, a backslash, a comma or a semicolon" for item in model_inputs(model) if BAD_NAME.search(item.name)]
     seen = defaultdict(int)
-    for node in nodes(model.graph):
+    for node in all_nodes(model.graph):
         seen[node.name] += bool(node.name)
-    twice = [name for name, count in seen.items() if count > 1]
-    return problems + ([f"nodes share a name ({_some(twice, 'name')})"] if twice else [])
-
-
-def with_shapes(model, batch=None):
-    """A copy of the model that notes every shape which follows from its inputs, an open batch axis being ``batch``."""
-    onnx = import_onnx()
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    open_batch = {item.name for item in inputs(model) if item.shape and item.shape[0] == -1}
-    if batch is not None and open_batch:
-        for value in copy.graph.input:
-            if value.name in open_batch:
-                value.type.tensor_type.shape.dim[0].dim_value = batch
-        # What the converter noted inside and of the output was for an open batch.
-        del copy.graph.value_info[:]
-        for value in copy.graph.output:
-            value.type.tensor_type.ClearField("shape")
-    return onnx.shape_inference.infer_shapes(copy, strict_mode=True, data_prop=True)
-
-
-def shape_problems(model, batch=None):
-    """Inputs and values that ONNX's shape inference does not know to be static."""
-    known = _values(model.graph)
-    names = [item.name for item in inputs(model)] + [name for node in model.graph.node for name in node.output if name]
-    fluid = [f"{name} {_words(known.get(name))}" for name in names if not _is_static(known.get(name))]
-    size = "" if batch is None else f" at batch {batch}"
-    return [f"shapes are not known to be static{size} ({_some(fluid, 'value')})"] if fluid else []
+    shared = [name for name, count in seen.items() if count > 1]
+    return problems + ([f"nodes share a name ({name_some(shared, 'name')})"] if shared else [])
 
 
 def type_problems(model):
-    """Types that ATC does not take: of inputs, and of values inside."""
+    """Types of inputs and inner values that ATC does not support."""
     name_of, graph = import_onnx().TensorProto.DataType.Name, model.graph
-    kinds = {name: name_of(value.type.tensor_type.elem_type) for name, value in _values(graph).items()}
-    kinds |= {tensor.name: name_of(tensor.data_type) for tensor in graph.initializer}
-    fed = [item.name for item in inputs(model)]
-    problems = [f"the input {name} is {kinds[name].lower()}: ATC takes {', '.join(INPUT_TYPES).lower()}"
-                for name in fed if kinds[name] not in INPUT_TYPES]
-    for kind in sorted(set(kinds.values()) - {*TYPES, "UNDEFINED"}):
-        names = [name for name in kinds if kinds[name] == kind and name not in fed]
+    types = {name: name_of(value.type.tensor_type.elem_type) for name, value in values_by_name(graph).items()}
+    types |= {tensor.name: name_of(tensor.data_type) for tensor in graph.initializer}
+    fed = [item.name for item in model_inputs(model)]
+    problems = [f"the input {name} is {types[name].lower()}: ATC takes {', '.join(INPUT_TYPES).lower()}"
+                for name in fed if types[name] not in INPUT_TYPES]
+    for kind in sorted(set(types.values()) - {*VALUE_TYPES, "UNDEFINED"}):
+        names = [name for name in types if types[name] == kind and name not in fed]
         if names:
-            problems.append(f"the chip does not compute with {kind.lower()} ({_some(names, 'value')})")
+            problems.append(f"the chip does not compute with {kind.lower()} ({name_some(names, 'value')})")
     return problems
 
 
-def nodes(graph):
-    """All nodes of a graph, those in the branches of ``If`` and the like too."""
+def all_nodes(graph):
+    """All nodes of a graph, including those in the branches of ``If`` and other subgraphs."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             for inner in ([attribute.g] if attribute.HasField("g") else attribute.graphs):
-                yield from nodes(inner)
-
-
-def _values(graph):
-    return {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
-
-
-def _shape(value, open_batch=False):
-    """Sizes of a value, or None without a shape; an unknown size is None, and -1 for an open batch."""
-    if not value.type.tensor_type.HasField("shape"):
-        return None
-    sizes = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
-             for dim in value.type.tensor_type.shape.dim]
-    if open_batch and sizes and sizes[0] is None:
-        sizes[0] = -1
-    return tuple(sizes)
-
-
-def _is_static(value):
-    # The manual: every size of what layers exchange is positive.
-    shape = None if value is None else _shape(value)
-    return shape is not None and all(shape)
-
-
-def _words(value):
-    shape = None if value is None else _shape(value)
-    return "of unknown shape" if shape is None else f"({', '.join('?' if n is None else str(n) for n in shape)})"
+                yield from all_nodes(inner)
 
 
 def _name(node):
     return node.name or next(filter(None, node.output), "without a name")
-
-
-def _some(names, what):
-    """``node a, b, c and 7 more``"""
-    return f"{what}{'s' * (len(names) > 1)} {shorten_list(names, SHOWN)}"

@@ -1,4 +1,4 @@
-"""Programs that work for minutes: their output in a file, their end ours to choose."""
+"""Long-running programs: their output goes to a file, and they end with us."""
 import contextlib
 import os
 import shlex
@@ -8,14 +8,14 @@ import threading
 
 from ..errors import ExportError, OutputError
 
-GRACE = 10  # seconds between asking a process to end and ending it
+GRACE = 10  # seconds between SIGTERM and SIGKILL
 
 
 @contextlib.contextmanager
 def terminable():
-    """Within it SIGTERM is like Ctrl-C, so that what was started ends too, and nothing half-done stays."""
+    """Within the block SIGTERM acts like Ctrl-C, so that child processes end and temporary files are removed."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # only the main thread may set signal handlers
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -25,10 +25,10 @@ def terminable():
 
 
 def run_logged(words, folder, log, time_limit):
-    """Run a command in a folder; everything it prints goes to a file, after the command itself.
+    """Run a command in a folder; the log gets the command itself and everything it prints.
 
     Returns:
-        its exit status, or None if it took too long. Whatever it started ends with it, also at Ctrl-C.
+        its exit status, or None if it took too long. Whatever it started ends with it, also after Ctrl-C.
     """
     try:
         log.write_text(shlex.join(words) + "\n", encoding="utf-8")
@@ -36,7 +36,7 @@ def run_logged(words, folder, log, time_limit):
         raise OutputError(log, f"cannot be written ({error.strerror})") from error
     with open(log, "a", encoding="utf-8") as file:
         try:
-            # A session of its own: atc is a script that starts compilers, all of which have to end with it.
+            # In a session of its own, because atc is a script whose compilers have to end with it.
             process = subprocess.Popen(words, cwd=folder, stdin=subprocess.DEVNULL, stdout=file,
                                        stderr=subprocess.STDOUT, start_new_session=True)
         except OSError as error:
@@ -50,12 +50,12 @@ def run_logged(words, folder, log, time_limit):
 
 
 def _end(process):
-    """End a process that is still there, with all that it started."""
+    """End a process and everything that it started, if it is still running."""
     if process.poll() is not None:
         return
     os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
-    with contextlib.suppress(ProcessLookupError):  # nothing is left of the group
+    with contextlib.suppress(ProcessLookupError):  # the group has ended
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

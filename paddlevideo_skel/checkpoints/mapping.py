@@ -5,7 +5,7 @@ import numpy as np
 
 from ..errors import CheckpointError, shorten_list
 
-MAX_SHOWN = 20  # names in a message
+MAX_LISTED_TENSORS = 20  # names in a message
 NORM = {"weight": "weight", "bias": "bias", "_mean": "running_mean", "_variance": "running_var"}
 COUNTER = "num_batches_tracked"
 
@@ -81,7 +81,7 @@ class Plan:
         used = {name for name, _ in self.moves.values() if name} | self.known
         extra = [name for name in self.state if name not in used and not name.endswith(COUNTER)]
         missing = [name for name, _ in self.moves.values() if name and name not in self.state]
-        problems = [f"{len(names)} {what}: {shorten_list(names, MAX_SHOWN)}" for what, names in
+        problems = [f"{len(names)} {what}: {shorten_list(names, MAX_LISTED_TENSORS)}" for what, names in
                     (("tensors are not in the model", extra), ("tensors of the model are missing", missing)) if names]
         if problems:
             raise CheckpointError(where, f"looks like {source}, but {'; '.join(problems)}",
@@ -111,6 +111,7 @@ class Found:
         joints: V, or None if the checkpoint does not show it.
         graph: ``(K, V, V)``, the adjacency in it, or None; ``learned`` if training changed it.
         layout_key, strategy_key: the backbone's arguments for the skeleton and its adjacency, or None.
+        strategy_names: what the backbone calls a strategy, where the name differs.
         style: whose data and training settings the config starts from: ``paddlevideo`` or ``pyskl``.
         notes: assumptions about what the weights do not show.
         unseen: names of the backbone's arguments that no shape shows.
@@ -124,6 +125,7 @@ class Found:
     learned: bool = False
     layout_key: str = None
     strategy_key: str = None
+    strategy_names: dict = field(default_factory=dict)
     style: str = "paddlevideo"
     notes: list = field(default_factory=list)
     unseen: tuple = ()

@@ -150,15 +150,15 @@ def _fail(error):
 
 
 def load_paddle():
-    """Import paddle without its advice on variables that this package sets and tools that it does not need."""
+    """Import paddle without its advice about variables that this package sets and tools that it does not need."""
     # Warnings of its C++ side, such as one at every export that Paddle's own mean cannot take an output tensor.
     os.environ.setdefault("GLOG_minloglevel", "2")
     devices.keep_memory()
-    heard = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stderr(heard):
+    advice = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stderr(advice):
         warnings.filterwarnings("ignore", message="No ccache found")
         importlib.import_module("paddle")
     warnings.filterwarnings("ignore", message="When training, we now always track")
-    for line in heard.getvalue().splitlines():
+    for line in advice.getvalue().splitlines():
         if "OMP_NUM_THREADS" not in line:
             print(line, file=sys.stderr)

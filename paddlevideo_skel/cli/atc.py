@@ -1,8 +1,8 @@
 """``paddlevideo-skel atc`` and ``tools/atc.py``: ONNX models to ``.om`` for the Ascend NPU."""
 import logging
 
-from ..ascend.atc import TIME_LIMIT, compile_models, raise_failures
-from ..ascend.atc_command import CHOICES, Options
+from ..ascend.atc import ATC_TIME_LIMIT, compile_models, raise_failures
+from ..ascend.atc_command import ATC_CHOICES, AtcOptions
 from ..errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -26,14 +26,14 @@ def add_arguments(parser):
         # ONNX Runtime's CANN provider spells it op_select_impl_mode.
         other = ["--op_select_impl_mode"] if name == "op_select_implmode" else []
         parser.add_argument(f"--{name}", *other, default="error" if name == "log" else None,
-                            metavar="MODE", help=f"{text}: {', '.join(CHOICES[name])}")
+                            metavar="MODE", help=f"{text}: {', '.join(ATC_CHOICES[name])}")
     parser.add_argument("--input_fp16", action="store_true", help="the model takes float16 inputs")
     parser.add_argument("--output_type", metavar="TYPE", help="type of the outputs: FP32, FP16, …")
     parser.add_argument("--insert_op_conf", metavar="FILE", help="ATC's own pre-processing of inputs (AIPP)")
     parser.add_argument("--set_env", metavar="FILE", help="CANN's set_env.sh; default: none if atc is on PATH, else "
                         "the one in CANN's usual install folder")
-    parser.add_argument("--time_limit", type=float, default=TIME_LIMIT, metavar="S",
-                        help=f"seconds per model, default {TIME_LIMIT}")
+    parser.add_argument("--time_limit", type=float, default=ATC_TIME_LIMIT, metavar="S",
+                        help=f"seconds per model, default {ATC_TIME_LIMIT}")
     parser.add_argument("--ignore_check", action="store_true", help="warn about operators that ATC may refuse, and "
                         "compile anyway")
     parser.add_argument("--dry_run", metavar="FILE", help="write the commands to a script, for a host that has ATC")
@@ -47,12 +47,12 @@ def sizes(text):
 def run(args):
     if args.time_limit <= 0:
         raise ConfigError("--time_limit", f"found {args.time_limit:g}, expected seconds")
-    options = Options(args.soc_version, args.precision_mode_v2, args.precision_mode, args.op_select_implmode,
-                      args.output_type, args.input_fp16, args.insert_op_conf, args.log, tuple(args.passed_on))
+    options = AtcOptions(args.soc_version, args.precision_mode_v2, args.precision_mode, args.op_select_implmode,
+                         args.output_type, args.input_fp16, args.insert_op_conf, args.log, tuple(args.passed_on))
     results = compile_models(args.models, options, args.output, args.batch_sizes, args.dynamic_batch, args.dry_run,
                              args.set_env, args.time_limit, args.ignore_check)
     for result in results:
-        print(result.line())
+        print(result.describe())
     if args.dry_run:
         logger.info("Wrote %s: run it on a host that has CANN's toolkit", args.dry_run)
     raise_failures(results)

@@ -17,12 +17,12 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..export.onnx_convert import convert
+    from ..export.onnx_convert import convert_to_onnx
     from ..inference.artifact import find_export_files
 
     if not args.model_dir and not args.model_file:
         raise ConfigError("--model_dir", "is missing", "Add it, or --model_file")
     base = Path(args.model_dir or "")
     params = base / args.params_file if args.params_file else None
-    convert(find_export_files(base / args.model_file if args.model_file else base, params), args.opset_version,
-            args.save_file)
+    export = find_export_files(base / args.model_file if args.model_file else base, params)
+    convert_to_onnx(export, args.opset_version, args.save_file)

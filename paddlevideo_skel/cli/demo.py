@@ -80,7 +80,7 @@ def train_models(args, folder):
 
 def export_models(config, checkpoint, folder):
     """Export ordinary and minimal, with ONNX where it can be made; kind → ``ExportFolder``."""
-    from ..export.export import export
+    from ..export.exporter import export_checkpoint
 
     missing = [p for p in ("paddle2onnx", "onnx", "onnxruntime") if importlib.util.find_spec(p) is None]
     if missing:
@@ -89,7 +89,7 @@ def export_models(config, checkpoint, folder):
     exports = {}
     for kind in KINDS:
         step(f"Exporting: {kind}")
-        exports[kind] = export(config, checkpoint, folder / kind, NAME, kind, to_onnx=not missing)
+        exports[kind] = export_checkpoint(config, checkpoint, folder / kind, NAME, kind, to_onnx=not missing)
     return exports
 
 

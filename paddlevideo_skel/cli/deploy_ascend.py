@@ -1,5 +1,5 @@
 """``paddlevideo-skel deploy-ascend`` and ``tools/deploy_ascend.py``: from a checkpoint to the table of an NPU."""
-from ..ascend.atc_command import CHOICES
+from ..ascend.atc_command import ATC_CHOICES
 from ..config import load_config
 from . import load_paddle
 from .parser import add_checkpoint, add_config
@@ -17,7 +17,7 @@ def add_arguments(parser):
                         "supports")
     parser.add_argument("--soc_version", metavar="NAME", help="the chip, e.g. Ascend310P3; default: this host's")
     parser.add_argument("--precision_mode_v2", metavar="MODE", help=f"precision; ATC's own default is fp16: "
-                        f"{', '.join(CHOICES['precision_mode_v2'])}")
+                        f"{', '.join(ATC_CHOICES['precision_mode_v2'])}")
     parser.add_argument("--precision_mode", metavar="MODE", help="precision, for CANN 6 and older")
     parser.add_argument("--set_env", metavar="FILE", help="CANN's set_env.sh")
     parser.add_argument("--device_id", type=int, default=0, metavar="N", help="which NPU, default 0")
@@ -27,13 +27,13 @@ def add_arguments(parser):
 
 def run(args):
     from ..ascend import deploy
-    from ..ascend.atc_command import Options
+    from ..ascend.atc_command import AtcOptions
 
-    config, sizes = load_config(args.config, args.override), deploy.check_batch_sizes(args.batch_sizes)
-    options = Options(soc_version=args.soc_version, precision_mode_v2=args.precision_mode_v2,
+    config, sizes = load_config(args.config, args.override), deploy.parse_batch_sizes(args.batch_sizes)
+    options = AtcOptions(soc_version=args.soc_version, precision_mode_v2=args.precision_mode_v2,
                       precision_mode=args.precision_mode)
     load_paddle()
     report = deploy.deploy(config, args.pretrained_params, args.output_path, sizes, options, args.kind, args.opset,
                              args.set_env, args.device_id, args.num_workers)
-    print("\n".join(deploy.lines_of(report)))
-    return deploy.status_of(report)
+    print("\n".join(deploy.format_table(report)))
+    return deploy.exit_status(report)

@@ -23,14 +23,15 @@ def add_arguments(parser):
 def run(args):
     config = load_config(args.config, args.override)
     load_paddle()
-    from ..export import export, onnx_convert, pphuman
+    from ..export.exporter import DEFAULT_OPSET, export_checkpoint
+    from ..export.pphuman import PPHUMAN_NAME, export_pphuman
 
-    kind, opset = "minimal" if args.minimal else "ordinary", args.opset or onnx_convert.OPSET
+    kind, opset = "minimal" if args.minimal else "ordinary", args.opset or DEFAULT_OPSET
     if args.pphuman:
-        for flag, value, fixed in (("--save_name", args.save_name, pphuman.NAME), ("--format", args.format, "pdmodel")):
+        for flag, value, fixed in (("--save_name", args.save_name, PPHUMAN_NAME), ("--format", args.format, "pdmodel")):
             if value not in (None, fixed):
                 raise ConfigError(flag, f"is {value!r}, but PP-Human reads {fixed!r}", f"Leave out {flag}")
-        pphuman.export_pphuman(config, args.pretrained_params, args.output_path, kind, args.onnx, opset)
+        export_pphuman(config, args.pretrained_params, args.output_path, kind, args.onnx, opset)
     else:
-        export.export(config, args.pretrained_params, args.output_path, args.save_name, kind, args.format or "json",
-                      args.onnx, opset)
+        export_checkpoint(config, args.pretrained_params, args.output_path, args.save_name, kind,
+                          args.format or "json", args.onnx, opset)

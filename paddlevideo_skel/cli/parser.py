@@ -7,6 +7,7 @@ every command. As ``main.py`` or ``tools/*.py`` it has PaddleVideo's short flags
 """
 import argparse
 import re
+import sys
 
 PAIR = re.compile(r"\s*[\w.-]+\s*=")
 PAIRED = ("-o", "-p")  # followed by KEY=VALUE in PaddleVideo's main.py
@@ -25,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **options)
 
     def parse_known_args(self, args=None, namespace=None):
-        args = list(args)
+        args = list(sys.argv[1:] if args is None else args)
         end = args.index("--") if "--" in args else len(args)
         return super().parse_known_args([*map(_with_underscores, args[:end]), *args[end:]], namespace)
 

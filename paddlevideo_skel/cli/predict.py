@@ -52,7 +52,7 @@ def prepare(kind):
 
 def run(args):
     from ..inference.artifact import find_export_files
-    from ..inference.predict import Predictor, check_pipeline_given, predict
+    from ..inference.predict import Predictor, predict, warn_if_pipeline_differs
     from ..inference.select import open_named
 
     options, config = runtime_options(args), None
@@ -62,7 +62,7 @@ def run(args):
         config = load_config(args.config, args.override)
     export = find_export_files(args.model_file, args.params_file)
     if config is not None:
-        check_pipeline_given(config, export.metadata)
+        warn_if_pipeline_differs(config, export.metadata)
     with open_named(export, args.runtime, options, args.batch_size or 1, prepare) as runtime:
         predict(Predictor(runtime, args.top_k), args.input_file, args.batch_size, args.json, args.enable_benchmark,
                 args.time_test_file)

@@ -39,7 +39,8 @@ def run(args):
     export = find_export(base / args.model_file if args.model_file else base)
     output = Path(args.output_dir or export.stem.parent)
     if args.float16:
-        quantize.shrink(config, export, output, args.save_name, 0.0 if args.max_drop is None else args.max_drop)
+        quantize.store_in_half(config, export, output, args.save_name,
+                               0.0 if args.max_drop is None else args.max_drop)
     else:
         quantize.quantize(config, export, output, args.save_name, args.samples, args.method, args.tolerance,
                           1.0 if args.max_drop is None else args.max_drop, args.weight_bits)

@@ -19,7 +19,7 @@ def add_arguments(parser):
 
 def run(args):
     from ..inference.bins import BinFolder
-    from ..inference.ray_shards import report_together, run_shards
+    from ..inference.ray_shards import run_shards, write_common_report
 
     command = args.passed_on
     if not command or command[0] not in SHARDED:
@@ -35,4 +35,4 @@ def run(args):
     if command[0] == "preprocess-bin":
         BinFolder(step.output).check()
     else:
-        report_together(step.output, args.shards, seconds)
+        write_common_report(step.output, args.shards, seconds)

@@ -1,25 +1,110 @@
-"""ONNX graphs rewritten: for one batch size, with other forms of a few operators, simplified. Needs onnx, no paddle.
+"""ONNX graphs rewritten: ``Graph`` for rewriting them; one batch size, operators of other opsets, simplification.
 
-Nothing here says that the rewritten graph is right: whoever calls this compares answers.
+Nothing here verifies the rewritten graph: callers compare its answers.
 """
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from ..ascend.operators import shape_problems, with_shapes
 from ..errors import ExportError
+from .onnx_model import shape_problems, values_by_name, with_shapes
 
-SMALL = 1024  # numbers; sizes and axes are fewer, and larger constants would only make the file large
-# What opset 13 reads from a second input and opset 11 from an attribute.
-ATTRIBUTES = {"ReduceSum": "axes", "Squeeze": "axes", "Unsqueeze": "axes", "Split": "split"}
+MAX_FOLDED_SIZE = 1024  # numbers; sizes and axes are smaller, and larger constants would only make the file large
+# Operators that take this from a second input in opset 13 and from an attribute in opset 11.
+ATTRIBUTES_OF_OPSET_11 = {"ReduceSum": "axes", "Squeeze": "axes", "Unsqueeze": "axes", "Split": "split"}
+
+
+class Graph:
+    """A model's graph for rewriting, with lookups: which node makes a value, which nodes read it, constants, shapes."""
+
+    def __init__(self, model):
+        self.proto = model.graph
+        self.nodes = list(model.graph.node)
+        self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.outputs = {value.name for value in model.graph.output}
+        inferred = with_shapes(model).graph
+        self.shapes = {name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:]
+                       for name, value in values_by_name(inferred).items()}
+        self.count = 0
+
+    def shape(self, name):
+        """A value's shape without its first axis, the batch; None if another axis is not known."""
+        found = self.shapes.get(name)
+        return found if found and all(found) else None
+
+    def makers(self):
+        """Value → the node that makes it."""
+        return {name: node for node in self.nodes for name in node.output}
+
+    def readers(self):
+        """Value → the nodes that read it."""
+        found = {}
+        for node in self.nodes:
+            for name in node.input:
+                found.setdefault(name, []).append(node)
+        return found
+
+    def array(self, name):
+        """A constant's value; None if the name belongs to something computed."""
+        return numpy_helper.to_array(self.constants[name]) if name in self.constants else None
+
+    def add_constant(self, array):
+        """Add a constant; returns its name."""
+        self.count += 1
+        name = f"rewritten.{self.count}"
+        while name in self.constants:
+            self.count += 1
+            name = f"rewritten.{self.count}"
+        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return name
+
+    def only_reader(self, name, readers):
+        """The only node that reads a value; None if there are several, or if it is an output of the model."""
+        found = readers.get(name, [])
+        return found[0] if len(found) == 1 and name not in self.outputs else None
+
+    def replace(self, old, new):
+        """Replace the nodes ``old`` by the nodes ``new``, at the position of the last of them."""
+        ids = {id(node) for node in old}
+        place = max(index for index, node in enumerate(self.nodes) if id(node) in ids)
+        self.nodes[place + 1:place + 1] = new
+        self.nodes = [node for node in self.nodes if id(node) not in ids]
+
+    def write(self):
+        """Put nodes and constants back into the model, without those that are not used."""
+        nodes, used = used_nodes(self.nodes, self.outputs)
+        replace_items(self.proto.node, nodes)
+        replace_items(self.proto.initializer, [tensor for name, tensor in self.constants.items() if name in used])
+
+
+def used_nodes(nodes, outputs):
+    """The nodes that a graph's outputs depend on, and the names of all values that are used."""
+    used, kept = set(outputs), []
+    for node in reversed(nodes):
+        if used & set(node.output):
+            kept.append(node)
+            used.update(node.input)
+    return kept[::-1], used
+
+
+def node_attributes(node):
+    """A node's attributes as a dict."""
+    return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+
+
+def replace_items(field, items):
+    """Set a repeated field of a graph to these items, some of which may be in it already."""
+    copies = [type(item).FromString(item.SerializeToString()) for item in items]
+    del field[:]
+    field.extend(copies)
 
 
 def fix_batch(model, batch):
-    """A copy of a model for ``batch`` samples and no other number, in which every shape is static.
+    """A copy of a model that takes exactly ``batch`` samples, with only static shapes.
 
     Raises:
-        ExportError: a shape is not; it names the values.
+        ExportError: some shapes are not static; it names the values.
     """
     try:
         fixed = with_shapes(model, batch)
@@ -34,28 +119,28 @@ def fix_batch(model, batch):
 
 
 def fold_shapes(model):
-    """Make constants, in place, of ``Shape`` where the shape is static, and of what is computed from it alone.
+    """Turn each ``Shape`` of a static shape, and whatever is computed from such shapes alone, into constants, in place.
 
     Args:
-        model: with the shapes of its values, see ``with_shapes``.
+        model: as ``with_shapes`` returns it.
 
     Returns:
         how many nodes were replaced.
     """
     graph = model.graph
-    values = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
+    values = values_by_name(graph)
     known = {tensor.name for tensor in graph.initializer}
     folded, read, made = [], set(), set()
     for node in graph.node:
         source = {node.input[0]} if node.op_type == "Shape" and _size(values.get(node.input[0])) else set()
         from_shapes = made & set(node.input) and set(filter(None, node.input)) <= known | made
-        if source or (from_shapes and all(0 < _size(values.get(name)) <= SMALL for name in node.output)):
+        if source or (from_shapes and all(0 < _size(values.get(name)) <= MAX_FOLDED_SIZE for name in node.output)):
             folded.append(node)
             read |= source - known - made
             made.update(node.output)
     if not folded:
         return 0
-    # The values do not matter for their shape: zeros that take no memory.
+    # Only their shapes matter, so the values are zeros that take no memory.
     feeds = {name: np.broadcast_to(np.float32(0), _shape(values[name])) for name in read}
     outputs = sorted(made)
     inner = helper.make_graph(folded, "shapes", [values[name] for name in sorted(read)],
@@ -66,16 +151,9 @@ def fold_shapes(model):
     constants = [tensor for tensor in graph.initializer if tensor.name in used]
     constants += [numpy_helper.from_array(np.asarray(value), name)
                   for name, value in zip(outputs, found, strict=True) if name in used]
-    _replace(graph.node, kept)
-    _replace(graph.initializer, constants)
+    replace_items(graph.node, kept)
+    replace_items(graph.initializer, constants)
     return len(folded)
-
-
-def _replace(field, items):
-    """Let a field of a graph hold these items, some of which it held before."""
-    copies = [type(item).FromString(item.SerializeToString()) for item in items]
-    del field[:]
-    field.extend(copies)
 
 
 def _shape(value):
@@ -83,23 +161,22 @@ def _shape(value):
 
 
 def _size(value):
-    """How many numbers a value has; 0 where its shape is not static."""
+    """How many numbers a value has; 0 if its shape is not static."""
     if value is None or not value.type.tensor_type.HasField("shape"):
         return 0
     return int(np.prod(_shape(value)))
 
 
 def pad_with_zeros(model):
-    """Write ``Concat`` of a value and zeros shaped like another as ``Pad``, in place.
+    """Replace each ``Concat`` of a value and zeros shaped like another by ``Pad``, in place.
 
-    paddle2onnx computes the shape of ``zeros_like`` in the graph, where no shape inference follows it, and ATC not
-    either, while the batch is open.
+    paddle2onnx computes the shape of ``zeros_like`` in the graph. With an open batch, neither shape inference nor ATC
+    can follow that.
     """
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output}
     zeros = {tensor.name for tensor in graph.initializer if not numpy_helper.to_array(tensor).any()}
-    inferred = with_shapes(model, 1).graph
-    values = {value.name: value for value in (*inferred.input, *inferred.value_info)}
+    values = values_by_name(with_shapes(model, 1).graph)
     for node in graph.node:
         likes = [_shaped_like(name, makers, zeros) for name in node.input] if node.op_type == "Concat" else []
         if len(likes) != 2 or (likes[0] is None) == (likes[1] is None):
@@ -108,22 +185,17 @@ def pad_with_zeros(model):
         sizes = () if like is None else _shape(like)
         axis, at_end = node.attribute[0].i, likes[0] is None
         if not -len(sizes) <= axis < len(sizes) or not sizes[axis]:
-            continue  # not known here
+            continue  # the size is not known
         pads = np.zeros((2, len(sizes)), "int64")
         pads[int(at_end), axis] = sizes[axis]
         name = f"{node.output[0]}.pads"
         graph.initializer.append(numpy_helper.from_array(pads.reshape(-1), name))
         node.CopyFrom(helper.make_node("Pad", [node.input[0 if at_end else 1], name], node.output, node.name))
-    used, kept = {value.name for value in graph.output}, []
-    for node in reversed(graph.node):
-        if used & set(node.output):
-            kept.append(node)
-            used.update(node.input)
-    _replace(graph.node, kept[::-1])
+    replace_items(graph.node, used_nodes(graph.node, {value.name for value in graph.output})[0])
 
 
 def _shaped_like(name, makers, zeros):
-    """The value whose shape the zeros ``name`` have; None where ``name`` is something else."""
+    """The value whose shape the zeros ``name`` have; None if ``name`` is something else."""
     node = makers.get(name)
     while node is not None and node.op_type == "Identity":
         node = makers.get(node.input[0])
@@ -134,21 +206,21 @@ def _shaped_like(name, makers, zeros):
 
 
 def lower_opset(model, opset):
-    """Write a model of opset 13 in the operators of opset 11 or 12, in place.
+    """Rewrite a model of opset 13 in the operators of opset 11 or 12, in place.
 
-    ONNX's own version converter does not go down from 13 (it has no adapter for ``Transpose``), though in these
-    models only the place of a few axes differs.
+    ONNX's own version converter cannot go below 13 (it has no adapter for ``Transpose``), although in these models
+    only the way to pass a few axes differs.
 
     Raises:
         ExportError: such axes are computed in the graph.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
-        name = ATTRIBUTES.get(node.op_type)
+        name = ATTRIBUTES_OF_OPSET_11.get(node.op_type)
         if name is None or len(node.input) < 2:
             continue
         if node.input[1] not in constants:
-            raise ExportError("the ONNX model", f"the {name} of {node.op_type} {node.name} are no constant")
+            raise ExportError("the ONNX model", f"the {name} of {node.op_type} {node.name} are not constant")
         node.attribute.append(helper.make_attribute(name, constants[node.input[1]].tolist()))
         del node.input[1:]
     for entry in model.opset_import:
@@ -158,7 +230,7 @@ def lower_opset(model, opset):
 
 
 def simplify(model):
-    """A smaller copy by onnxslim: constants folded, layers fused, what changes nothing removed.
+    """A smaller copy, by onnxslim: constants folded, layers fused, operators without effect removed.
 
     Raises:
         ExportError: onnxslim failed, or renamed the input or the output.
@@ -168,9 +240,9 @@ def simplify(model):
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     try:
-        # In bytes: without a threshold, a number that is expanded to a million would be stored a million times.
-        slim = onnxslim.slim(copy, size_threshold=4 * SMALL)
-    except Exception as error:  # it raises whatever its parts do
+        # The threshold is in bytes. Without it, one number expanded to a million would be stored a million times.
+        slim = onnxslim.slim(copy, size_threshold=4 * MAX_FOLDED_SIZE)
+    except Exception as error:  # its parts raise unrelated classes
         raise ExportError("onnxslim", f"failed: {type(error).__name__}: {error}") from error
     for before, after in ((model.graph.input, slim.graph.input), (model.graph.output, slim.graph.output)):
         if [value.name for value in before] != [value.name for value in after]:

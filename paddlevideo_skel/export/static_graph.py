@@ -1,7 +1,7 @@
-"""From a model to graph and weights on the disk.
+"""Writing a model's static graph and weights to files.
 
-Paddle 3 writes ``.json``. It still writes Paddle 2's ``.pdmodel`` when it is started without its new graph form, which
-is decided while paddle is imported: therefore a ``.pdmodel`` is written by a child process, ``python -m
+Paddle 3 writes ``.json``. It can still write Paddle 2's ``.pdmodel``, but only if its new graph representation is
+switched off before paddle is imported. Therefore a child process writes the ``.pdmodel``: ``python -m
 paddlevideo_skel.export.static_graph job.json``.
 """
 import json
@@ -16,8 +16,8 @@ import paddle
 from ..errors import ExportError
 
 INPUT = "data_batch_0"
-JOB, WEIGHTS = "job.json", "job.npz"
-TIME_LIMIT = 600  # seconds
+JOB_FILE, JOB_WEIGHTS = "job.json", "job.npz"
+GRAPH_TIME_LIMIT = 600  # seconds
 
 
 def save_graph(model, shape, stem):
@@ -27,35 +27,37 @@ def save_graph(model, shape, stem):
         shape: one sample's; the batch axis stays open.
     """
     spec = paddle.static.InputSpec([-1, *shape], "float32", INPUT)
-    paddle.jit.save(paddle.jit.to_static(model, input_spec=[spec], full_graph=True), str(stem))
+    traced = paddle.jit.to_static(model, input_spec=[spec], full_graph=True)
+    paddle.jit.save(traced, str(stem))
+    traced.forward.rollback()  # to_static changed the model itself, which shall compute dynamically again
 
 
 def save_old_graph(config, model, kind, shape, stem):
-    """Write ``<stem>.pdmodel`` and ``.pdiparams`` in a child process, which builds the config's model anew.
+    """Write ``<stem>.pdmodel`` and ``.pdiparams`` in a child process, which builds the config's model again.
 
     Raises:
-        ExportError: with the end of the child's output.
+        ExportError: the child failed; with the end of its output.
     """
     folder = Path(stem).parent
     job = {"model": config.section("MODEL"), "where": config.where("MODEL"), "kind": kind, "shape": list(shape),
            "stem": str(stem)}
-    (folder / JOB).write_text(json.dumps(job))
-    np.savez(folder / WEIGHTS, **{name: value.numpy() for name, value in model.state_dict().items()})
+    (folder / JOB_FILE).write_text(json.dumps(job))
+    np.savez(folder / JOB_WEIGHTS, **{name: value.numpy() for name, value in model.state_dict().items()})
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "FLAGS_enable_pir_api": "0",
                    "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
     try:
-        done = subprocess.run([sys.executable, "-m", __name__, str(folder / JOB)], env=environment,
-                              capture_output=True, text=True, timeout=TIME_LIMIT)
+        done = subprocess.run([sys.executable, "-m", __name__, str(folder / JOB_FILE)], env=environment,
+                              capture_output=True, text=True, timeout=GRAPH_TIME_LIMIT)
     except subprocess.TimeoutExpired:
-        raise ExportError(stem, f"writing the .pdmodel took more than {TIME_LIMIT} s") from None
+        raise ExportError(stem, f"writing the .pdmodel took more than {GRAPH_TIME_LIMIT} s") from None
     finally:
-        (folder / JOB).unlink()
-        (folder / WEIGHTS).unlink()
+        (folder / JOB_FILE).unlink()
+        (folder / JOB_WEIGHTS).unlink()
     if done.returncode or not Path(f"{stem}.pdmodel").is_file():
         raise ExportError(stem, f"the .pdmodel could not be written: {' | '.join(done.stderr.splitlines()[-3:])}",
                           "Use --format json")
-    # Names for continuing a training; no runtime reads them.
+    # Parameter names for fine-tuning; no runtime reads them.
     Path(f"{stem}.pdiparams.info").unlink(missing_ok=True)
 
 
@@ -65,14 +67,14 @@ def build_child_model(job):
     from .minimal import minimal
 
     model = build_model(job["model"], job["where"]).main
-    with np.load(Path(job["stem"]).parent / WEIGHTS) as weights:
+    with np.load(Path(job["stem"]).parent / JOB_WEIGHTS) as weights:
         model.set_state_dict(dict(weights))
     model.eval()
     return minimal(model) if job["kind"] == "minimal" else model
 
 
-def append_operators():
-    """Teach paddle the operators that Paddle 3 no longer adds to an old graph: ``tanh``, ``matmul``, ``logsumexp``."""
+def patch_operators():
+    """Replace ``tanh``, ``matmul`` and ``logsumexp``, which Paddle 3 can no longer append to an old graph."""
     from paddle.base.layer_helper import LayerHelper
 
     def append(kind, inputs, **attributes):
@@ -87,13 +89,13 @@ def append_operators():
     paddle.logsumexp = lambda x, axis, keepdim=False: append("logsumexp", {"X": x}, axis=[axis], keepdim=keepdim)
 
 
-def child(path):
-    """The child process: write the old graph of the job in ``path``."""
+def write_old_graph(path):
+    """In the child process: write the old graph of the job in the file ``path``."""
     job = json.loads(Path(path).read_text())
     model = build_child_model(job)
-    append_operators()
+    patch_operators()
     save_graph(model, job["shape"], job["stem"])
 
 
 if __name__ == "__main__":
-    child(sys.argv[1])
+    write_old_graph(sys.argv[1])

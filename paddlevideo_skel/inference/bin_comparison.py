@@ -1,4 +1,4 @@
-"""Two result folders compared, say an OM model's against ONNX Runtime's. Needs no paddle."""
+"""Comparison of two result folders, e.g. of an OM model and of ONNX Runtime."""
 import json
 import logging
 from pathlib import Path
@@ -7,34 +7,34 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import ConfigError, DataError, ExportError, UnavailableError
+from ..evaluation import softmax
 from ..files import output_folder, replacing
 from ..plotting import saved_figure
-from ..evaluation import softmax
-from .bin_results import ResultFolder
 from .artifact import relative_error
+from .bin_results import ResultFolder
 
 logger = logging.getLogger(__name__)
 
-SAME, OTHER = "#4c72b0", "#c44e52"
+SAME_COLOUR, OTHER_COLOUR = "#4c72b0", "#c44e52"
 
 
-def compare(a, b, num_classes=None, out=None):
-    """Compare every answer of folder ``a`` with that of ``b``, which counts as right.
+def compare_results(a, b, num_classes=None, out=None):
+    """Compare every answer of folder ``a`` with that of the reference ``b``.
 
     Args:
-        num_classes: of an answer with several rows; None: as a report says, or one row an answer.
-        out: JSON file; a picture is drawn beside it where matplotlib is installed.
+        num_classes: of an answer with several rows; None: from a report, or one row per answer.
+        out: JSON file; a plot is written beside it if matplotlib is installed.
 
     Returns:
         dict: ``cosine`` (mean, min), ``relative_error`` (max, median, mean), ``top1_agreement``, and ``samples``: name,
-        cosine similarity, relative error (max |a - b| / max |b|), both top-1 classes, ``margin``: how far the first
-        class of b is before the second, in scores; None of one class.
+        cosine similarity, relative error (max |a - b| / max |b|), both top-1 classes, and ``margin``, the difference of
+        the two best scores of b; None with one class.
 
     Raises:
-        DataError: not the same samples, answers of different sizes, not finite, or zero in all numbers.
+        DataError: the samples differ, or answers have different sizes, are not finite or all zero.
     """
     if num_classes is not None and num_classes < 1:
-        raise ConfigError("--num_classes", f"found {num_classes}, expected at least 1")
+        raise ConfigError("--num_classes", f"expected at least 1, got {num_classes}")
     if out:
         output_folder(Path(out).parent)
     left, right = ResultFolder(a), ResultFolder(b)
@@ -42,14 +42,14 @@ def compare(a, b, num_classes=None, out=None):
     num_classes = num_classes or right.num_classes or left.num_classes
     samples = [compare_answers(left, right, name, num_classes)
                for name in tqdm(right.names, desc="comparing", unit="file", leave=False, disable=None)]
-    report = {"a": str(a), "b": str(b), "count": len(samples), **overall(samples), "samples": samples}
+    report = {"a": str(a), "b": str(b), "count": len(samples), **summarise_samples(samples), "samples": samples}
     if out:
         with replacing(out) as temporary:
             temporary.write_text(json.dumps(report) + "\n", encoding="utf-8")
         logger.info("Comparison saved in %s", out)
         target = Path(out).with_suffix(".png")
         try:
-            draw(report, target)
+            draw_comparison(report, target)
             logger.info("Drawn in %s", target)
         except UnavailableError as error:
             logger.info("No picture of the comparison: %s", error)
@@ -60,14 +60,14 @@ def compare_answers(left, right, name, num_classes):
     """The entry of one sample."""
     one, two = left.answer(name).astype("float64"), right.answer(name).astype("float64")
     if one.size != two.size:
-        raise DataError(left.files[name], f"holds {one.size} numbers, {right.files[name]} holds {two.size}",
+        raise DataError(left.files[name], f"has {one.size} numbers, but {right.files[name]} has {two.size}",
                         "Compare results of the same model and bin folder")
     if num_classes and one.size % num_classes:
-        raise DataError(left.files[name], f"holds {one.size} numbers, expected a multiple of {num_classes}",
-                        "It is truncated, or of a model with other classes")
+        raise DataError(left.files[name], f"expected a multiple of {num_classes} numbers, got {one.size}",
+                        "It is truncated, or from a model with other classes")
     for folder, numbers in ((left, one), (right, two)):
         if not numbers.any():
-            raise DataError(folder.files[name], "is zero in all its numbers: no direction, and no class",
+            raise DataError(folder.files[name], "all its numbers are zero",
                             "The model, or its compilation for the device, is wrong")
     scores = [softmax(numbers.reshape(-1, num_classes or numbers.size)).mean(axis=0) for numbers in (one, two)]
     best = np.sort(scores[1])[::-1]
@@ -77,7 +77,7 @@ def compare_answers(left, right, name, num_classes):
             "margin": float(best[0] - best[1]) if len(best) > 1 else None}
 
 
-def overall(samples):
+def summarise_samples(samples):
     """The figures over all samples."""
     cosine, error = (np.array([sample[key] for sample in samples]) for key in ("cosine", "relative_error"))
     return {"cosine": {"mean": float(cosine.mean()), "min": float(cosine.min())},
@@ -87,21 +87,21 @@ def overall(samples):
 
 
 def check_error(report, max_error):
-    """Refuse a comparison with a greater relative error than ``max_error``: an ``ExportError`` names the sample."""
+    """Raise an ``ExportError`` with the worst sample if its relative error is above ``max_error``."""
     if not max_error >= 0:
-        raise ConfigError("--max_error", f"found {max_error}, expected a number from 0")
+        raise ConfigError("--max_error", f"expected a number from 0, got {max_error}")
     worst = max(report["samples"], key=lambda sample: sample["relative_error"])
     if worst["relative_error"] > max_error:
-        raise ExportError(report["a"], f"differs from {report['b']} in {worst['name']} by a relative error of "
-                          f"{worst['relative_error']:.3g}, allowed {max_error:g}",
-                          "Compile the model with a higher precision, or allow more with --max_error")
+        raise ExportError(report["a"], f"differs from {report['b']}: relative error {worst['relative_error']:.3g} in "
+                          f"{worst['name']}, allowed {max_error:g}",
+                          "Compile the model for a higher precision, or raise --max_error")
 
 
-def lines_of(report, worst=10):
-    """The lines of a report: overall, and the ``worst`` samples."""
+def format_report(report, worst=10):
+    """The lines of a report: the figures over all samples, and the ``worst`` samples."""
     cosine, error, count = report["cosine"], report["relative_error"], report["count"]
     same = round(report["top1_agreement"] * count)
-    lines = [f"{report['a']} against {report['b']}, {count} samples",
+    lines = [f"{report['a']} compared with {report['b']}, {count} samples",
              f"cosine similarity  mean {cosine['mean']:.7f}  min {cosine['min']:.7f}",
              f"relative error     median {error['median']:.3g}  mean {error['mean']:.3g}  max {error['max']:.3g}",
              f"top-1              the same for {same} of {count} ({report['top1_agreement']:.2%})"]
@@ -116,28 +116,29 @@ def lines_of(report, worst=10):
     return lines
 
 
-def draw(report, path):
-    """Draw how the errors are spread, and that answers differ in their first class where it was nearly a tie.
+def draw_comparison(report, path):
+    """Plot the distribution of errors, and the error over the margin: top-1 should differ only near ties.
 
     Raises:
         UnavailableError: matplotlib is not installed.
     """
     samples = report["samples"]
-    # A logarithmic axis has no 0: equal answers stand at the left, at float32's smallest step.
+    # A logarithmic axis has no 0: equal answers are drawn at float32's epsilon.
     error = np.maximum([sample["relative_error"] for sample in samples], np.finfo("float32").eps)
     margin = np.array([1.0 if sample["margin"] is None else sample["margin"] for sample in samples])
     same = np.array([sample["top1"][0] == sample["top1"][1] for sample in samples])
     with saved_figure(path, 11, 4.2) as figure:
         spread, ties = figure.subplots(1, 2)
         bins = np.geomspace(error.min() / 1.5, error.max() * 1.5, 40)
-        spread.hist([error[same], error[~same]], bins, stacked=True, color=[SAME, OTHER])
+        spread.hist([error[same], error[~same]], bins, stacked=True, color=[SAME_COLOUR, OTHER_COLOUR])
         spread.axvline(np.median(error), color="black", linewidth=0.8, linestyle="--")
         spread.set(xscale="log", xlabel="relative error (dashed: median)", ylabel="samples",
                    title=f"cosine similarity: mean {report['cosine']['mean']:.6f}, min {report['cosine']['min']:.6f}")
-        for chosen, colour, size, text in ((same, SAME, 9, "the same first class"), (~same, OTHER, 24, "another")):
+        for chosen, colour, size, text in ((same, SAME_COLOUR, 9, "same top-1 class"),
+                                           (~same, OTHER_COLOUR, 24, "different")):
             ties.scatter(margin[chosen], error[chosen], s=size, color=colour, alpha=0.65, linewidths=0,
                          label=f"{text} ({chosen.sum()})")
-        ties.set(yscale="log", xlim=(-0.02, 1.02), xlabel="first class before the second, in scores of the reference",
+        ties.set(yscale="log", xlim=(-0.02, 1.02), xlabel="margin between the two best scores of the reference",
                  ylabel="relative error",
-                 title=f"top-1 the same: {report['top1_agreement']:.2%} of {len(samples)} samples")
+                 title=f"same top-1: {report['top1_agreement']:.2%} of {len(samples)} samples")
         ties.legend(loc="upper right")

@@ -1,7 +1,7 @@
-"""Bin folder → result folder, through any runtime; can be interrupted, continued and shared out. Needs no paddle.
+"""Bin folder → result folder, in any runtime; can be interrupted, resumed and split into shards.
 
-``<name>_0.bin`` is the answer for ``<name>.bin``: the logits of one sample, float32. ``begun.json`` says what makes
-them, ``results.json``, written at the end, how fast it was.
+``<name>_0.bin`` is the answer for ``<name>.bin``: the logits of one sample, float32. ``begun.json`` says what they are
+made with, and ``results.json``, written at the end, how fast it was.
 """
 import json
 import logging
@@ -20,25 +20,26 @@ from .bins import TYPE, BinFolder
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+RESULTS_FORMAT = 1
 BEGUN = "begun.json"
+OTHER_MODEL = "It is the bin folder of another model: make one with tools/preprocess_bin.py --model"
 
 
 def infer_bins(runtime, source, output, batch_size=None, share=(0, 1)):
-    """Answer every sample of a bin folder; answers that are there and whole are kept.
+    """Answer every sample of a bin folder; complete answers are kept.
 
     Args:
         runtime: a ``Runtime``. source: bin folder. output: result folder.
-        batch_size: samples at once; None: as many as the model takes, or 1 if it takes any.
-        share: (rank, W): only samples whose number leaves the remainder ``rank`` by W.
+        batch_size: samples per answer; None: as many as the model takes, or 1 if it takes any.
+        share: (rank, W): only the samples i with i % W = rank.
 
     Returns:
-        the report, as written to ``results.json`` (of a share: ``results-<rank + 1>-of-<W>.json``, and
-        ``results.json`` when all of them are there).
+        the report, as in ``results.json`` (a share writes ``results-<rank + 1>-of-<W>.json``, and the last one also
+        ``results.json``).
 
     Raises:
-        DataError: the bin folder is another model's, or a file in it is damaged; another model, runtime or bin folder
-            began the result folder.
+        DataError: the bin folder is of another model or has a damaged file, or the result folder was started with
+            another model, runtime or bin folder.
     """
     batch_size = choose_batch(runtime.export, batch_size)
     folder = open_bins(source, runtime.export)
@@ -46,25 +47,25 @@ def infer_bins(runtime, source, output, batch_size=None, share=(0, 1)):
     names = folder.names[rank::world]
     for name in names:
         if not folder.is_whole(name):
-            folder.array(name)  # tells what is wrong, now and not after hours
+            folder.array(name)  # raises the error now, not after hours
     output = start_or_resume_results(output, runtime, folder)
     answers = Answers(output, names, runtime.export.num_classes)
-    # A batch of which one answer is missing is computed again as it was: its rounding may depend on the others in it.
+    # A batch with a missing answer is computed again as a whole: its rounding may depend on all samples in it.
     batches = [names[i:i + batch_size] for i in range(0, len(names), batch_size)]
     batches = [batch for batch in batches if not answers.has(batch)]
     computed, seconds = sum(map(len, batches)), answer_batches(runtime, folder, batches, answers)
     target = output / (REPORT if world == 1 else shard_report(rank, world))
     if target.is_file() and not computed:
-        logger.info("%s: all %d answers were there", output, len(names))
+        logger.info("%s: all %d answers exist", output, len(names))
         return read_report(target)
-    report = {**describe(runtime, folder), "batch": batch_size, "device": runtime.device, "version": runtime.version,
-              "bins": {"path": str(folder.path), "digest": identity(folder)}, "count": len(names),
-              "answer_shape": [runtime.export.num_classes], "computed": computed, "seconds": seconds,
-              "fps": computed / seconds if seconds else None}
-    # The answers are not forced onto the disk one by one, which took 17 times longer than writing them.
+    report = {**describe_inference(runtime, folder), "batch": batch_size, "device": runtime.device,
+              "version": runtime.version, "bins": {"path": str(folder.path), "digest": identify_bins(folder)},
+              "count": len(names), "answer_shape": [runtime.export.num_classes], "computed": computed,
+              "seconds": seconds, "fps": computed / seconds if seconds else None}
+    # Syncing each answer to the disk took 17 times as long as writing them.
     os.sync()
     write_json(target, report)
-    logger.info("%s: %d answers, %d of them made now", output, len(names), computed)
+    logger.info("%s: %d answers, %d of them computed now", output, len(names), computed)
     if seconds:
         logger.info("Pure inference: %d samples in %.3f s, FPS: %.2f (batch %d, %s on %s)", computed, seconds,
                     report["fps"], batch_size, runtime.kind, runtime.device)
@@ -73,56 +74,56 @@ def infer_bins(runtime, source, output, batch_size=None, share=(0, 1)):
     return report
 
 
-def choose_batch(export, asked):
-    """Samples at once: what was asked for, or what the model takes."""
-    if asked is not None and (asked < 1 or export.batch not in (None, asked)):
-        expected = "at least 1" if export.batch is None else f"{export.batch}: the model takes no other"
-        raise ConfigError("--batch_size", f"found {asked}, expected {expected}")
-    return asked or export.batch or 1
+def choose_batch(export, requested):
+    """The batch size: as requested, or as the model takes it."""
+    if requested is not None and (requested < 1 or export.batch not in (None, requested)):
+        expected = "at least 1" if export.batch is None else f"{export.batch}, the batch size of the model"
+        raise ConfigError("--batch_size", f"expected {expected}, got {requested}")
+    return requested or export.batch or 1
 
 
 def open_bins(source, export):
-    """The ``BinFolder``, whose samples must be what the export takes, made by its own pre-processing.
+    """The ``BinFolder``; its samples must have the export's shape and preprocessing.
 
-    A plain folder of ``.bin`` files, as other tools make, is taken if the sizes fit.
+    A plain folder of ``.bin`` files from another tool is accepted if the sizes match.
     """
     folder = BinFolder(source, export.sample_shape)
     if folder.sample_shape != export.sample_shape:
-        raise DataError(source, f"holds samples {folder.sample_shape}, {export.stem} takes {export.sample_shape}",
-                        "It is a folder of another model: make one with tools/preprocess_bin.py --model")
+        raise DataError(source, f"expected samples {export.sample_shape} for {export.stem}, got "
+                        f"{folder.sample_shape}", OTHER_MODEL)
     if not folder.manifest:
-        logger.warning("%s has no bins.json: nothing tells which pre-processing made its %d files; only their size is "
-                       "checked", source, len(folder.names))
+        logger.warning("%s has no bins.json: the preprocessing of its %d files is unknown, only their size is checked",
+                       source, len(folder.names))
         return folder
     lines = differences(folder.manifest["pipeline"], export.metadata["pipeline"], "is {}, expected {}")
     if lines:
-        raise DataError(source, f"was not preprocessed as {export.stem} expects: {summarize(lines)}",
-                        "It is a folder of another model: make one with tools/preprocess_bin.py --model")
+        raise DataError(source, f"was not preprocessed as {export.stem} expects: {summarize(lines)}", OTHER_MODEL)
     return folder
 
 
-def identity(folder):
-    """Text that tells a bin folder from another; of a plain one only the names can."""
+def identify_bins(folder):
+    """The digest of a bin folder; of a plain one only the names count."""
     names = "\n".join(folder.names)
     return folder.digest or f"plain {digest(names)}"
 
 
-def describe(runtime, folder):
-    """What makes the answers: two runs in which this is the same may share a result folder."""
-    return {"format": FORMAT, "model": runtime.export.metadata["model_name"], "model_digest": digest_files(*runtime.files),
+def describe_inference(runtime, folder):
+    """What the answers depend on: runs that agree in it may share a result folder."""
+    return {"format": RESULTS_FORMAT, "model": runtime.export.metadata["model_name"],
+            "model_digest": digest_files(*runtime.files),
             "runtime": runtime.kind, "device": runtime.device.split(":")[0], "precision": runtime.options.precision,
-            "bins": identity(folder)}
+            "bins": identify_bins(folder)}
 
 
 def start_or_resume_results(output, runtime, folder):
     """Start a result folder, or check that it was started with the same model and samples; returns its path."""
     output = output_folder(output)
-    Manifest(output / BEGUN, "*_0.bin").start_or_resume(describe(runtime, folder))
+    Manifest(output / BEGUN, "*_0.bin").start_or_resume(describe_inference(runtime, folder))
     return output
 
 
 class Answers:
-    """The files of a result folder that this run is to make."""
+    """The answers in a result folder that this run has to make."""
 
     def __init__(self, path, names, num_classes):
         self.path, self.size = path, num_classes * TYPE.itemsize
@@ -132,13 +133,13 @@ class Answers:
             if entry.name in own and entry.stat().st_size == self.size:
                 self.there.add(entry.name)
             elif entry.name.endswith(".tmp") and entry.name[1:].rsplit(".", 2)[0] in own:
-                os.unlink(entry.path)  # of a run that was killed
+                os.unlink(entry.path)  # a temporary file of a killed run
 
     def has(self, names):
         return all(f"{name}_0.bin" in self.there for name in names)
 
     def write(self, name, row):
-        """Write an answer, float32, unless it is there; whole or not at all."""
+        """Write an answer as float32 unless it exists; atomically."""
         target = self.path / f"{name}_0.bin"
         if target.name in self.there:
             return
@@ -152,7 +153,7 @@ class Answers:
 
 
 def answer_batches(runtime, folder, batches, answers):
-    """Answer and write every batch; returns the seconds of pure inference."""
+    """Compute and write the answers of all batches; returns the seconds of pure inference."""
     seconds = 0.0
     with tqdm(total=sum(map(len, batches)), desc="infer", unit="sample", leave=False, disable=None) as bar:
         for names, array in read_ahead(folder, batches):
@@ -161,7 +162,7 @@ def answer_batches(runtime, folder, batches, answers):
             except DataError as error:
                 raise DataError(f"{folder.path}: {names[0]}{f' to {names[-1]}' if names[1:] else ''}",
                                 error.problem, error.hint) from error
-            del array  # the one after the next is being read now; two at once are enough
+            del array  # two batches in memory are enough, and the one after the next is being read
             seconds += runtime.seconds
             for name, row in zip(names, logits, strict=True):
                 answers.write(name, row)
@@ -170,7 +171,7 @@ def answer_batches(runtime, folder, batches, answers):
 
 
 def read_ahead(folder, batches):
-    """``(names, array (n, …))`` of each batch; the next is read while one is computed."""
+    """Yield ``(names, array (n, …))`` per batch; the next one is read meanwhile."""
     with ThreadPoolExecutor(1) as reader:
         waiting = None
         for names in batches:
@@ -183,7 +184,7 @@ def read_ahead(folder, batches):
 
 
 def read_batch(folder, names):
-    """The samples ``(n, …)``, float32, each read into its place."""
+    """The samples ``(n, …)``, float32."""
     batch = np.empty((len(names), *folder.sample_shape), "float32")
     for i, name in enumerate(names):
         batch[i] = folder.array(name)
@@ -191,14 +192,14 @@ def read_batch(folder, names):
 
 
 def shard_report(rank, world):
-    """The name of a share's report."""
+    """The file name of a share's report."""
     return f"results-{rank + 1}-of-{world}.json"
 
 
 def merge_reports(output, world):
-    """Write ``results.json`` from the reports of all shares; returns it, or None while some are missing.
+    """Write ``results.json`` from the reports of all shares; returns it, or None while a report is missing.
 
-    Times are added up: the FPS are those of one device.
+    Times are summed: the FPS are those of one device.
     """
     paths = [Path(output) / shard_report(rank, world) for rank in range(world)]
     reports = [read_report(path) for path in paths]
@@ -212,9 +213,9 @@ def merge_reports(output, world):
 
 
 def measure_speed(runtime, loop, batch_size=None):
-    """Time ``loop`` answers to one batch, and log them; returns mean, median and least ms of a batch, and the FPS."""
+    """Time ``loop`` answers to one batch; returns and logs mean, median and minimum ms per batch, and the FPS."""
     if loop < 1:
-        raise ConfigError("--loop", f"found {loop}, expected at least 1")
+        raise ConfigError("--loop", f"expected at least 1, got {loop}")
     batch_size = choose_batch(runtime.export, batch_size)
     array, _ = runtime.selfcheck.repeated(batch_size)
     runtime.run(array)  # checks this batch size, and warms up
@@ -224,13 +225,13 @@ def measure_speed(runtime, loop, batch_size=None):
         times.append(runtime.seconds * 1000)
     speed = {"batch": batch_size, "loop": loop, "mean_ms": float(np.mean(times)), "median_ms": float(np.median(times)),
              "min_ms": min(times), "fps": 1000 * batch_size / float(np.mean(times))}
-    logger.info("Pure inference: %d times a batch of %d, %.3f ms (median %.3f, least %.3f), FPS: %.2f (%s on %s)", loop,
+    logger.info("Pure inference: %d runs of batch size %d, %.3f ms (median %.3f, min %.3f), FPS: %.2f (%s on %s)", loop,
                 batch_size, speed["mean_ms"], speed["median_ms"], speed["min_ms"], speed["fps"], runtime.kind,
                 runtime.device)
     return speed
 
 
 def write_json(path, content):
-    """Write a report, whole or not at all."""
+    """Write a report atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

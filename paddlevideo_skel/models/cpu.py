@@ -1,354 +1,288 @@
-"""Two ways to compute the same layers: ``plain``, and ``products`` for Paddle's CPU kernels.
+"""The same networks out of matrix products, for Paddle's CPU kernels.
 
-``plain`` is convolutions, pooling and means, as the papers write them. GPUs and NPUs run it, an ordinary export traces
-it, and it is the reference that tests compare with. ``products`` is the same network out of matrix products: Paddle's
-CPU convolutions, its means' gradients and its sums over broadcast axes are several times slower than MKL's products
-(``docs/performance.md``). Layers ask ``products(x)`` which of the two to compute. The environment variable
-``PADDLEVIDEO_SKEL_FORMULATION`` chooses one for a process.
+There are two implementations of every layer, which agree in double precision to 1e-9, gradients included:
+
+- ``conv``: convolutions, pooling and means, as the papers write them and the other modules of this package define them.
+  GPUs and NPUs run it, every export is traced from it, and tests compare with it.
+- ``matmul``: Paddle's CPU convolutions, the gradients of its means and its sums over broadcast axes are several times
+  slower than MKL's matrix products (``docs/performance.md``).
+
+``accelerate(model)`` changes a built model from the first to the second: a layer whose class is in ``FORWARDS`` gets
+the subclass given there, which computes differently. Parameters, state dict and structure stay as they are;
+``decelerate(model)`` undoes it.
+
+It is applied in one place, ``paddlevideo_skel.build.build_recognizer``, by ``apply_implementation``: on a CPU, unless
+the environment variable ``PADDLEVIDEO_SKEL_IMPLEMENTATION`` says otherwise. So training, validation, precise
+BatchNorm, testing and the dynamic side of an export's self-check all compute the same way. BatchNorm over several
+processes needs ``conv``: ``training.batch_norm.synchronise`` undoes the acceleration.
 """
 import os
-from contextlib import contextmanager
 
-import numpy as np
 import paddle
 from paddle import nn
-from paddle.autograd import PyLayer
-from paddle.utils.dlpack import from_dlpack
 
 from ..errors import ConfigError
+from . import ctrgcn, heads, layers, posec3d, stgcn, stgcn_plusplus
+from .cpu_ops import (
+    add,
+    batch_norm,
+    conv_without_bias,
+    graph_matmul,
+    mean_over_time,
+    pairwise_difference,
+    pointwise_conv,
+    shared_matmul,
+    spatial_mean,
+)
 
-FORMULATIONS = ("plain", "products")
-VARIABLE = "PADDLEVIDEO_SKEL_FORMULATION"
-COLUMNS_BYTES = 16 << 20  # of a temporal convolution's shifted features at a time: what a cache holds
-
-
-def _said():
-    """The formulation that the environment says, or None."""
-    name = os.environ.get(VARIABLE) or None
-    if name not in (None, *FORMULATIONS):
-        raise ConfigError(VARIABLE, f"is {name!r}, expected {' or '.join(FORMULATIONS)}", "Or unset it")
-    return name
-
-
-_chosen = {"name": _said()}
-
-
-@contextmanager
-def formulation(name):
-    """Compute in the formulation ``name``, ``plain`` or ``products``, within this context; None: by the device."""
-    if name not in (None, *FORMULATIONS):
-        raise ValueError(f"formulation is {name!r}, expected one of {FORMULATIONS}")
-    before, _chosen["name"] = _chosen["name"], name
-    try:
-        yield
-    finally:
-        _chosen["name"] = before
+IMPLEMENTATIONS = ("conv", "matmul")
+VARIABLE = "PADDLEVIDEO_SKEL_IMPLEMENTATION"
+# Earlier versions called the variable and its values so.
+OLD_VARIABLE, OLD_NAMES = "PADDLEVIDEO_SKEL_FORMULATION", {"plain": "conv", "products": "matmul"}
 
 
-def products(x):
-    """Whether to compute the features ``x`` by products: on a CPU, and never into a graph that is exported."""
-    if not paddle.in_dynamic_mode() or _chosen["name"] == "plain":
-        return False
-    return _chosen["name"] == "products" or x.place.is_cpu_place()
+def requested_implementation():
+    """The implementation that the environment asks for, or None.
 
-
-class _Pointwise(PyLayer):
-    """``weight (…, C', C)`` times every ``x (N, …, C, L)``, plus ``bias (C', 1)``."""
-
-    @staticmethod
-    def forward(ctx, x, weight, bias):
-        ctx.save_for_backward(x, weight)
-        ctx.learn = _learn(x, weight, bias)
-        y = paddle.matmul(weight, x)
-        return y if bias is None else y.add_(bias)
-
-    @staticmethod
-    def backward(ctx, dy):
-        x, weight = ctx.saved_tensor()
-        return _gradients(ctx, lambda: paddle.matmul(weight, dy, transpose_x=True),
-                          lambda: paddle.matmul(dy, x, transpose_y=True).sum(0),
-                          lambda: paddle.matmul(dy, paddle.ones([dy.shape[2], 1], dy.dtype)).sum(0))
-
-
-def _learn(*inputs):
-    """Which of a layer's input tensors want a gradient."""
-    return [not tensor.stop_gradient for tensor in inputs if tensor is not None]
-
-
-def _gradients(ctx, *functions):
-    """The gradients of a layer's inputs, None for those that want none, as ``PyLayer`` demands."""
-    return tuple(function() if learn else None for learn, function in zip(ctx.learn, functions))
-
-
-def shared_product(weight, x):
-    """``weight (…, C', C)`` times every sample of ``x (N, …, C, L)``: Paddle's own gradient of it fails."""
-    return _Pointwise.apply(x, weight, None)
-
-
-def pointwise(x, weight, bias=None, stride=1):
-    """Pointwise convolution of ``x (N, C, T, V)`` with ``weight (C', C, 1, 1)``, ``bias (C',)``, stride in time."""
-    x = every(x, stride)
-    channels, frames, joints = x.shape[1:]
-    y = _Pointwise.apply(x.reshape([-1, channels, frames * joints]), weight.reshape([-1, channels]),
-                         None if bias is None else bias.reshape([-1, 1]))
-    return y.reshape([-1, y.shape[1], frames, joints])
-
-
-class _Add(PyLayer):
-    """Sum of equal shapes. Its gradient is handed on as it is, where Paddle's own copies it.
-
-    Paddle adds up a tensor's gradients in place; that harms nobody where one summand is used nowhere else, as here the
-    end of a branch is: its own gradient is computed before anything else arrives.
+    Raises:
+        ConfigError: the variable has another value.
     """
-
-    @staticmethod
-    def forward(ctx, x, y):
-        ctx.learn = _learn(x, y)
-        return x + y
-
-    @staticmethod
-    def backward(ctx, dout):
-        return _gradients(ctx, lambda: dout, lambda: dout)
-
-
-def add(x, y):
-    """``x + y`` of equal shapes."""
-    return _Add.apply(x, y) if products(x) else x + y
+    name = os.environ.get(VARIABLE)
+    if name:
+        if name not in IMPLEMENTATIONS:
+            raise ConfigError(VARIABLE, f"is {name!r}, expected {' or '.join(IMPLEMENTATIONS)}", "Or unset it")
+        return name
+    old = os.environ.get(OLD_VARIABLE)
+    if old and old not in OLD_NAMES:
+        raise ConfigError(OLD_VARIABLE, f"is {old!r}, expected {' or '.join(OLD_NAMES)}",
+                          f"Or set {VARIABLE} to {' or '.join(IMPLEMENTATIONS)}")
+    return OLD_NAMES.get(old)
 
 
-class _OverTime(PyLayer):
-    @staticmethod
-    def forward(ctx, x, matrix):
-        ctx.save_for_backward(matrix)
-        return paddle.matmul(matrix, x)
-
-    @staticmethod
-    def backward(ctx, dy):
-        matrix, = ctx.saved_tensor()
-        return paddle.matmul(matrix, dy, transpose_x=True), None
-
-
-def time_mean(x):
-    """Mean over frames, ``(N, C, T, V) → (N, C, 1, V)``."""
-    if not products(x):
-        return x.mean(axis=2, keepdim=True)
-    return _OverTime.apply(x, paddle.full([1, x.shape[2]], 1 / x.shape[2], x.dtype))
-
-
-def every(x, stride):
-    """Every ``stride``-th frame of ``(N, C, T, V)``."""
-    return x if stride == 1 else _OverTime.apply(x, paddle.eye(x.shape[2], dtype=x.dtype)[::stride].contiguous())
-
-
-def mean(x):
-    """Mean over frames and joints, ``(…, C, T, V) → (…, C)``."""
-    if not products(x):
-        return x.mean(axis=[-2, -1])
-    return time_mean(x.reshape([-1, x.shape[-3], x.shape[-2] * x.shape[-1], 1])).reshape(x.shape[:-2])
-
-
-class _GraphProducts(PyLayer):
-    @staticmethod
-    def forward(ctx, x, topology, bias):
-        ctx.save_for_backward(x, topology)
-        ctx.learn = _learn(x, topology, bias)
-        y = paddle.matmul(x, topology, transpose_y=True)
-        # The sum over the subsets as a product too.
-        y = paddle.matmul(paddle.ones([1, x.shape[1]], x.dtype), y.flatten(2)).reshape([len(x), -1])
-        if bias is not None:  # the addition of equal shapes is three times as fast as that along an axis
-            y.add_(paddle.matmul(paddle.ones([len(x), 1], x.dtype), bias))
-        return y.reshape([-1, *x.shape[2:]])
-
-    @staticmethod
-    def backward(ctx, dy):
-        x, topology = ctx.saved_tensor()
-        dy = dy.unsqueeze(1)
-
-        def dtopology():
-            each = paddle.matmul(dy, x, transpose_x=True)
-            return each if topology.shape[0] == each.shape[0] else each.sum(0, keepdim=True)
-
-        return _gradients(ctx, lambda: paddle.matmul(dy, topology), dtopology,
-                          lambda: paddle.matmul(paddle.ones([1, len(x)], dy.dtype), dy.reshape([len(x), -1])))
-
-
-def graph_products(x, topology, bias=None):
-    """``Σ_k x[:, k] · topology[:, k]ᵀ + bias``: features of K subsets sent along their graphs, and added up.
-
-    Args:
-        x: ``(N, K, …, T, V)``. topology: ``(N, K, …, V, V)``, or ``(1, …)`` for the same graphs in every sample.
-        bias: the same for every sample, ``(1, … · T · V)``.
+def apply_implementation(model):
+    """Give a new model the implementation that the environment asks for, or the fastest on paddle's current device.
 
     Returns:
-        ``(N, …, T, V)``.
+        the model.
     """
-    return _GraphProducts.apply(x, topology, bias)
+    default = "matmul" if paddle.get_device() == "cpu" else "conv"
+    return accelerate(model) if (requested_implementation() or default) == "matmul" else model
 
 
-class _Differences(PyLayer):
-    @staticmethod
-    def forward(ctx, x, y):
-        ctx.learn = _learn(x, y)
-        ones = paddle.ones_like(x)
-        return paddle.matmul(paddle.stack([x, ones], axis=-1), paddle.stack([ones, -y], axis=-2))
+def accelerate(model):
+    """Let a model compute by matrix products; returns the model.
 
-    @staticmethod
-    def backward(ctx, dout):
-        ones = paddle.ones([dout.shape[-1], 1], dout.dtype)
-        return _gradients(ctx, lambda: paddle.matmul(dout, ones).squeeze(-1),
-                          lambda: -paddle.matmul(dout, ones, transpose_x=True).squeeze(-1))
-
-
-def differences(x, y):
-    """``x[…, u] - y[…, v]`` of two ``(…, V)``: ``(…, V, V)``."""
-    return _Differences.apply(x, y)
-
-
-def joined(tensors):
-    """Parameters of layers side by side as those of one."""
-    return paddle.concat(tensors)
-
-
-def batch_norm(x, norms, bias):
-    """The BatchNorms ``norms`` over parts of ``x``'s channels in one call, after a convolution's ``bias (C,)``.
-
-    The bias is not added to ``x``. In training it would shift the mean that is taken off again: it is seen in the
-    running mean only, and its gradient is exactly 0. In evaluation it becomes a part of BatchNorm's own.
+    A graph that is traced from it is made of ``conv``'s layers all the same.
     """
-    first = norms[0]
-    running, variance = (joined([getattr(norm, name) for norm in norms]).detach() for name in ("_mean", "_variance"))
-    scale, shift = joined([norm.weight for norm in norms]), joined([norm.bias for norm in norms])
-    if first.training:
-        shift, offset = shift + (bias - bias), bias.detach()
-    else:
-        shift, offset = shift + bias * scale / (variance + first._epsilon).sqrt(), 0.0
-    if scale.stop_gradient != shift.stop_gradient:  # Paddle's kernel gives both gradients, or fails
-        scale.stop_gradient = shift.stop_gradient = False
-    running = running - offset
-    y = nn.functional.batch_norm(x, running, variance, scale, shift, training=first.training,
-                                 momentum=first._momentum, epsilon=first._epsilon)
-    if first.training:
-        _keep(norms, running + offset, variance)
-    return y
+    for layer in model.sublayers(include_self=True):
+        if type(layer) in FORWARDS:
+            layer.__class__ = FORWARDS[type(layer)]
+    return model
 
 
-@paddle.no_grad()
-def _keep(norms, mean, variance):
-    """Put the running statistics of joined BatchNorms back into each of them."""
-    start = 0
-    for norm in norms:
-        end = start + norm._mean.shape[0]
-        paddle.assign(mean[start:end], norm._mean)
-        paddle.assign(variance[start:end], norm._variance)
-        start = end
+def decelerate(model):
+    """Let a model compute by convolutions again; returns the model."""
+    originals = {fast: plain for plain, fast in FORWARDS.items()}
+    for layer in model.sublayers(include_self=True):
+        if type(layer) in originals:
+            layer.__class__ = originals[type(layer)]
+    return model
 
 
-def joined_conv(convs):
-    """Weight and bias of pointwise convolutions of the same input, side by side."""
-    return joined([conv.weight for conv in convs]), joined([conv.bias for conv in convs])
+class Matmul:
+    """A layer that computes by ``compute``; a graph that is traced is made of its class's own ``forward``."""
+
+    def __call__(self, *inputs):
+        return self.compute(*inputs) if paddle.in_dynamic_mode() else super().__call__(*inputs)
+
+
+class MatmulConv2D(Matmul, layers.Conv2D):
+    """Pointwise convolutions are products; others stay as they are."""
+
+    def compute(self, x):
+        if list(self._kernel_size) == [1, 1]:
+            return pointwise_conv(x, self.weight, self.bias, self._stride[0])
+        return self.forward(x)
+
+
+class MatmulTemporalConv(Matmul, layers.TemporalConv):
+    """Convolution and BatchNorm, without adding the bias in between."""
+
+    def compute(self, x):
+        return self.conv(x) if self.bn is None else conv_norm(x, self.conv, self.bn)
+
+
+class MatmulSingleScaleTemporalConv(Matmul, stgcn_plusplus.SingleScaleTemporalConv):
+    """The same, and dropout."""
+
+    def compute(self, x):
+        x = conv_norm(x, self.conv, self.bn)
+        return x if self.drop is None else self.drop(x)
+
+
+class MatmulSpatialGraphConv(Matmul, stgcn.SpatialGraphConv):
+    """ST-GCN's graph convolution."""
+
+    def compute(self, x, A):
+        return send_along_graphs(x, self.conv, A)
+
+
+class MatmulSTGCNUnit(Matmul, stgcn.STGCNUnit):
+    """The convolution over time and its BatchNorm in one."""
+
+    def compute(self, x, A):
+        norm, relu, conv, last, drop = self.tcn
+        return add_residual(self, drop(conv_norm(relu(norm(self.gcn(x, A))), conv, last)), x)
+
+
+class MatmulAdaptiveGraphConv(Matmul, stgcn_plusplus.AdaptiveGraphConv):
+    """ST-GCN++'s graph convolution."""
+
+    def compute(self, x):
+        y = self.bn(send_along_graphs(x, self.conv, self.graph()))
+        if self.with_res:
+            y = add(y, x if self.down is None else conv_norm(x, *self.down))
+        return nn.functional.relu(y)
+
+
+class MatmulMultiBranchTemporalConv(Matmul, stgcn_plusplus.MultiBranchTemporalConv):
+    """The branches' pointwise convolutions as one product; each BatchNorm with the bias before it."""
+
+    def compute(self, x):
+        norm, relu, conv = self.transform
+        x, bias = join_branches(x, self.branches)
+        x = conv_norm(relu(batch_norm(x, [norm], bias)), conv, self.bn)
+        return x if self.drop is None else self.drop(x)
+
+
+class MatmulSTGCNPlusPlusUnit(Matmul, stgcn_plusplus.STGCNPlusPlusUnit):
+    """The residual's gradient without a copy."""
+
+    def compute(self, x):
+        return add_residual(self, self.body(x), x)
+
+
+class MatmulRefinedGraphConv(Matmul, ctrgcn.RefinedGraphConv):
+    """CTR-GCN's three graph convolutions together: what they have in common is one product each."""
+
+    def compute(self, x):
+        y = self.bn(self.sum_over_graphs(x, mean_over_time(x), self.PA if self.adaptive else self.A))
+        return nn.functional.relu(add(y, x if self.down is None else conv_norm(x, *self.down)))
+
+    def sum_over_graphs(self, x, x_mean, A):
+        """The sum of the ``CTRGC`` of ``x (N, C, T, V)`` with its mean over time and the topologies ``A (K, V, V)``."""
+        frames, joints = x.shape[2:]
+        subsets = len(self.convs)
+        query, key = (pointwise_conv(x_mean, *join_convs([getattr(conv, name) for conv in self.convs])).squeeze(2)
+                      for name in ("conv1", "conv2"))
+        relation = paddle.tanh(pairwise_difference(query, key))
+        relation = relation.reshape([-1, subsets, key.shape[1] // subsets, joints ** 2])
+        # alpha · (weight · relation + bias) + A is [alpha · weight, alpha · bias, 1] · [relation, 1, A].
+        conv4 = paddle.stack([paddle.concat([conv.conv4.weight.flatten(1), conv.conv4.bias.unsqueeze(1)], axis=1)
+                              for conv in self.convs]) * self.alpha
+        weight = paddle.concat([conv4, paddle.ones_like(conv4[:, :, :1])], axis=2)
+        ones = paddle.ones_like(relation[:, :, :1])
+        relation = paddle.concat([relation, ones, ones * A.reshape([subsets, 1, -1])], axis=2)
+        topology = shared_matmul(weight, relation).reshape([-1, *weight.shape[:2], joints, joints])
+        features = pointwise_conv(x, *join_convs([conv.conv3 for conv in self.convs]))
+        return graph_matmul(features.reshape([-1, subsets, weight.shape[1], frames, joints]), topology)
+
+
+class MatmulMultiScaleTemporalConv(Matmul, ctrgcn.MultiScaleTemporalConv):
+    """The branches' pointwise convolutions as one product, and their last BatchNorms as one."""
+
+    def compute(self, x):
+        y, bias = join_branches(x, self.branches)
+        y = batch_norm(y, [branch[-1].bn if isinstance(branch[-1], layers.TemporalConv) else branch[-1]
+                           for branch in self.branches], bias)
+        return nn.functional.relu(y) if self.act else y
+
+
+class MatmulCTRGCNUnit(Matmul, ctrgcn.CTRGCNUnit):
+    """The residual's gradient without a copy."""
+
+    def compute(self, x):
+        return add_residual(self, self.body(x), x)
+
+
+class MatmulBottleneck(Matmul, posec3d.Bottleneck):
+    """The residual's gradient without a copy; Paddle's 3D convolutions are oneDNN's, and stay."""
+
+    def compute(self, x):
+        y = self.conv3(self.conv2(self.conv1(x)))
+        return nn.functional.relu(add(y, x if self.downsample is None else self.downsample(x)))
+
+
+class MatmulPooling(Matmul):
+    """A head over joints; its mean over frames and joints is a product."""
+
+    def compute(self, x):
+        x = spatial_mean(x).mean(axis=-2)
+        return self.classify(x if self.drop is None else self.drop(x))
+
+
+class MatmulSTGCNHead(MatmulPooling, heads.STGCNHead):
+    """ST-GCN's head."""
+
+
+class MatmulSTGCNPlusPlusHead(MatmulPooling, heads.STGCNPlusPlusHead):
+    """ST-GCN++'s head."""
+
+
+class MatmulCTRGCNHead(MatmulPooling, heads.CTRGCNHead):
+    """CTR-GCN's head."""
+
+
+FORWARDS = {
+    layers.Conv2D: MatmulConv2D,
+    layers.TemporalConv: MatmulTemporalConv,
+    stgcn.SpatialGraphConv: MatmulSpatialGraphConv,
+    stgcn.STGCNUnit: MatmulSTGCNUnit,
+    stgcn_plusplus.AdaptiveGraphConv: MatmulAdaptiveGraphConv,
+    stgcn_plusplus.MultiBranchTemporalConv: MatmulMultiBranchTemporalConv,
+    stgcn_plusplus.SingleScaleTemporalConv: MatmulSingleScaleTemporalConv,
+    stgcn_plusplus.STGCNPlusPlusUnit: MatmulSTGCNPlusPlusUnit,
+    ctrgcn.RefinedGraphConv: MatmulRefinedGraphConv,
+    ctrgcn.MultiScaleTemporalConv: MatmulMultiScaleTemporalConv,
+    ctrgcn.CTRGCNUnit: MatmulCTRGCNUnit,
+    posec3d.Bottleneck: MatmulBottleneck,
+    heads.STGCNHead: MatmulSTGCNHead,
+    heads.STGCNPlusPlusHead: MatmulSTGCNPlusPlusHead,
+    heads.CTRGCNHead: MatmulCTRGCNHead,
+}
 
 
 def conv_norm(x, conv, norm):
     """A convolution and the BatchNorm after it."""
-    if not products(x):
-        return norm(conv(x))
-    return batch_norm(convolution(x, conv), [norm], conv.bias)
+    return batch_norm(conv_without_bias(x, conv), [norm], conv.bias)
 
 
-class _Shifts:
-    """Which frames each of a temporal convolution's taps reads: copies of whole frames, and their gradient."""
-
-    def __init__(self, shape, kernel, stride, padding, dilation):
-        self.shape, self.kernel = shape, kernel
-        frames = shape[2]
-        self.made = (frames + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-        self.taps = []  # number, frames that are made, and the frames of x they come from; all others are 0
-        for tap in range(kernel):
-            offset = tap * dilation - padding
-            first, end = max(0, -(offset // stride)), min(self.made, (frames - 1 - offset) // stride + 1)
-            end = max(first, end)  # a tap may read nothing at all
-            start = first * stride + offset
-            self.taps.append((tap, slice(first, end), slice(start, start + stride * (end - first), stride)))
-
-    def columns(self, x):
-        """``x (n, C, T, V)`` shifted for every tap: ``(n, k·C, T'·V)``."""
-        n, channels, _, joints = x.shape
-        x = np.from_dlpack(x.detach())
-        shifted = np.empty((n, self.kernel, channels, self.made, joints), x.dtype)
-        for tap, made, read in self.taps:
-            shifted[:, tap, :, :made.start] = 0
-            shifted[:, tap, :, made] = x[:, :, read]
-            shifted[:, tap, :, made.stop:] = 0
-        return from_dlpack(shifted).reshape([n, self.kernel * channels, self.made * joints])
-
-    def add_back(self, columns, dx):
-        """Add the columns' gradient to that of x, the array ``dx (n, C, T, V)``."""
-        columns = np.from_dlpack(columns).reshape(len(dx), self.kernel, dx.shape[1], self.made, dx.shape[3])
-        for tap, made, read in self.taps:
-            dx[:, :, read] += columns[:, tap, :, made]
-
-    def parts(self):
-        """Slices of the samples, each of about ``COLUMNS_BYTES`` of columns."""
-        n, channels, _, joints = self.shape
-        step = max(1, COLUMNS_BYTES // (4 * self.kernel * channels * self.made * joints))
-        return [slice(start, start + step) for start in range(0, n, step)]
+def add_residual(unit, y, x):
+    """The end of a ``ResidualUnit``: ``relu(y + residual(x))``."""
+    residual = x if unit.identity else None if unit.residual is None else unit.residual(x)
+    return nn.functional.relu(y if residual is None else add(y, residual))
 
 
-class _TemporalConv(PyLayer):
-    """Convolution over time as a product of the weights ``(C', C, k, 1)`` and ``_Shifts`` of ``x (N, C, T, V)``.
-
-    Paddle's own copies number by number, and twice more for the gradient. The shifted copies are made anew for the
-    gradient: kept, they would take k times the memory of x.
-    """
-
-    @staticmethod
-    def forward(ctx, x, weight, *settings):
-        ctx.save_for_backward(x, weight)
-        ctx.learn = _learn(x, weight)
-        ctx.shifts = _Shifts(x.shape, weight.shape[2], *settings)
-        matrix = _by_tap(weight)
-        parts = [paddle.matmul(matrix, ctx.shifts.columns(x[part])) for part in ctx.shifts.parts()]
-        return (parts[0] if len(parts) == 1 else paddle.concat(parts)).reshape(
-            [len(x), weight.shape[0], ctx.shifts.made, x.shape[3]])
-
-    @staticmethod
-    def backward(ctx, dy):
-        x, weight = ctx.saved_tensor()
-        matrix, shifts = _by_tap(weight), ctx.shifts
-        dy = dy.reshape([*dy.shape[:2], -1])
-
-        def dx():
-            made = np.zeros(x.shape, np.from_dlpack(dy).dtype)
-            for part in shifts.parts():
-                shifts.add_back(paddle.matmul(matrix, dy[part], transpose_x=True), made[part])
-            return from_dlpack(made)
-
-        def dweight():
-            made = sum(paddle.matmul(dy[part], shifts.columns(x[part]), transpose_y=True).sum(0)
-                       for part in shifts.parts())
-            return made.reshape([*made.shape[:1], shifts.kernel, x.shape[1], 1]).transpose([0, 2, 1, 3])
-
-        return _gradients(ctx, dx, dweight)
+def send_along_graphs(x, conv, A):
+    """``layers.send_along``: ``x (N, C, T, V)`` through a convolution to K·C' channels and ``A (K, V, V)``."""
+    subsets, joints = A.shape[:2]
+    frames, channels = x.shape[2], conv.weight.shape[0] // subsets
+    parts = pointwise_conv(x, conv.weight).reshape([-1, subsets, channels * frames, joints])
+    # What becomes of the convolution's bias: it is the same in every frame.
+    bias = paddle.matmul(conv.bias.reshape([subsets, channels]), A.sum(1), transpose_x=True)
+    bias = bias.unsqueeze(1).expand([channels, frames, joints]).reshape([1, -1])
+    return graph_matmul(parts, A.transpose([0, 2, 1]).unsqueeze(0), bias).reshape([-1, channels, frames, joints])
 
 
-def _by_tap(weight):
-    """``(C', C, k, 1) → (C', k·C)``."""
-    return weight.transpose([0, 2, 1, 3]).reshape([len(weight), -1])
-
-
-def convolution(x, conv):
-    """The layer ``conv``, over time or pointwise, without its bias."""
-    if conv.weight.shape[2:] == [1, 1]:
-        return pointwise(x, conv.weight, stride=conv._stride[0])
-    if x.place.is_cpu_place() and x.dtype == conv.weight.dtype and x.dtype in (paddle.float32, paddle.float64):
-        return _TemporalConv.apply(x, conv.weight, conv._stride[0], conv._padding[0], conv._dilation[0])
-    return nn.functional.conv2d(x, conv.weight, None, conv._stride, conv._padding, conv._dilation, conv._groups)
+def join_convs(convs):
+    """Weight and bias of pointwise convolutions of the same input, side by side."""
+    return paddle.concat([conv.weight for conv in convs]), paddle.concat([conv.bias for conv in convs])
 
 
 def join_branches(x, branches):
     """The branches of a multi-scale temporal block up to their last bias and BatchNorm.
 
-    All but the last one begin with a pointwise convolution, BatchNorm and ReLU, which are computed together; then a
+    All but the last begin with a pointwise convolution, BatchNorm and ReLU, which are computed together; then comes a
     ``TemporalConv`` or a maximum. The last one is a pointwise convolution.
 
     Returns:
@@ -357,15 +291,15 @@ def join_branches(x, branches):
     *branches, point = branches
     point = point[0] if isinstance(point, nn.Sequential) else point
     convs, norms = [branch[0] for branch in branches], [branch[1] for branch in branches]
-    weight, bias = joined_conv(convs)
-    y = nn.functional.relu(batch_norm(pointwise(x, weight), norms, bias))
-    made, biases = [], []
+    weight, bias = join_convs(convs)
+    y = nn.functional.relu(batch_norm(pointwise_conv(x, weight), norms, bias))
+    results, biases = [], []
     for part, branch in zip(y.split([conv.weight.shape[0] for conv in convs], axis=1), branches):
         last = branch[3]
         if isinstance(last, nn.MaxPool2D):
-            made.append(last(part))
+            results.append(last(part))
             biases.append(paddle.zeros_like(branch[0].bias))
         else:
-            made.append(convolution(part, last.conv))
+            results.append(conv_without_bias(part, last.conv))
             biases.append(last.conv.bias)
-    return paddle.concat([*made, convolution(x, point)], axis=1), paddle.concat([*biases, point.bias])
+    return paddle.concat([*results, conv_without_bias(x, point)], axis=1), paddle.concat([*biases, point.bias])

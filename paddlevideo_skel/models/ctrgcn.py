@@ -4,19 +4,6 @@ from paddle import nn
 from paddle.nn.initializer import Assign, Constant, Normal
 
 from ..skeleton import adjacency, get_layout
-from .cpu import (
-    add,
-    batch_norm,
-    conv_norm,
-    differences,
-    graph_products,
-    join_branches,
-    joined_conv,
-    pointwise,
-    products,
-    shared_product,
-    time_mean,
-)
 from .layers import BACKBONES, JointsBackbone, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch
 
 DILATIONS = (1, 2)
@@ -46,7 +33,7 @@ class CTRGC(nn.Layer):
         return paddle.matmul(self.conv3(x), topology, transpose_y=True)
 
 
-class GraphConv(nn.Layer):
+class RefinedGraphConv(nn.Layer):
     """Three refined graph convolutions, summed, with residual: ``(N, C, T, V) → (N, C', T, V)``."""
 
     def __init__(self, in_channels, out_channels, A, adaptive=True):
@@ -66,29 +53,9 @@ class GraphConv(nn.Layer):
 
     def forward(self, x):
         graph = self.PA if self.adaptive else self.A
-        x_mean = time_mean(x)
-        if products(x):
-            y = self.by_products(x, x_mean, graph)
-        else:
-            y = sum(conv(x, x_mean, graph[i], self.alpha) for i, conv in enumerate(self.convs))
-        return nn.functional.relu(add(self.bn(y), x if self.down is None else conv_norm(x, *self.down)))
-
-    def by_products(self, x, x_mean, graph):
-        """The sum of the three convolutions, with what they have alike joined into one product each."""
-        frames, joints = x.shape[2:]
-        subsets = len(self.convs)
-        query, key = (pointwise(x_mean, *joined_conv([getattr(conv, name) for conv in self.convs])).squeeze(2)
-                      for name in ("conv1", "conv2"))
-        relation = paddle.tanh(differences(query, key)).reshape([-1, subsets, key.shape[1] // subsets, joints ** 2])
-        # alpha · (weight · relation + bias) + graph is [alpha · weight, alpha · bias, 1] · [relation, 1, graph].
-        conv4 = paddle.stack([paddle.concat([conv.conv4.weight.flatten(1), conv.conv4.bias.unsqueeze(1)], axis=1)
-                              for conv in self.convs]) * self.alpha
-        weight = paddle.concat([conv4, paddle.ones_like(conv4[:, :, :1])], axis=2)
-        ones = paddle.ones_like(relation[:, :, :1])
-        relation = paddle.concat([relation, ones, ones * graph.reshape([subsets, 1, -1])], axis=2)
-        topology = shared_product(weight, relation).reshape([-1, *weight.shape[:2], joints, joints])
-        features = pointwise(x, *joined_conv([conv.conv3 for conv in self.convs]))
-        return graph_products(features.reshape([-1, subsets, weight.shape[1], frames, joints]), topology)
+        x_mean = x.mean(axis=2, keepdim=True)
+        y = sum(conv(x, x_mean, graph[k], self.alpha) for k, conv in enumerate(self.convs))
+        return nn.functional.relu(self.bn(y) + (x if self.down is None else self.down(x)))
 
 
 class MultiScaleTemporalConv(nn.Layer):
@@ -110,21 +77,16 @@ class MultiScaleTemporalConv(nn.Layer):
              nn.Sequential(conv1x1(channels, width, stride), nn.BatchNorm2D(width))])
 
     def forward(self, x):
-        if products(x):
-            y, bias = join_branches(x, self.branches)
-            y = batch_norm(y, [branch[-1].bn if isinstance(branch[-1], TemporalConv) else branch[-1]
-                               for branch in self.branches], bias)
-        else:
-            y = paddle.concat([branch(x) for branch in self.branches], axis=1)
+        y = paddle.concat([branch(x) for branch in self.branches], axis=1)
         return nn.functional.relu(y) if self.act else y
 
 
-class Unit(ResidualUnit):
+class CTRGCNUnit(ResidualUnit):
     """Graph convolution, temporal block, residual."""
 
     def __init__(self, in_channels, out_channels, A, stride=1, residual=True, adaptive=True, tcn_act=False):
         super().__init__()
-        self.gcn1 = GraphConv(in_channels, out_channels, A, adaptive)
+        self.gcn1 = RefinedGraphConv(in_channels, out_channels, A, adaptive)
         self.tcn1 = MultiScaleTemporalConv(out_channels, stride, tcn_act)
         self.add_residual(in_channels, out_channels, stride, residual)
 
@@ -164,7 +126,7 @@ class CTRGCN(JointsBackbone):
         for unit in range(1, self.num_units + 1):
             target = base_channel * (1 if unit < 5 else 2 if unit < 8 else 4)
             stride = 2 if unit in (5, 8) else 1
-            setattr(self, f"l{unit}", Unit(source, target, A, stride, unit > 1, adaptive, tcn_act))
+            setattr(self, f"l{unit}", CTRGCNUnit(source, target, A, stride, unit > 1, adaptive, tcn_act))
             source = target
         self.out_channels = source
         self.init_weights()
@@ -174,7 +136,7 @@ class CTRGCN(JointsBackbone):
         its residual; the temporal BatchNorms are drawn around 1."""
         init_conv_bn(self)
         for layer in self.sublayers():
-            if isinstance(layer, GraphConv):
+            if isinstance(layer, RefinedGraphConv):
                 Constant(1e-6)(layer.bn.weight)
             elif isinstance(layer, MultiScaleTemporalConv):
                 for bn in layer.sublayers():

@@ -5,7 +5,6 @@ import paddle
 from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
-from .cpu import mean
 from .layers import HEADS
 
 
@@ -48,7 +47,7 @@ class PooledHead(nn.Layer):
 
     def pool(self, x):
         """``(..., M, C, T, V) → (..., C)``."""
-        return mean(x).mean(axis=-2)
+        return x.mean(axis=[-2, -1]).mean(axis=-2)
 
     def new_linear(self):
         """The linear layer."""

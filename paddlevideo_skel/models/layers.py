@@ -6,7 +6,6 @@ from paddle import nn
 from paddle.nn.initializer import Constant, KaimingNormal
 
 from ..registry import Registry
-from .cpu import add, conv_norm, graph_products, pointwise, products
 
 BACKBONES = Registry("backbone")
 HEADS = Registry("head")
@@ -20,8 +19,6 @@ class Conv2D(nn.Conv2D):
     """
 
     def forward(self, x):
-        if products(x) and list(self._kernel_size) == [1, 1]:
-            return pointwise(x, self.weight, self.bias, self._stride[0])
         y = nn.functional.conv2d(x, self.weight, None, self._stride, self._padding, self._dilation, self._groups)
         return y if self.bias is None else y + self.bias.reshape([-1, 1, 1])
 
@@ -58,7 +55,8 @@ class TemporalConv(nn.Layer):
         self.bn = nn.BatchNorm2D(out_channels) if norm else None
 
     def forward(self, x):
-        return self.conv(x) if self.bn is None else conv_norm(x, self.conv, self.bn)
+        x = self.conv(x)
+        return x if self.bn is None else self.bn(x)
 
 
 def send_along(x, conv, A):
@@ -73,12 +71,6 @@ def send_along(x, conv, A):
     """
     subsets, joints = A.shape[:2]
     frames, channels = x.shape[2], conv.weight.shape[0] // subsets
-    if products(x):
-        parts = pointwise(x, conv.weight).reshape([-1, subsets, channels * frames, joints])
-        # What becomes of the convolution's bias: it is the same in every frame.
-        bias = paddle.matmul(conv.bias.reshape([subsets, channels]), A.sum(1), transpose_x=True)
-        bias = bias.unsqueeze(1).expand([channels, frames, joints]).reshape([1, -1])
-        return graph_products(parts, A.transpose([0, 2, 1]).unsqueeze(0), bias).reshape([-1, channels, frames, joints])
     # Flat, for an exported graph's sake: oneDNN's matrix product in Paddle 3.3 misreads the blocked layout of a
     # convolution's result, and a reshape brings that back to the plain one.
     parts = conv(x).reshape([-1, subsets * channels * frames, joints]).split(subsets, axis=1)
@@ -129,9 +121,10 @@ class ResidualUnit(nn.Layer):
 
     def forward(self, x, *graph):
         y = self.body(x, *graph)
-        residual = x if self.identity else None if self.residual is None else self.residual(x)
-        if residual is not None:
-            y = add(y, residual)
+        if self.identity:
+            y = y + x
+        elif self.residual is not None:
+            y = y + self.residual(x)
         return nn.functional.relu(y)
 
 

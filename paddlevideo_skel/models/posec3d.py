@@ -6,7 +6,6 @@ from paddle import nn
 from paddle.nn.initializer import Constant
 
 from ..skeleton import get_layout
-from .cpu import add
 from .layers import BACKBONES, init_conv_bn
 
 EXPANSION = 4
@@ -54,7 +53,7 @@ class Bottleneck(nn.Layer):
 
     def forward(self, x):
         y = self.conv3(self.conv2(self.conv1(x)))
-        return nn.functional.relu(add(y, x if self.downsample is None else self.downsample(x)))
+        return nn.functional.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
 @BACKBONES.register

@@ -4,7 +4,6 @@ from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
 from ..skeleton import adjacency, get_layout
-from .cpu import conv_norm
 from .layers import BACKBONES, Conv2D, JointsBackbone, ResidualUnit, conv1x1, persons_to_batch, send_along
 
 # (channels, stride over time) of the ten units
@@ -12,7 +11,7 @@ UNITS = ((64, 1), (64, 1), (64, 1), (64, 1), (128, 2), (128, 1), (128, 1), (256,
 KERNEL = 9
 
 
-class GraphConv(nn.Layer):
+class SpatialGraphConv(nn.Layer):
     """Spatial graph convolution (equation 10 of the paper): ``(N, C, T, V) → (N, C', T, V)``."""
 
     def __init__(self, in_channels, out_channels, num_subsets):
@@ -24,12 +23,12 @@ class GraphConv(nn.Layer):
         return send_along(x, self.conv, A)
 
 
-class Unit(ResidualUnit):
+class STGCNUnit(ResidualUnit):
     """Graph convolution, convolution over time, residual."""
 
     def __init__(self, in_channels, out_channels, num_subsets, stride=1, residual=True, dropout=0.0):
         super().__init__()
-        self.gcn = GraphConv(in_channels, out_channels, num_subsets)
+        self.gcn = SpatialGraphConv(in_channels, out_channels, num_subsets)
         self.tcn = nn.Sequential(
             nn.BatchNorm2D(out_channels), nn.ReLU(),
             Conv2D(out_channels, out_channels, (KERNEL, 1), (stride, 1), (KERNEL // 2, 0)),
@@ -40,8 +39,7 @@ class Unit(ResidualUnit):
         return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2D(out_channels))
 
     def body(self, x, A):
-        norm, relu, conv, last, drop = self.tcn
-        return drop(conv_norm(relu(norm(self.gcn(x, A))), conv, last))
+        return self.tcn(self.gcn(x, A))
 
 
 @BACKBONES.register
@@ -75,7 +73,7 @@ class STGCN(JointsBackbone):
         source = in_channels
         for number, (target, stride) in enumerate(UNITS):
             first = number == 0
-            self.st_gcn_networks.append(Unit(source, target, len(A), stride, not first, 0.0 if first else dropout))
+            self.st_gcn_networks.append(STGCNUnit(source, target, len(A), stride, not first, 0.0 if first else dropout))
             source = target
         self.out_channels = source
         self.edge_importance = None

@@ -7,16 +7,36 @@ import paddle
 from paddle import nn
 from paddle.nn.initializer import Assign
 
-from ..skeleton import adjacency, get_layout
-from .cpu import add, batch_norm, conv_norm, join_branches, products
+from ..errors import near_miss
+from ..skeleton import LAYOUTS, STRATEGIES, adjacency, get_layout
 from .layers import BACKBONES, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch, send_along
 
 BRANCHES = ((3, 1), (3, 2), (3, 3), (3, 4), ("max", 3), "1x1")
 ADAPTIVE = (None, "init", "offset", "importance")
 KERNEL = 9
+# The strategies by the names that PaddleVideo gives them in ST-GCN++, and ST-GCN's partition by a name of its own.
+GRAPH_STRATEGIES = (*STRATEGIES, "stgcn_spatial", "partition")
 
 
-class GraphConv(nn.Layer):
+def build_graph(layout, strategy):
+    """The adjacency ``(K, V, V)`` that training starts from. The model's graph class gives the names their meaning.
+
+    PaddleVideo's ST-GCN++ has a graph class apart from ST-GCN's. Its config (``coco_keypoint``, ``spatial``) and its
+    author's branch (``coco``, ``stgcn_spatial``) both mean the inward and outward bones of COCO's tree, whose centre is
+    the nose. For other layouts both names are ST-GCN's partition; for COCO that is ``partition``. Published checkpoints
+    do not hold the graph, so another reading gives other logits.
+
+    Raises:
+        ValueError: an unknown strategy.
+    """
+    if strategy not in GRAPH_STRATEGIES:
+        raise ValueError(f"strategy is {strategy!r}. {near_miss(strategy, GRAPH_STRATEGIES)}")
+    if strategy in ("spatial", "stgcn_spatial") and layout in (LAYOUTS["coco"], LAYOUTS["coco_keypoint"]):
+        return adjacency(LAYOUTS["coco"], "inward_outward")
+    return adjacency(layout, "spatial" if strategy in ("stgcn_spatial", "partition") else strategy)
+
+
+class AdaptiveGraphConv(nn.Layer):
     """Spatial graph convolution with K adjacency matrices: ``(N, C, T, V) → (N, C', T, V)``.
 
     Args:
@@ -53,11 +73,11 @@ class GraphConv(nn.Layer):
     def forward(self, x):
         y = self.bn(send_along(x, self.conv, self.graph()))
         if self.with_res:
-            y = add(y, x if self.down is None else conv_norm(x, *self.down))
+            y = y + (x if self.down is None else self.down(x))
         return nn.functional.relu(y)
 
 
-class MultiScaleTemporalConv(nn.Layer):
+class MultiBranchTemporalConv(nn.Layer):
     """Six branches over time — four dilations, a maximum, a point — joined and mixed: ``(N, C, T/stride, V)``."""
 
     def __init__(self, channels, stride=1, dropout=0.0):
@@ -79,13 +99,8 @@ class MultiScaleTemporalConv(nn.Layer):
         self.drop = nn.Dropout(dropout) if dropout else None
 
     def forward(self, x):
-        norm, relu, conv = self.transform
-        if products(x):
-            x, bias = join_branches(x, self.branches)
-            x = batch_norm(x, [norm], bias)
-        else:
-            x = norm(paddle.concat([branch(x) for branch in self.branches], axis=1))
-        x = conv_norm(relu(x), conv, self.bn)
+        x = paddle.concat([branch(x) for branch in self.branches], axis=1)
+        x = self.bn(self.transform(x))
         return x if self.drop is None else self.drop(x)
 
 
@@ -97,19 +112,19 @@ class SingleScaleTemporalConv(TemporalConv):
         self.drop = nn.Dropout(dropout) if dropout else None
 
     def forward(self, x):
-        x = super().forward(x)
+        x = self.bn(self.conv(x))
         return x if self.drop is None else self.drop(x)
 
 
-TEMPORAL = {"mstcn": MultiScaleTemporalConv, "unit_tcn": SingleScaleTemporalConv}
+TEMPORAL = {"mstcn": MultiBranchTemporalConv, "unit_tcn": SingleScaleTemporalConv}
 
 
-class Block(ResidualUnit):
+class STGCNPlusPlusUnit(ResidualUnit):
     """Graph convolution, temporal block, residual."""
 
-    def __init__(self, in_channels, out_channels, A, stride, residual, gcn, tcn, temporal=MultiScaleTemporalConv):
+    def __init__(self, in_channels, out_channels, A, stride, residual, gcn, tcn, temporal=MultiBranchTemporalConv):
         super().__init__()
-        self.gcn = GraphConv(in_channels, out_channels, A, **gcn)
+        self.gcn = AdaptiveGraphConv(in_channels, out_channels, A, **gcn)
         self.tcn = temporal(out_channels, stride, **tcn)
         self.add_residual(in_channels, out_channels, stride, residual)
 
@@ -123,10 +138,10 @@ class STGCNPlusPlus(nn.Layer):
 
     Args:
         layout: name or description of the skeleton.
-        strategy: ``spatial`` as PaddleVideo has it, ``inward_outward`` as pyskl's mode ``spatial``.
+        strategy: of the initial adjacency, see ``build_graph``; ``inward_outward`` is pyskl's mode ``spatial``.
         data_bn_type: ``VC`` one BatchNorm channel for a joint's coordinate, ``MVC`` for each person apart.
         inflate_stages, down_stages: stages (from 1) that double the channels and halve the frames.
-        gcn_adaptive, gcn_with_res: see ``GraphConv``. tcn_dropout: after each block but the first.
+        gcn_adaptive, gcn_with_res: see ``AdaptiveGraphConv``. tcn_dropout: after each block but the first.
         tcn_type: ``mstcn``; or ``unit_tcn``, which with ``importance`` and no residual is ST-GCN as pyskl has it.
     """
 
@@ -146,7 +161,7 @@ class STGCNPlusPlus(nn.Layer):
         self.layout = get_layout(layout)
         self.in_channels, self.num_person, self.data_bn_type = in_channels, num_person, data_bn_type
         self.gcn_adaptive = gcn_adaptive
-        A = adjacency(self.layout, strategy)
+        A = build_graph(self.layout, strategy)
         width = in_channels * self.layout.num_joints
         self.data_bn = {"VC": lambda: nn.BatchNorm1D(width), "MVC": lambda: nn.BatchNorm1D(width * num_person),
                         None: lambda: None}[data_bn_type]()
@@ -156,7 +171,7 @@ class STGCNPlusPlus(nn.Layer):
         for stage in range(1, num_stages + 1):
             inflations = sum(s in inflate_stages for s in range(2, stage + 1))
             target = int(base_channels * ch_ratio ** inflations + 1e-4)
-            self.gcn.append(Block(source, target, A, 2 if stage > 1 and stage in down_stages else 1,
+            self.gcn.append(STGCNPlusPlusUnit(source, target, A, 2 if stage > 1 and stage in down_stages else 1,
                                   residual=stage > 1, gcn=gcn, tcn={"dropout": tcn_dropout if stage > 1 else 0.0},
                                   temporal=TEMPORAL[tcn_type]))
             source = target

@@ -5,6 +5,7 @@ import paddle
 from paddle import nn
 from paddle.autograd import PyLayer
 
+from ..models.cpu import decelerate
 from .distributed import world_size
 
 
@@ -97,8 +98,9 @@ def synchronise(model):
     """Make every BatchNorm of a model compute its statistics over the batches of all processes.
 
     The layers stay where they are, with their weights and names; only their class, and so their forward pass, changes.
-    The model must be computed as the papers write it: the matrix-product implementation does not call its BatchNorms.
+    The model goes back to the implementation ``conv``: the other one does not call its BatchNorms.
     """
+    decelerate(model)
     for layer in model.sublayers():
         if type(layer) in SYNCHRONISED:
             layer.__class__ = SYNCHRONISED[type(layer)]

@@ -1,7 +1,7 @@
-"""Ensembles: the results of several tests, fused. Needs no paddle.
+"""Ensembles: the results of several tests, fused. Never imports paddle.
 
-Results of skeleton models are reported for two streams (joints, bones) and four (and their motions), whose answers
-are added up with weights.
+Papers report skeleton models for two streams (joints, bones) and four (and their motions), whose scores are added with
+weights.
 """
 import logging
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from ..plotting import saved_figure
 
 logger = logging.getLogger(__name__)
 
-METHODS = ("scores", "logits")
-MIN_SCORE = 1e-300  # a score of 0 has no logarithm
-HINT = "Give files that main.py --test --out wrote"
+FUSION_METHODS = ("scores", "logits")
+MIN_FUSED_SCORE = 1e-300  # a score of 0 has no logarithm
+_HINT = "Expected a file that main.py --test --out wrote"
 
 
 @dataclass
 class Run:
-    """What one ``--out`` file holds: ``scores (N, K)``, ``label (N,)`` or None, N names, K class names or None."""
+    """The content of one ``--out`` file: ``scores (N, K)``, ``label (N,)`` or None, N names, K class names or None."""
     path: str
     scores: np.ndarray
     label: np.ndarray
@@ -32,7 +32,7 @@ class Run:
 
     @property
     def by_place(self):
-        """Whether the samples have no names of their own, but are called ``file[number]``."""
+        """Whether the samples have no names of their own, but are named ``file[number]``."""
         return all(name.endswith(f"[{i}]") for i, name in enumerate(self.names))
 
 
@@ -40,7 +40,7 @@ def read_run(path):
     """Read the results of one test.
 
     Raises:
-        DataError: missing, no such results, or scores that are none.
+        DataError: missing, not the results of a test, or with scores that are NaN or negative.
     """
     try:
         content = parse_json(Path(path).read_text(encoding="utf-8"))
@@ -49,31 +49,32 @@ def read_run(path):
         names = [str(sample["name"]) for sample in samples]
         label = [sample["label"] for sample in samples]
     except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})", HINT) from error
+        raise DataError(path, f"cannot be read ({error.strerror})", _HINT) from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise DataError(path, f"holds no results of a test ({type(error).__name__}: {error})", HINT) from error
+        raise DataError(path, f"is not the results of a test ({type(error).__name__}: {error})", _HINT) from error
     if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all() or (scores < 0).any():
-        raise DataError(path, f"holds scores {scores.shape}, expected (samples, classes) of numbers from 0", HINT)
+        raise DataError(path, f"found scores of the shape {scores.shape}, expected (samples, classes), finite and not "
+                        "negative", _HINT)
     if class_names is not None and not (isinstance(class_names, list) and len(class_names) == scores.shape[1]):
-        raise DataError(path, f"has the class names {class_names!r} for {scores.shape[1]} classes", HINT)
+        raise DataError(path, f"found the class names {class_names!r}, expected {scores.shape[1]} of them", _HINT)
     known = [type(value) is int and 0 <= value < scores.shape[1] for value in label]
     if not all(known) and any(value is not None for value in label):
-        raise DataError(f"{path}: {names[known.index(False)]}", f"has the label {label[known.index(False)]!r}, "
-                        f"expected 0 to {scores.shape[1] - 1}", HINT)
+        raise DataError(f"{path}: {names[known.index(False)]}", f"found the label {label[known.index(False)]!r}, "
+                        f"expected 0 to {scores.shape[1] - 1}", _HINT)
     return Run(str(path), scores, np.array(label) if all(known) else None, names, class_names)
 
 
-def align(runs):
-    """Bring every run into the order of the first.
+def align_runs(runs):
+    """Sort every run's samples into the order of the first run.
 
-    Samples are the same by their names; where a set has none (``file[number]``), by their place.
+    Samples are matched by name; if a data set has no names (``file[number]``), by position.
 
     Raises:
-        DataError: the runs are not of the same samples, classes or labels.
+        DataError: the runs differ in their samples, classes or labels.
     """
     first = runs[0]
     if len(set(first.names)) != len(first.names):
-        raise DataError(first.path, "has the same name for several samples", "Test with repeat_times: 1")
+        raise DataError(first.path, "has several samples of the same name", "Test with repeat_times: 1")
     for run in runs[1:]:
         if run.scores.shape != first.scores.shape:
             (samples, classes), (here, known) = run.scores.shape, first.scores.shape
@@ -87,12 +88,12 @@ def align(runs):
                 run.label = None if run.label is None else run.label[order]
             elif not (run.by_place and first.by_place):
                 other = sorted(set(run.names) ^ set(first.names))
-                raise DataError(run.path, f"holds other samples than {first.path}: {shorten_list(other, 3)}",
+                raise DataError(run.path, f"has other samples than {first.path}: {shorten_list(other, 3)}",
                                 "Fuse tests of the same data")
         if run.label is not None and first.label is not None and not np.array_equal(run.label, first.label):
             i = int(np.flatnonzero(run.label != first.label)[0])
-            raise DataError(f"{run.path}: {run.names[i]}", f"has the label {run.label[i]}, in {first.path} it has "
-                            f"{first.label[i]}", "Fuse tests of the same data")
+            raise DataError(f"{run.path}: {run.names[i]}", f"found the label {run.label[i]}, but "
+                            f"{first.label[i]} in {first.path}", "Fuse tests of the same data")
     return runs
 
 
@@ -101,13 +102,13 @@ def fuse(runs, weights, method="scores"):
 
     Args:
         method: ``scores``, the weighted mean of the softmax scores, as pyskl fuses; ``logits``, the softmax of the
-            weighted sum of the logits, as 2s-AGCN and CTR-GCN fuse. (A run's logits are known but for a constant a
-            sample, which moves no class past another.)
+            weighted sum of the logits, as 2s-AGCN and CTR-GCN fuse. (A run's logits are known up to a constant per
+            sample, which does not change the order of classes.)
     """
     if method == "scores":
         fused = sum(weight * run.scores for weight, run in zip(weights, runs))
     else:
-        logits = sum(weight * np.log(np.maximum(run.scores, MIN_SCORE)) for weight, run in zip(weights, runs))
+        logits = sum(weight * np.log(np.maximum(run.scores, MIN_FUSED_SCORE)) for weight, run in zip(weights, runs))
         fused = np.exp(logits - logits.max(axis=1, keepdims=True))
     return fused / fused.sum(axis=1, keepdims=True)
 
@@ -116,12 +117,17 @@ def ensemble(paths, weights=None, method="scores", out=None):
     """Fuse the results of several tests.
 
     Args:
-        paths: two or more files of ``--out``. weights: one for each; None: equal.
-        method: see ``fuse``. out: JSON file for the results, in the same form, so that it can be fused again.
+        paths: two or more files of ``--out``.
+        weights: one per file; None: all equal.
+        method: see ``fuse``.
+        out: JSON file for the results, in the same format, so that they can be fused again.
 
     Returns:
-        dict: a test's results, with ``runs`` (path, weight, top1, top5) and, a class, ``best_single`` and ``gain``:
-        against the run that is best over all classes.
+        dict: a test's results, with ``runs`` (path, weight, top1, top5) and, per class, ``best_single``, the accuracy
+        of the run that is best over all classes, and ``gain``, the ensemble's gain over it.
+
+    Raises:
+        ConfigError, DataError: wrong arguments; see ``read_run`` and ``align``.
     """
     weights = [1.0] * len(paths) if weights is None else [float(weight) for weight in weights]
     if len(paths) < 2:
@@ -129,12 +135,13 @@ def ensemble(paths, weights=None, method="scores", out=None):
     if len(weights) != len(paths):
         raise ConfigError("--weights", f"found {len(weights)}, expected one for each of the {len(paths)} files")
     if not all(np.isfinite(weight) and weight > 0 for weight in weights):
-        raise ConfigError("--weights", f"found {weights}, expected numbers over 0", "Leave out a file of no weight")
-    if method not in METHODS:
-        raise ConfigError("--fuse", f"found {method!r}, expected one of {', '.join(METHODS)}")
+        raise ConfigError("--weights", f"found {weights}, expected positive numbers",
+                          "Omit a file instead of giving it the weight 0")
+    if method not in FUSION_METHODS:
+        raise ConfigError("--fuse", f"found {method!r}, expected one of {', '.join(FUSION_METHODS)}")
     if out:
         output_folder(Path(out).parent)
-    runs = align([read_run(path) for path in paths])
+    runs = align_runs([read_run(path) for path in paths])
     label = next((run.label for run in runs if run.label is not None), None)
     class_names = next((run.class_names for run in runs if run.class_names), None)
     results = summarise(fuse(runs, weights, method), label, runs[0].names, class_names)
@@ -155,8 +162,8 @@ def ensemble(paths, weights=None, method="scores", out=None):
     return results
 
 
-def report(results, shown=10):
-    """The lines of a report: every run, the ensemble, and the ``shown`` classes that gained and that lost most."""
+def report_lines(results, shown=10):
+    """The lines of a report: every run, the ensemble, and the ``shown`` classes that gained most and that lost most."""
     total = f"ensemble, by {results['method']}"
     width = max(len(total), *(len(run["file"]) for run in results["runs"]))
     if "top1" not in results:
@@ -181,12 +188,12 @@ def report(results, shown=10):
 
 
 def class_name(entry):
-    """What a class is called in a report."""
+    """A class's name in a report."""
     return str(entry["class"]) if entry["name"] is None else f"{entry['class']} {entry['name']}"
 
 
 def draw_gains(results, path):
-    """Draw every class's gain over the best single run as a bar, sorted.
+    """Draw every class's gain over the best single run as a bar, in order of gain.
 
     Raises:
         UnavailableError: matplotlib is not installed.

@@ -11,11 +11,10 @@ from tqdm import tqdm
 
 from ..build import build_recognizer, check_first_sample, check_parts, input_shape
 from ..checkpoints.fit import fit_weights, save_state
-from ..checkpoints.load import FORMATS, load_weights
+from ..checkpoints.load import WEIGHTS_FORMATS, load_weights
 from ..errors import ConfigError, DataError
 from ..evaluation import hits
 from ..logs import setup_logging
-from ..models.cpu import formulation
 from . import distributed, resume
 from .amp import Precision
 from .batch_norm import precise_bn, synchronise
@@ -52,21 +51,21 @@ class TrainOptions:
         skip_bad: omit samples that cannot be used; otherwise they are an error before the first step.
         profiler_options: see ``StepProfiler``.
     """
-    weights: str = None
+    weights: str | None = None
     allow_mismatch: bool = False
     validate: bool = False
-    seed: int = None
-    max_iters: int = None
-    amp_level: str = None
-    weights_format: str = FORMATS[0]
-    resume: bool | str = None
+    seed: int | None = None
+    max_iters: int | None = None
+    amp_level: str | None = None
+    weights_format: str = WEIGHTS_FORMATS[0]
+    resume: bool | str | None = None
     overwrite: bool = False
     skip_bad: bool = False
-    profiler_options: str = None
+    profiler_options: str | None = None
 
     def __post_init__(self):
-        if self.weights_format not in FORMATS:
-            raise ConfigError("--format", f"found {self.weights_format!r}, expected {' or '.join(FORMATS)}")
+        if self.weights_format not in WEIGHTS_FORMATS:
+            raise ConfigError("--format", f"found {self.weights_format!r}, expected {' or '.join(WEIGHTS_FORMATS)}")
 
 
 def train(config, options=None):
@@ -98,7 +97,7 @@ class Trainer:
         self.config, self.options, self.signals = config, options, signals or StopSignals()
         self.seed = config.value("seed") if options.seed is None else options.seed
         self.epochs = config.section("epochs")
-        self.save_interval = parse_interval(config.value("save_every"), config.where("save_every"))
+        self.save_every = parse_interval(config.value("save_every"), config.where("save_every"))
         self.splits = ("train", "valid") if options.validate else ("train",)
         self.loaders, self.log, self.profiler = {}, None, None
         check_parts(config, self.splits)
@@ -157,8 +156,7 @@ class Trainer:
             logger.info("Finetune from checkpoint: %s", weights)
         elif weights:
             logger.info("%s is not read: the run resumes from its own state", weights)
-        self.sync_bn = self.config.value("sync_bn") and self.world_size > 1
-        if self.sync_bn:
+        if self.config.value("sync_bn") and self.world_size > 1:
             synchronise(self.recognizer)
         self.trainable = [p for p in self.recognizer.parameters() if not p.stop_gradient]
         self.optimizer = build_optimizer(self.config["OPTIMIZER"], self.schedule, self.trainable)
@@ -169,7 +167,7 @@ class Trainer:
             paddle.seed(self.seed + distributed.rank())
         self.progress = Progress(min(WARM_UP, self.epochs * self.iterations // 2))
         parts = self.recognizer, self.optimizer, self.precision.scaler, self.progress
-        self.checkpointer = Checkpointer(self.run_dir, fingerprint, parts, self.save_interval, self.signals)
+        self.checkpointer = Checkpointer(self.run_dir, fingerprint, parts, self.save_every, self.signals)
         self.log = RunLog(self.epochs, self.iterations, self.config.value("log_interval"), self.world_size)
         batch_size = self.loaders["train"].batch_size
         logger.info("Training in %s: %d samples, %d iterations per epoch, %d epochs, %.2f M trainable parameters",
@@ -191,11 +189,10 @@ class Trainer:
             logger.info("This run was already finished")
         elif self.is_main:
             self.log.curves = Curves(self.run_dir.path / "vdl", self.checkpointer.saved is not None)
-        with formulation("plain") if self.sync_bn else contextlib.nullcontext():
-            while self.progress.epoch <= self.epochs:
-                if self.progress.step < self.iterations:
-                    self.train_epoch()
-                self.end_epoch()
+        while self.progress.epoch <= self.epochs:
+            if self.progress.step < self.iterations:
+                self.train_epoch()
+            self.end_epoch()
         fps = self.progress.throughput.since()
         self.log.fps("run", fps)
         logger.info("training %s finished", self.run_dir.name)
@@ -274,7 +271,7 @@ class Trainer:
                       for k in (1, 5))
         # Before the backward pass: if another process has failed, paddle could only abort there. All of them must save
         # and stop after the same step.
-        loss_mean, top1, top5, save, stop = distributed.mean(
+        loss_mean, top1, top5, save, stop = distributed.process_mean(
             value, top1, top5, self.checkpointer.should_save, self.checkpointer.should_stop)
         self.precision.step(loss, self.optimizer, lambda: distributed.average_gradients(self.trainable))
         return loss_mean, top1, top5, save > 0, stop > 0

@@ -1,6 +1,7 @@
 """The chain tests of PaddlePaddle's users (TIPC): what the scripts of ``test_tipc/`` do.
 
-A params file becomes rows, a row is a command; each is run, skipped with a reason, or fails. ``run.py`` is the door.
+A params file becomes rows, a row is a command; each is run, skipped with a reason, or fails. ``run.py`` is the entry
+point.
 """
 from pathlib import Path
 

@@ -1,8 +1,7 @@
 """Export → ONNX of fixed batches → atc → .om, and inference over a folder of .bin files: ``test_ascend.sh``.
 
 Lines: 4 export, 5 its weights, 6 ONNX, 7 batch sizes, 8 atc, 9 chip, 10 precision, 11 pre-processing, 12 inference, 13
-accuracy. The ONNX models are answered by ONNX Runtime here, whatever becomes of atc; what needs CANN or an NPU that is
-not here is skipped.
+accuracy. ONNX Runtime runs the ONNX models on any host; rows that need a missing CANN or NPU are skipped.
 """
 import shutil
 
@@ -44,7 +43,7 @@ def run(path):
     host = Host(python)
     folder = FOLDER / "output" / params.model / MODE
     for part in ("model", "om", "data", "results"):
-        shutil.rmtree(folder / part, ignore_errors=True)  # the tools continue what an older run began
+        shutil.rmtree(folder / part, ignore_errors=True)  # the tools would resume an older run
     chain = Chain(params.model, folder, "results_ascend.log")
     model, om, data = (shown(folder / part) for part in ("model", "om", "data"))
     batches = params.options(7)

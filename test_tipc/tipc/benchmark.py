@@ -1,7 +1,7 @@
 """Speed of training: ``benchmark_train.sh``.
 
 The section ``train_benchmark_params`` of a params file of ``train_infer`` has the lines batch_size, fp_items, epoch,
---profiler_options, flags, and max_iters if it is there.
+--profiler_options, flags, and and max_iters, which is optional.
 """
 import itertools
 import json
@@ -57,7 +57,7 @@ class Benchmark:
         return default if number > len(lines) or lines[number - 1].startswith("=") else self.params.value(number)
 
     def run(self):
-        """All cases; a line of JSON for each that ran; returns the exit status."""
+        """All cases; a line of JSON for each that was run; returns the exit status."""
         for batch, precision, nodes, cards in self.cases:
             name = f"{self.params.model}_bs{batch}_{precision}_DP_N{nodes}C{cards}"
             command = self.command(batch, precision, cards, self.folder / "runs" / name)
@@ -80,7 +80,7 @@ class Benchmark:
         params = self.params
         line = next((n for n in (16, 20) if params.key(n) in params.options(15) and params.command(n)), 16)
         if params.command(line) is None:
-            raise ConfigError(params.where(line), "is null, there is nothing to measure")
+            raise ConfigError(params.where(line), "is null, expected a command to measure")
         words = [word for word in params.command(line) if word != "--validate"]
         limit = self.optional(6, str(LITE_ITERATIONS))
         settings = [params.arguments(8, shown(output)), params.arguments(7, self.optional(3)), params.arguments(10),
@@ -91,18 +91,18 @@ class Benchmark:
 
     def reason_to_skip(self, precision, nodes, cards):
         if nodes > 1:
-            return "training on several machines is not in this version"
+            return "training on several machines is not supported"
         if cards > 1 and self.host.lacks("gpu", cards):
             return self.host.lacks("gpu", cards)
         return self.host.lacks_half() if precision == "fp16" else None
 
     def report(self, name, command, batch, precision, device_num, seconds):
-        """Read the log, and print and write its line of JSON; a log that tells no speed is a failure."""
+        """Read the log, print and write its line of JSON; a log without a speed is a failure."""
         log = self.chain.folder / f"{name}_log.log"
         steps = [(float(loss), float(ips)) for loss, ips in IPS.findall(log.read_text(encoding="utf-8"))]
         if len(steps) <= SKIP_STEPS:
-            self.chain.fail(command, f"{name}_log", f"{len(steps)} steps were logged, more than {SKIP_STEPS} are "
-                            "needed: raise epoch or max_iters")
+            self.chain.fail(command, f"{name}_log", f"{len(steps)} steps were logged, expected more than "
+                            f"{SKIP_STEPS}: raise epoch or max_iters")
             return
         speeds = [ips for _, ips in steps[SKIP_STEPS:]]
         line = json.dumps({
@@ -125,13 +125,13 @@ def read_case(text):
     if not found:
         raise ConfigError("case", f"found {text!r}, expected for example dynamic_bs8_fp32_DP_N1C1")
     if found["kind"] not in (None, "dynamic"):
-        raise ConfigError("case", f"found {found['kind']!r}, only dynamic training is in this version")
+        raise ConfigError("case", f"found {found['kind']!r}, only dynamic training is supported")
     precision = "fp32" if found["precision"] == "null" else found["precision"]
     return found["batch"], precision, int(found["nodes"]), int(found["cards"])
 
 
 def git(*words):
-    """One word of git about this checkout, or empty where it is none."""
+    """The answer of a git command about this checkout; empty if it is not a repository."""
     try:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     except FileNotFoundError:

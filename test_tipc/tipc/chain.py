@@ -1,4 +1,4 @@
-"""Rows are run one after the other; what became of each is printed, written and counted."""
+"""Rows are run one after the other; the outcome of each is printed, written and counted."""
 import re
 import shlex
 import subprocess
@@ -15,7 +15,7 @@ STATUS = {PASSED: "Run successfully with command", FAILED: "Run failed with comm
 
 @dataclass
 class Row:
-    """What became of one command. ``log`` is None for a skipped one; ``reason`` tells why it failed or was skipped."""
+    """The outcome of one command. ``log`` is None if it was skipped; ``reason``: why it failed or was skipped."""
     status: str
     command: str
     seconds: float = 0.0
@@ -28,8 +28,8 @@ class Chain:
 
     Args:
         model: its name in the printed lines.
-        folder: where the logs go, one a command.
-        name: the file of the printed lines; an older one is replaced.
+        folder: for the logs, one per command.
+        name: file of the printed lines; an older one is replaced.
     """
 
     def __init__(self, model, folder, name="results_python.log"):
@@ -39,10 +39,11 @@ class Chain:
         self.results.write_text("")
 
     def run(self, argv, log, environment=None):
-        """Run a command in the checkout's folder, its output shown and written to ``<folder>/<log>.log``.
+        """Run a command in the checkout's folder; show its output and write it to ``<folder>/<log>.log``.
 
         Args:
-            argv: list of words. environment: the whole of it; None: this one.
+            argv: list of words.
+            environment: of the command; None for this process's.
 
         Returns:
             the ``Row``.
@@ -67,7 +68,7 @@ class Chain:
         return self._add(Row(SKIPPED, shlex.join(map(str, argv)), reason=reason))
 
     def fail(self, argv, log, reason):
-        """Report a command as failed for what was found in its log."""
+        """Report a command as failed because of what its log says."""
         return self._add(Row(FAILED, shlex.join(map(str, argv)), log=shown(self.folder / f"{log}.log"), reason=reason))
 
     def _add(self, row):
@@ -84,7 +85,7 @@ class Chain:
     def finish(self):
         """Print the table of all rows; returns the exit status.
 
-        0: all that was run passed; 1: something failed; 3: nothing was run, all was skipped.
+        0: everything that was run passed; 1: something failed; 3: everything was skipped.
         """
         print("\n" + self.table(), flush=True)
         if self.count(FAILED):
@@ -92,7 +93,7 @@ class Chain:
         return 0 if self.count(PASSED) else 3
 
     def table(self):
-        """Status, seconds, log and command of every row; the reason below one that did not pass."""
+        """Status, seconds, log and command of every row, with the reason below those that did not pass."""
         logs = [Path(row.log).name if row.log else "-" for row in self.rows]
         width = max(map(len, [*logs, "log"]))
         lines = [f"{'status':8} {'seconds':>8}  {'log':{width}}  command"]
@@ -115,12 +116,12 @@ def _run(argv, log, environment):
 
 
 def shown(path):
-    """A path as it is printed: from the checkout's folder, ``./`` before it."""
+    """A path as it is printed: relative to the checkout, with ``./``."""
     return f"./{path.relative_to(ROOT)}" if path.is_relative_to(ROOT) else str(path)
 
 
 def last_words(log):
-    """What a failed command said last: its line of error, else its last line."""
+    """The error of a failed command, else the last line of its log."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"error: |\w*(Error|Exception): ", line)]
     return (errors or lines or ["no output"])[-1]

@@ -1,4 +1,4 @@
-"""What this host has, asked of the environment itself, never of what a command printed."""
+"""What this host has: asked of paddle, PATH and the packages, not taken from the output of commands."""
 import json
 import os
 import platform
@@ -10,7 +10,7 @@ from paddlevideo_skel.errors import UnavailableError
 
 from . import ROOT
 
-# Asked in the interpreter that runs the commands, which need not be the one that runs this.
+# Run by the interpreter of the commands, which may be another than the one that runs this.
 _QUESTION = """
 import importlib.util, json, paddle
 from paddle import inference
@@ -24,14 +24,14 @@ print(json.dumps({
 
 
 def interpreter(name):
-    """The interpreter for a params file's ``python`` line: ``$PYTHON``, the one named, or the one that runs now."""
+    """The interpreter for a params file's ``python`` line: ``$PYTHON``, the named one, or the running one."""
     given = os.environ.get("PYTHON")
     if given:
         return given
-    # A version manager leaves names on PATH that answer only that they are not installed.
+    # Version managers put names on PATH that only report that they are not installed.
     if shutil.which(name) and subprocess.run([name, "-c", ""], capture_output=True).returncode == 0:
         return name
-    print(f"notice: {name} is not installed; {sys.executable} is used in its place", flush=True)
+    print(f"notice: {name} is not installed; using {sys.executable} instead", flush=True)
     return sys.executable
 
 
@@ -39,10 +39,10 @@ class Host:
     """Devices and packages that an interpreter finds.
 
     Attributes:
-        facts: gpu and npu (their number), tensorrt, packages, paddle (its version), paddle_commit.
+        facts: gpu and npu (how many), tensorrt, packages, paddle (version), paddle_commit.
 
     Raises:
-        UnavailableError: the interpreter cannot be started, or has no paddle.
+        UnavailableError: the interpreter cannot be started or does not have paddle.
     """
 
     def __init__(self, python):
@@ -53,7 +53,7 @@ class Host:
                                    "Set PYTHON to an interpreter that has paddle") from error
         if answer.returncode:
             last = (answer.stderr.strip().splitlines() or ["no message"])[-1]
-            raise UnavailableError(python, f"cannot import what is needed ({last})",
+            raise UnavailableError(python, f"cannot import the required packages ({last})",
                                    "Activate the environment that has paddle, or set PYTHON to its interpreter")
         self.facts = json.loads(answer.stdout.strip().splitlines()[-1])
 
@@ -62,7 +62,8 @@ class Host:
         found = self.facts[kind]
         if found >= count:
             return None
-        return f"this paddle finds no {kind.upper()}" if not found else f"{found} {kind.upper()}s here, not {count}"
+        name = kind.upper()
+        return f"found {found} {name}s, expected {count}" if found else f"this paddle finds no {name}"
 
     def lacks_tensorrt(self):
         """Why TensorRT cannot be used, or None."""

@@ -1,4 +1,4 @@
-"""Small data sets from the sample generator, in the form in which a config reads its data."""
+"""Small data sets from the sample generator, in the form that a config reads."""
 import pickle
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from paddlevideo_skel.errors import ConfigError
 
 CLASSES, SAMPLES = 4, 3  # 12 sequences: 8 of them for training
 FRAMES = 300
-# Which of OpenPose's 18 joints stands for each of BODY_25's, as the generator has no toes and heels; the ninth, between
+# The OpenPose joint (of 18) used for each joint of BODY_25, as the generator has no toes and heels; the ninth, between
 # the hips, is computed.
 BODY_25 = (0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 13, 13, 13, 10, 10, 10)
 
@@ -25,12 +25,12 @@ def layout_of(config):
     name = backbone.get("layout") or backbone.get("graph")
     if name is None:
         name = {"ResNet3dSlowOnly": "coco", "STGCN": "fsd10", "STGCNPlusPlus": "coco"}.get(backbone["name"], "ntu")
-    name = name["name"] if isinstance(name, dict) else name  # one that the config describes itself
+    name = name["name"] if isinstance(name, dict) else name  # described by the config itself
     for known, layout in (("coco", "coco"), ("ntu", "ntu-rgb+d"), ("openpose", "openpose"), ("fsd10", "fsd10")):
         if name.startswith(known):
             return layout
-    raise ConfigError(config.where("MODEL"), f"there is no generated data for the skeleton {name!r}",
-                      "Put your own data where the config looks for it")
+    raise ConfigError(config.where("MODEL"), f"no data can be generated for the skeleton {name!r}",
+                      "Put your own data where the config expects it")
 
 
 def annotations(layout, part):

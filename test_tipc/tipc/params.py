@@ -13,14 +13,14 @@ class Params:
 
     Args:
         path: the file.
-        headers: line number → the name that must stand in that line between ``=``, by which a file of another kind, or
-            with a line too few, is found out.
+        headers: line number → the name that this line must have between ``=``. A file of another kind, or one that
+            lacks a line, fails this check.
 
     Attributes:
         model: ``model_name``, line 2. python: line 3.
 
     Raises:
-        ConfigError: the file is missing or is not such a params file.
+        ConfigError: the file is missing or is not a params file of this kind.
     """
 
     def __init__(self, path, headers):
@@ -35,7 +35,7 @@ class Params:
         for number, name in headers.items():
             if name not in self._line(number):
                 raise ConfigError(self.where(number), f"found {self._line(number)!r}, expected ==={name}===",
-                                  "Each kind of params file has its lines in a fixed order")
+                                  "Every kind of params file has a fixed order of lines")
         self.model, self.python = self.value(2), self.value(3)
         if not re.fullmatch(r"[\w.+-]+", self.model):
             raise ConfigError(self.where(2), f"found {self.model!r}, expected a model's name")
@@ -46,11 +46,11 @@ class Params:
 
     def _line(self, number):
         if number > len(self.lines):
-            raise ConfigError(self.path, f"has {len(self.lines)} lines, line {number} is missing")
+            raise ConfigError(self.path, f"found {len(self.lines)} lines, line {number} is missing")
         return self.lines[number - 1]
 
     def pair(self, number):
-        """``(key, value)`` of a line: what stands before the first colon, and after it."""
+        """``(key, value)`` of a line, split at the first colon."""
         key, colon, value = self._line(number).partition(":")
         if not colon:
             raise ConfigError(self.where(number), f"found {key!r}, expected key:value")
@@ -63,14 +63,14 @@ class Params:
         return self.pair(number)[1]
 
     def options(self, number):
-        """The values to sweep, ``|`` between them."""
+        """The values to sweep, separated by ``|``."""
         return [option.strip() for option in self.value(number).split("|")]
 
     def arguments(self, number, value=None):
         """A line as arguments, ``key=value``; ``[]`` where either is null.
 
         Args:
-            value: in the place of the line's own; it may hold spaces.
+            value: instead of the line's own; it may have spaces.
         """
         key, own = self.pair(number)
         if key in NULL or (own if value is None else value) in NULL:
@@ -81,11 +81,11 @@ class Params:
         return [*words, last + value]
 
     def command(self, number):
-        """A line's command as a list of words, quotes read as a shell reads them; None for null."""
+        """A line's command as a list of words, with quotes as in a shell; None for null."""
         return None if self.value(number) in NULL else self.split(number, self.value(number))
 
     def split(self, number, text):
-        """``text`` of a line as words."""
+        """``text`` of a line, split into words."""
         try:
             return shlex.split(text)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""``record_results.sh``: run whole_infer with seeded weights and keep its answers in ``results/<Model>/``."""
+"""``record_results.sh``: run whole_infer with seeded weights and record the answers in ``results/<Model>/``."""
 import shutil
 
 from paddlevideo_skel.errors import ConfigError, near_miss
@@ -9,7 +9,7 @@ MODE = "whole_infer"
 
 
 def run(*models):
-    """Record the models named, or all; returns the exit status."""
+    """Record the named models, or all; returns the exit status."""
     known = sorted(path.parent.name for path in (FOLDER / "configs").glob("*/train_infer_python.txt"))
     for model in models:
         if model not in known:
@@ -18,7 +18,7 @@ def run(*models):
     for model in models or known:
         params = FOLDER / "configs" / model / "train_infer_python.txt"
         output = FOLDER / "output" / model / MODE
-        shutil.rmtree(output, ignore_errors=True)  # a log of an older run is no record of this one
+        shutil.rmtree(output, ignore_errors=True)  # logs of an older run must not be recorded
         prepare.run(params, MODE)
         failed = train_infer.run(params, MODE)
         status = status or failed
@@ -28,13 +28,13 @@ def run(*models):
 
 
 def record(model, output):
-    """Write the answers of the first row of each precision; the others are compared with it."""
+    """Write the answers of the first row of each precision, with which the others are compared."""
     folder = FOLDER / "results" / model
     folder.mkdir(parents=True, exist_ok=True)
     for precision in ("fp32", "fp16"):
         logs = sorted(output.glob(f"python_infer_*_precision_{precision}_*.log"))
         if not logs:
-            print(f"not recorded: {model} in {precision}, as no row of it could be run here", flush=True)
+            print(f"not recorded: {model} in {precision}, because none of its rows could be run here", flush=True)
             continue
         lines = [line for line in logs[0].read_text(encoding="utf-8").splitlines()
                  if line.startswith("Current video file") or line.lstrip().startswith("top-")]

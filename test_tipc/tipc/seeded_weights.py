@@ -1,4 +1,4 @@
-"""Weights for inference where no training comes before it: drawn by name, so that they are the same on every host.
+"""Weights for inference without a training before it: seeded by name, so that they are the same on every host.
 
     python test_tipc/tipc/seeded_weights.py CONFIG FILE [A.B=VALUE …]
 """
@@ -21,8 +21,8 @@ def draw(name, initial):
     elif name.endswith(".weight") and initial.ndim == 1:
         value = 1 + 0.1 * noise
     elif name.endswith(".weight"):
-        # Of a Linear the inputs come first, of a convolution the outputs. A Linear is a head: with smaller weights no
-        # class takes all of the softmax, where a wrong answer would not show.
+        # A Linear's first axis is its inputs, a convolution's its outputs. A Linear is a head: its weights are small
+        # enough that no class dominates the softmax, which would hide wrong answers.
         value = 0.4 * noise / math.sqrt(shape[0]) if initial.ndim == 2 else noise / math.sqrt(math.prod(shape[1:]))
     else:
         value = initial

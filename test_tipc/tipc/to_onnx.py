@@ -1,7 +1,7 @@
 """Export → paddle2onnx → inference in ONNX Runtime: ``test_paddle2onnx.sh``.
 
-Lines: 4 the converter, 5 to 10 its arguments, 11 inference, 12 config, 13 the model's argument, 14 the sample; and 15
-an export to make before, 16 its weights (PaddleVideo's files end with 14: their export must be there).
+Lines: 4 the converter, 5 to 10 its arguments, 11 inference, 12 config, 13 the model's argument, 14 the sample; 15 an
+export to run first, 16 its weights (PaddleVideo's files end with line 14: they need an existing export).
 """
 from . import FOLDER
 from .chain import FAILED, Chain
@@ -20,7 +20,7 @@ def read(path):
 
 
 def exports(params):
-    """Whether the file has an export of its own."""
+    """Whether the file has its own export."""
     return len(params.lines) > 15 and params.key(15) == "export"
 
 
@@ -42,10 +42,10 @@ def run(path):
     rows = []
     if exports(params):
         rows.append(("export", params.command(15) + params.arguments(16) + ["-o", params.value(5)], None))
-    # The program of this name converts without comparing; ours takes the same arguments, and compares.
+    # The program of that name does not compare; ours takes the same arguments and does.
     converter = ["tools/paddle2onnx.py"] if params.value(4) == "paddle2onnx" else params.command(4)
     if params.value(4) == "paddle2onnx":
-        print("notice: paddle2onnx is called through tools/paddle2onnx.py, which checks what it made", flush=True)
+        print("notice: tools/paddle2onnx.py is used instead of paddle2onnx, because it checks the model", flush=True)
     rows.append(("paddle2onnx", converter + [word for line in range(5, 11) for word in params.arguments(line)],
                  host.lacks_package("paddle2onnx", "onnxruntime")))
     rows.append(("paddle2onnx_infer_cpu", params.command(11) + params.arguments(12)
@@ -56,5 +56,5 @@ def run(path):
         if skipped:
             chain.skip([python, *command], skipped)
         elif chain.run([python, *command], log).status == FAILED and log == "paddle2onnx":
-            break  # an older .onnx must not answer in the place of the one that could not be made
+            break  # an older .onnx must not be mistaken for the one that failed
     return chain.finish()

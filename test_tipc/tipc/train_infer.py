@@ -19,7 +19,7 @@ from .params import NULL, Params
 
 HEADERS = {1: "train_params", 23: "eval_params", 27: "infer_params"}
 TRAINERS = {16: 30, 17: 31, 18: 32, 19: 33, 20: 30, 21: 35}  # line of a trainer's command → line of its export
-LITE_ITERATIONS = 30  # an epoch, as PaddleVideo's script has it
+LITE_ITERATIONS = 30  # per epoch, as in PaddleVideo's script
 
 
 def read(path, mode):
@@ -33,22 +33,23 @@ def run(path, mode, gpus=None, npu=False):
     """The whole chain; returns the exit status.
 
     Args:
-        path: params file. mode: one of ``MODES``.
+        path: params file.
+        mode: one of ``MODES``.
         gpus: ``CUDA_VISIBLE_DEVICES`` for whole_infer, or None.
-        npu: run on the NPU whatever the file would run on a GPU.
+        npu: run the file's GPU rows on the NPU.
     """
     params = read(path, mode)
     if npu:
         copy = FOLDER / "output" / params.model / f"{mode}_npu" / params.path.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(for_npu(params), encoding="utf-8")
-        print(f"notice: {params.path} with its GPU rows for the NPU: {shown(copy)}", flush=True)
+        print(f"notice: {shown(copy)} has the GPU rows of {params.path} for the NPU", flush=True)
         params = Params(copy, HEADERS)
     return TrainInfer(params, mode, gpus, npu).run()
 
 
 def for_npu(params):
-    """The params file's text with the GPU's rows for the NPU; oneDNN is left out where there is none."""
+    """The params file's text with the GPU rows for the NPU, and without oneDNN on CPUs that lack it."""
     lines = list(params.lines)
     count = len(params.options(4))
     lines[4] = "--use_npu:" + "|".join(["True"] * count)
@@ -60,10 +61,10 @@ def for_npu(params):
 
 
 def find_weights(folder, wanted):
-    """The checkpoint that a training left: the one of the name wanted, the best, or the last.
+    """The checkpoint of a training: the one with the wanted name, the best, or the last.
 
     Args:
-        wanted: the params file's own path, of which the name is looked for.
+        wanted: path in the params file; only its name counts.
     """
     named = folder / Path(wanted).name
     if named.is_file():
@@ -106,11 +107,11 @@ class TrainInfer:
                 line = next((n for n in TRAINERS if params.key(n) == trainer), None)
                 if line is None:
                     known = [params.key(n) for n in TRAINERS if params.key(n) not in NULL]
-                    raise ConfigError(params.where(15), f"no line 16 to 21 has the command of {trainer!r}",
+                    raise ConfigError(params.where(15), f"expected a command of {trainer!r} in lines 16 to 21",
                                       near_miss(trainer, known))
                 if params.command(line) is None:
                     continue
-                # A multi-machine entry, ips;devices, goes by its devices.
+                # An entry for several machines, ips;devices, is named by its devices.
                 name = f"{trainer}_gpus_{devices.split(';')[-1]}_autocast_{cast}_nodes_1"
                 folder = self.chain.folder / name
                 command = self.train_command(line, folder, devices, use, cast)
@@ -121,7 +122,7 @@ class TrainInfer:
         params = self.params
         output = params.arguments(8, shown(folder))
         if not output:
-            raise ConfigError(params.where(8), "names no key for the output folder", "Write -o output_dir:null")
+            raise ConfigError(params.where(8), "expected a key for the output folder", "Write -o output_dir:null")
         command = params.command(line) + ["--amp"] * (cast == "fp16") + params.arguments(5, use) + output
         if "whole_train" not in self.mode:
             command += params.arguments(7) + params.arguments(10) + params.arguments(9) + params.arguments(13)
@@ -135,7 +136,7 @@ class TrainInfer:
     def reason_to_skip(self, command, devices, use):
         """Why a training cannot be run here, or None."""
         if ";" in devices:
-            return "training on several machines is not in this version"
+            return "training on several machines is not supported"
         if "," in devices:
             reason = self.host.lacks("gpu", len(devices.split(",")))
             if reason:
@@ -147,10 +148,10 @@ class TrainInfer:
         return self.host.lacks_half() if "--amp" in command else None
 
     def train_and_infer(self, prefix, folder, command, reason, export_line):
-        """Train, evaluate, export and sweep. Where training is skipped, so is what needs its weights."""
+        """Train, evaluate, export and sweep. If training is skipped, so is everything that needs its weights."""
         params = self.params
         if reason is None and folder.exists():
-            shutil.rmtree(folder)  # weights of an older run must not stand in for this one's
+            shutil.rmtree(folder)  # weights of an older run must not be mistaken for this run's
         row = self.run_or_skip(command, f"{prefix}train", reason)
         reason = f"needs the training that was skipped ({reason})" if row.status == SKIPPED else None
         weights = shown(find_weights(folder, params.value(25)))
@@ -174,7 +175,7 @@ class TrainInfer:
         models, exports, quantised = params.options(37), params.options(38), params.options(39)
         if not len(models) == len(exports) == len(quantised):
             raise ConfigError(params.where(37), f"{len(models)} models, {len(exports)} exports and {len(quantised)} "
-                              "infer_quant", "Give as many of each")
+                              "infer_quant", "Give the same number of each")
         for i, (model, export, quant) in enumerate(zip(models, exports, quantised)):
             prefix, folder = f"{i}_" if len(models) > 1 else "", model
             if export not in NULL:
@@ -185,16 +186,16 @@ class TrainInfer:
             self.sweep(folder, quant == "True", prefix, None)
 
     def named(self, export):
-        """An export's words with the name of the files that inference will look for.
+        """An export's command with the file name that inference expects.
 
-        PaddleVideo's own params files leave it out here, and find what another mode left under that name.
+        PaddleVideo's own params files omit it here and rely on files that another mode left under that name.
         """
         if self.params.value(47) in NULL or any(word.startswith("--save_name") for word in export):
             return export
         return [*export, "--save_name", Path(self.params.value(47)).stem]
 
     def sweep(self, folder, quantised, prefix, reason):
-        """All rows of inference with the model in ``folder``."""
+        """All inference rows with the model in ``folder``."""
         for use in self.params.options(41):
             if use in ("False", "cpu"):
                 self.sweep_cpu(folder, use, quantised, prefix, reason)
@@ -224,14 +225,14 @@ class TrainInfer:
                 continue
             why = reason or self.host.lacks(kind) or (self.host.lacks_tensorrt() if trt == "True" else None)
             if kind == "npu" and precision != "fp32":
-                why = why or f"{precision} is not offered on an NPU through paddle"
+                why = why or f"{precision} is not supported on an NPU through paddle"
             log = f"{prefix}python_infer_{kind}_usetrt_{trt}_precision_{precision}_batchsize_{batch}"
             self.infer(folder, log, why, [
                 *params.arguments(41, use), *params.arguments(45, trt), *params.arguments(46, precision),
                 *params.arguments(44, batch)])
 
     def not_the_others(self):
-        """Arguments that keep a CPU row away from a device that is here, and that its own line does not name."""
+        """Arguments that keep a CPU row off devices of this host that its own line does not mention."""
         return [f"--use_{kind}=False" for kind in ("gpu", "npu")
                 if f"use_{kind}" not in self.params.key(41) and not self.host.lacks(kind)]
 

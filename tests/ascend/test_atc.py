@@ -16,8 +16,8 @@ from atc_stand_ins import called, executable, path_of, put_atc, put_npu_smi, put
 from paths import ROOT
 
 from paddlevideo_skel.ascend import atc, soc
-from paddlevideo_skel.ascend.atc_command import Options, arguments, plan, shell_line
-from paddlevideo_skel.ascend.atc_errors import MEANINGS, explain
+from paddlevideo_skel.ascend.atc_command import AtcOptions, atc_arguments, plan_jobs, to_shell_line
+from paddlevideo_skel.ascend.atc_errors import MEANINGS, explain_output
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import ConfigError, ExportError, ToolMissingError, UnavailableError
 from paddlevideo_skel.inference.artifact import ExportFolder
@@ -72,31 +72,32 @@ def names(folder):
 
 def test_the_command_of_the_seed(tmp_path):
     write_onnx(Path("posec3d_bs4.onnx"), 4, "onnx::Reshape_0")
-    [job] = plan(["posec3d_bs4.onnx"])
-    assert shell_line(arguments(job, Options("310P3"))) == (
+    [job] = plan_jobs(["posec3d_bs4.onnx"])
+    assert to_shell_line(atc_arguments(job, AtcOptions("310P3"))) == (
         "atc --framework=5 --model=posec3d_bs4.onnx --output=posec3d_bs4 --input_format=ND "
         "--input_shape=onnx::Reshape_0:4,3,4 --soc_version=Ascend310P3 --log=error")
 
 
 def test_every_option():
     write_onnx(Path("m.onnx"))
-    options = Options("Ascend910B3", "mixed_float16", None, "high_precision", "FP16", True, None, "info",
+    options = AtcOptions("Ascend910B3", "mixed_float16", None, "high_precision", "FP16", True, None, "info",
                       ("--modify_mixlist=a b.json",))
-    [job] = plan(["m.onnx"], "out", (1, 4, 8), dynamic_batch=True)
-    assert arguments(job, options) == [
+    [job] = plan_jobs(["m.onnx"], "out", (1, 4, 8), dynamic_batch=True)
+    assert atc_arguments(job, options) == [
         "atc", "--framework=5", "--model=m.onnx", "--output=out/m", "--input_format=ND",
         "--input_shape=data_batch_0:-1,3,4", "--soc_version=Ascend910B3", "--dynamic_batch_size=1,4,8",
         "--precision_mode_v2=mixed_float16", "--op_select_implmode=high_precision", "--output_type=FP16",
         "--input_fp16_nodes=data_batch_0", "--log=info", "--modify_mixlist=a b.json"]
-    line = shell_line(arguments(job, Options()))
+    line = to_shell_line(atc_arguments(job, AtcOptions()))
     assert '--soc_version="$SOC"' in line
-    assert shlex.split(shell_line(arguments(job, options))) == arguments(job, options)
-    assert "--precision_mode=allow_mix_precision" in arguments(job, Options(precision_mode="allow_mix_precision"))
+    assert shlex.split(to_shell_line(atc_arguments(job, options))) == atc_arguments(job, options)
+    mixed = AtcOptions(precision_mode="allow_mix_precision")
+    assert "--precision_mode=allow_mix_precision" in atc_arguments(job, mixed)
 
 
 def test_an_open_batch_gives_an_om_each():
     write_onnx(Path("m.onnx"))
-    jobs = plan(["m.onnx"], batch_sizes=(1, 64))
+    jobs = plan_jobs(["m.onnx"], batch_sizes=(1, 64))
     assert [(str(job.stem), job.batch, job.inputs[0].shape) for job in jobs] == [
         ("m_bs1", 1, (1, 3, 4)), ("m_bs64", 64, (64, 3, 4))]
 
@@ -104,8 +105,8 @@ def test_an_open_batch_gives_an_om_each():
 def test_a_folder_of_models():
     for batch in (1, 8):
         write_onnx(Path(f"models/m_bs{batch}.onnx"), batch)
-    assert [str(job.om) for job in plan(["models"])] == ["models/m_bs1.om", "models/m_bs8.om"]
-    assert [job.batch for job in plan(["models/m_bs8.onnx"], batch_sizes=(1, 8))] == [8]
+    assert [str(job.om) for job in plan_jobs(["models"])] == ["models/m_bs1.om", "models/m_bs8.om"]
+    assert [job.batch for job in plan_jobs(["models/m_bs8.onnx"], batch_sizes=(1, 8))] == [8]
 
 
 @pytest.mark.parametrize("given, problem", [
@@ -118,17 +119,17 @@ def test_a_folder_of_models():
     ({"extra": ("--input-shape=x:1",)}, "does not set itself")])
 def test_wrong_options(given, problem):
     with pytest.raises(ConfigError, match=problem):
-        Options(**given)
+        AtcOptions(**given)
 
 
 @pytest.mark.parametrize("arguments, problem", [
-    ((["m.onnx"],), "open batch.*--batch_sizes 1,4,8"), ((["m.onnx"], None, (0, 1)), "from 1 to 2048"),
-    ((["m.onnx"], None, (2, 2)), "each once"), ((["m.onnx"], None, (4,), True), "at least 2"),
+    ((["m.onnx"],), "open batch.*--batch_sizes 1,4,8"), ((["m.onnx"], None, (0, 1)), "different sizes from 1 to 2048"),
+    ((["m.onnx"], None, (2, 2)), "different sizes"), ((["m.onnx"], None, (4,), True), "at least 2"),
     ((["m_bs4.onnx"], None, (1, 8)), "takes batch 4 only"), ((["m_bs4.onnx"], None, (1, 4), True), "batch 4 only"),
-    ((["m.onnx"], None, (4,)), r"beside m_bs4\.onnx, another model"),
-    ((["m_bs4.onnx", "sub/m_bs4.onnx"], "out"), "two models would become"),
+    ((["m.onnx"], None, (4,)), r"beside m_bs4\.onnx, which is another model"),
+    ((["m_bs4.onnx", "sub/m_bs4.onnx"], "out"), "two models would be compiled into"),
     ((["none.onnx"],), "no such ONNX model"), ((["empty"],), "holds no ONNX model"),
-    ((["text.txt"],), r"no \.onnx file")])
+    ((["text.txt"],), r"not an .onnx file")])
 def test_what_cannot_be_planned(arguments, problem):
     write_onnx(Path("m.onnx"))
     write_onnx(Path("m_bs4.onnx"), 4)
@@ -136,21 +137,21 @@ def test_what_cannot_be_planned(arguments, problem):
     Path("empty").mkdir()
     Path("text.txt").touch()
     with pytest.raises((ConfigError, ExportError), match=problem):
-        plan(*arguments)
+        plan_jobs(*arguments)
 
 
 def test_a_metadata_of_another_model_is_refused():
     write_onnx_export(Path("m.onnx"))
     write_onnx(Path("m.onnx"), name="other")
     with pytest.raises(ExportError, match=r"takes other.*its metadata says data_batch_0"):
-        plan(["m.onnx"], batch_sizes=(1,))
+        plan_jobs(["m.onnx"], batch_sizes=(1,))
 
 
 def test_a_damaged_self_check_is_found_before_anything_long():
     write_onnx_export(Path("m.onnx"))
     Path("m.selfcheck.npz").write_bytes(b"damaged")
     with pytest.raises(ExportError, match="self-check is damaged"):
-        plan(["m.onnx"], batch_sizes=(1,))
+        plan_jobs(["m.onnx"], batch_sizes=(1,))
 
 
 def test_other_axes_must_be_static():
@@ -159,8 +160,8 @@ def test_other_axes_must_be_static():
     model = load("m.onnx")
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "V"
     save(model, "m.onnx")
-    with pytest.raises(ExportError, match=r"no static shapes: data_batch_0 \(-1, 3, None\)"):
-        plan(["m.onnx"], batch_sizes=(1,))
+    with pytest.raises(ExportError, match=r"not static: data_batch_0 \(-1, 3, None\)"):
+        plan_jobs(["m.onnx"], batch_sizes=(1,))
 
 
 # The chip
@@ -173,7 +174,7 @@ def test_other_axes_must_be_static():
     (ROW.format(number=0, name="910B3", health="OK") + ROW.format(number=1, name="310P3", health="OK"),
      ["Ascend910B3", "Ascend310P3"]), (PROCESSES, []), ("dcmi module initialize failed", [])])
 def test_names_in_npu_smi(table, found):
-    assert soc.parse(table) == found
+    assert soc.parse_npu_smi(table) == found
 
 
 def test_the_chip_of_this_host(tmp_path):
@@ -183,7 +184,7 @@ def test_the_chip_of_this_host(tmp_path):
 
 @pytest.mark.parametrize("table, status, problem", [
     (ROW.format(number=0, name="910B3", health="OK") + SEED_TABLE, 0, "several.*Ascend910B3, Ascend310P3.*--soc_"),
-    (ROW.format(number=0, name="Ascend910", health="OK"), 0, "Ascend910, which is the name of a family"),
+    (ROW.format(number=0, name="Ascend910", health="OK"), 0, "Ascend910, the name of a family"),
     ("dcmi module initialize failed. ret is -8005", 255, r"shows no chip \(status 255\): dcmi.*-8005"),
     ("", 0, "nothing")])
 def test_npu_smi_that_does_not_tell(tmp_path, table, status, problem):
@@ -193,7 +194,7 @@ def test_npu_smi_that_does_not_tell(tmp_path, table, status, problem):
 
 
 def test_without_npu_smi():
-    with pytest.raises(UnavailableError, match=r"npu-smi is not here.*--soc_version Ascend310P3"):
+    with pytest.raises(UnavailableError, match=r"npu-smi is not installed.*--soc_version Ascend310P3"):
         soc.find_soc()
 
 
@@ -249,7 +250,7 @@ def test_files_in_the_options_are_found(with_atc):
 
 
 @pytest.mark.parametrize("how, problem", [
-    ("fail", r"failed \(status 1\): E19010: .*No parser is registered.*does not know the operator"),
+    ("fail", r"failed \(status 1\): E19010: .*No parser is registered.*does not support the operator"),
     ("nothing", "left no model"), ("empty", "left no model"), ("killed", r"failed \(status -9\)")])
 def test_failures_leave_the_log_only(with_atc, monkeypatch, capsys, how, problem):
     write_onnx_export(Path("in/m_bs4.onnx"), 4)
@@ -360,10 +361,10 @@ def test_a_model_that_atc_would_refuse(with_atc, capsys):
 def test_paths_that_atc_does_not_take(with_atc, capsys):
     write_onnx(Path("a b/m.onnx"), 1)
     assert run("a b/m.onnx", "--soc_version=310P3") == 2
-    assert "holds ' ', and ATC takes paths of letters" in capsys.readouterr().err
+    assert "contains ' ', but ATC accepts only letters" in capsys.readouterr().err
     write_onnx(Path("m(1).onnx"), 1)
     assert run("m(1).onnx", "--dry_run=go.sh") == 2
-    assert "holds '(' ')'" in capsys.readouterr().err
+    assert "contains '(' ')'" in capsys.readouterr().err
     write_onnx(Path("模型/m.onnx"), 1)
     assert run("模型/m.onnx", "--soc_version=310P3") == 0
 
@@ -372,7 +373,7 @@ def test_wrong_arguments(with_atc, capsys):
     write_onnx(Path("m.onnx"), 1)
     assert run("m.onnx", "--soc_version=310P3", "--time_limit=0") == 2
     assert run("m.onnx") == 2
-    assert "npu-smi is not here" in capsys.readouterr().err
+    assert "npu-smi is not installed" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run("m.onnx", "--batch_sizes=one")
     Path("file").touch()
@@ -465,7 +466,7 @@ def test_the_script_compiles_elsewhere(tmp_path):
     assert refused.returncode == 3 and "source the set_env.sh" in refused.stderr
     put_atc(tmp_path / "bin")
     refused = execute(script)
-    assert refused.returncode == 2 and "does not tell one chip" in refused.stderr
+    assert refused.returncode == 2 and "does not show exactly one chip" in refused.stderr
     (tmp_path / "else where").rename(tmp_path / "elsewhere")
     script = tmp_path / "elsewhere" / "scripts" / "go.sh"
     done = execute(script, "Ascend310P3")
@@ -535,19 +536,20 @@ def test_a_script_that_cannot_be_written():
 
 
 @pytest.mark.parametrize("text, status, told", [
-    ("ATC start working now\nE16005: The model has 2 domain_version fields\n", 1, "E16005.*(that is: the model names"),
-    ("EE1001: The argument is invalid.Reason: Soc version [Ascend1] is invalid\n", 255, "does not know that chip"),
+    ("ATC start working now\nE16005: The model has 2 domain_version fields\n", 1,
+     "E16005.*(meaning: the model declares"),
+    ("EE1001: The argument is invalid.Reason: Soc version [Ascend1] is invalid\n", 255, "does not support that chip"),
     ("atc.bin: error while loading shared libraries: libascend_hal.so: cannot open", 127, "devlib"),
     ("E99998: something new\n", 1, "E99998: something new"), ("one\n\ntwo\n", 1, "one | two"),
     ("", 1, "printed nothing"), ("working\n", 137, "memory runs out"), ("working\n", -9, "memory runs out")])
 def test_explanations(text, status, told):
     for part in told.split(".*"):
-        assert part in explain(text, status)
+        assert part in explain_output(text, status)
 
 
 def test_explanations_are_short_and_tell_a_code_once():
     text = "\n".join(f"E19010: No parser is registered for Op [{'x' * 500}{n}]" for n in range(100))
-    assert explain(text, 1).count("E19010") == 1 and len(explain(text, 1)) < 600
+    assert explain_output(text, 1).count("E19010") == 1 and len(explain_output(text, 1)) < 600
     assert all(code.startswith("E") and meaning and "|" not in meaning for code, meaning in MEANINGS.items())
 
 

@@ -10,7 +10,7 @@ from ascend_stand_ins import Chip, install_ais_bench
 from atc_stand_ins import path_of, put_atc
 from deploy_cases import SMALL, filled, small_config, write_set
 
-from paddlevideo_skel.ascend.deploy import check_batch_sizes
+from paddlevideo_skel.ascend.deploy import parse_batch_sizes
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import ConfigError
 from paddlevideo_skel.training.test import test as run_test
@@ -71,11 +71,11 @@ def test_without_atc_all_but_the_npu_is_measured(material, here):
         assert row["fps"] > 0 and row["loss"] in (0, None) and not row["note"]
     for row in rows[3:]:
         assert row["fps"] is None and row["top1"] is None and not row["failed"]
-        assert "atc is not here" in row["note"] and "compile.sh" in row["note"]
+        assert "atc is not installed" in row["note"] and "compile.sh" in row["note"]
     script = (output / "compile.sh").read_text()
     assert all(f"_bs{batch}.onnx" in script for batch in BATCHES)
     table = (output / "table.md").read_text()
-    assert table.count("\n| CPU | onnxruntime |") == 2 and "atc is not here" in table
+    assert table.count("\n| CPU | onnxruntime |") == 2 and "atc is not installed" in table
 
 
 def test_each_model_answers_every_sample_as_the_test_does(material, here):
@@ -149,7 +149,7 @@ def test_a_model_that_atc_refuses_does_not_stop_the_others(material, here, tmp_p
 @pytest.mark.parametrize("sizes", ["", "0", "1,x", "4,4", "-1"])
 def test_batch_sizes_that_cannot_be(sizes):
     with pytest.raises(ConfigError, match="--batch_sizes"):
-        check_batch_sizes(sizes)
+        parse_batch_sizes(sizes)
 
 
 def test_errors_of_the_first_steps_leave_no_table(material, tmp_path, capsys):

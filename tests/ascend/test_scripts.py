@@ -81,7 +81,7 @@ def test_performance_of_two_processes(kinetics, tmp_path):
                  f"--test_path_dir={tmp_path / 'here'}", "--", *SMALL, "-o", "DATASET.batch_size=2", cwd=tmp_path)
     assert shown.returncode == 0, shown.stdout + shown.stderr
     log = (tmp_path / "here" / "train.log").read_text()
-    assert "2 processes, 4 samples an iteration" in log
+    assert "2 processes, 4 samples per iteration" in log
     assert len(re.findall("train step:0 ", log)) == 2
     assert " val " not in log
     assert number("Final Performance images/sec : ", shown.stdout) == number("run FPS: ", log)
@@ -100,24 +100,24 @@ def test_a_training_that_fails_tells(kinetics, tmp_path, name, arguments):
 
 
 BAD = [
-    ("train_full_1p", [], "--data_path=DIR is needed"),
-    ("train_eval_1p", ["--data_path=gone"], "there is no folder gone"),
-    ("train_full_1p", ["--data_path=empty"], "no train_data.npy in empty"),
-    ("train_full_1p", ["--data_path=half"], "half/val_data.npy is missing"),
-    ("train_eval_1p", ["--data_path={data}"], "--weights=FILE is needed"),
-    ("train_eval_1p", ["--data_path={data}", "--weights=gone.pdparams"], "no file gone.pdparams"),
+    ("train_full_1p", [], "--data_path=DIR is required"),
+    ("train_eval_1p", ["--data_path=gone"], "folder not found: gone"),
+    ("train_full_1p", ["--data_path=empty"], "train_data.npy is neither in empty"),
+    ("train_full_1p", ["--data_path=half"], "file not found: half/val_data.npy"),
+    ("train_eval_1p", ["--data_path={data}"], "--weights=FILE is required"),
+    ("train_eval_1p", ["--data_path={data}", "--weights=gone.pdparams"], "file not found: gone.pdparams"),
     ("train_eval_1p", ["--data_path={data}", "--lr=1"], "unknown parameter --lr"),
     ("train_full_1p", ["--data_path={data}", "--nproc=2"], "unknown parameter --nproc"),
     ("train_full_1p", ["--data_path={data}", "--dataset=a"], "unknown parameter --dataset"),
-    ("train_full_1p", ["--data_path={data}", "--config=gone.yaml"], "no file gone.yaml"),
+    ("train_full_1p", ["--data_path={data}", "--config=gone.yaml"], "file not found: gone.yaml"),
     ("train_full_1p", ["--data_path={data}", "--train_epochs=0"], "--train_epochs"),
     ("train_full_1p", ["--data_path={data}", "--lr"], "--lr needs a value"),
     ("train_full_1p", ["--data_path={data}", "--lr=fast", "--use_gpu_npu=cpu"], "--lr: found 'fast'"),
     ("train_full_1p", ["--data_path={data}", "--use_gpu_npu=tpu"], "found tpu, expected npu, gpu or cpu"),
     ("train_full_1p", ["{data}"], "expected --name=value"),
     ("train_full_1p", ["--data_path={data}", "--device=a"], "--device: found a"),
-    ("train_full_1p", ["--data_path={data}", "--use_gpu_npu=cpu", "--device=0"], "there are no cards"),
-    ("train_full_8p", ["--data_path={data}", "--use_gpu_npu=cpu"], "8 devices are needed, here is only a CPU"),
+    ("train_full_1p", ["--data_path={data}", "--use_gpu_npu=cpu", "--device=0"], "this host has no cards"),
+    ("train_full_8p", ["--data_path={data}", "--use_gpu_npu=cpu"], "expected 8 devices, found only a CPU"),
 ]
 
 
@@ -193,7 +193,7 @@ def test_the_command_on_one_npu_of_several(kinetics, tmp_path, machine):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    ([], "8 devices are needed, here are 4 NPUs; --nproc=4"),
+    ([], "expected 8 devices, found 4 NPUs; use them with --nproc=4"),
     (["--device=0,1,2"], "expected 8 different card ids"),
     (["--nproc=2", "--device=1,1"], "expected 2 different card ids"),
     (["--use_gpu_npu=gpu"], "finds no GPU"),

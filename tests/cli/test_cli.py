@@ -4,10 +4,10 @@ import re
 import numpy as np
 import pytest
 from commands import call
+from paths import ROOT
 
-from paddlevideo_skel import __version__
+from paddlevideo_skel import __version__, plotting
 from paddlevideo_skel.cli import COMMANDS, GROUPS, load_command, main, run_command
-from paddlevideo_skel.data import draw
 from paddlevideo_skel.data.synthetic.actions import ACTIONS
 
 
@@ -52,6 +52,15 @@ def test_unknown_commands(capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["--nonsense"])
     assert exit_.value.code == 2
+
+
+SCRIPTS = [ROOT / "main.py", *(path for path in (ROOT / "tools").rglob("*.py") if path.name != "ask.py")]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_calls_a_command_under_its_own_name(path):
+    command, script = re.search(r'run_command\("([a-z-]+)",.*script="(.+)"\)', path.read_text()).groups()
+    assert command in COMMANDS and script == path.relative_to(ROOT).as_posix()
 
 
 def parsed(name, *argv, script=None):
@@ -207,8 +216,8 @@ def test_samples_can_be_drawn(tmp_path, monkeypatch):
         if path.name.startswith("wave_"):
             draw_sequence(annotation, layout, path)
 
-    draw_sequence = draw.draw_sequence
-    monkeypatch.setattr(draw, "draw_sequence", draw_two)
+    draw_sequence = plotting.draw_sequence
+    monkeypatch.setattr(plotting, "draw_sequence", draw_two)
     assert run_command("samples", ["-o", str(tmp_path / "s"), "-n", "3", "--draw", str(tmp_path / "d")]) == 0
     assert sorted(drawn) == sorted(f"{action}_{layout}.png" for action in ACTIONS for layout in ("ntu-rgb+d", "coco"))
     assert all((tmp_path / "d" / f"wave_{layout}.png").read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,6 @@
-"""Files and folders that may not be read or written: one line, status 2, and what was done is not lost.
+"""Files and folders without permission to read or write: one line, status 2, and finished work is kept.
 
-Everything runs in processes without root's right to pass over permissions.
+Everything runs in processes without root's right to ignore permissions.
 """
 import json
 import os
@@ -10,9 +10,9 @@ import sys
 
 import numpy as np
 import pytest
-from hatchery import assert_same_end, content
 from raw_files import write_kinetics, write_ntu
 from small_config import HARD
+from training_runs import assert_same_end, content
 from unprivileged import DROP
 
 from paddlevideo_skel.safe_pickle import load_pickle
@@ -32,7 +32,7 @@ def run(command, *arguments):
 
 
 def unprivileged(code):
-    """What ``code``, after ``CODE``, leaves as ``found``."""
+    """The value of ``found`` after ``CODE`` and ``code``."""
     done = subprocess.run([sys.executable, "-c", f"{CODE}\n{code}\nprint(json.dumps(found))"], capture_output=True,
                           text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -40,7 +40,7 @@ def unprivileged(code):
 
 
 def run(*command):
-    """``(status, what stood on standard error)`` of a command."""
+    """``(status, standard error)`` of a command."""
     return unprivileged(f"found = run(*{list(map(str, command))!r})")
 
 
@@ -67,7 +67,7 @@ def chmod():
 
 
 def test_permissions_count_here(tmp_path, chmod):
-    """Without this, the others would show nothing."""
+    """Otherwise, the other tests would show nothing."""
     chmod(tmp_path, 0o555)
     assert unprivileged(f"found = os.access({str(tmp_path)!r}, os.W_OK)") is False
 
@@ -75,19 +75,19 @@ def test_permissions_count_here(tmp_path, chmod):
 # Training
 
 
-def test_an_output_folder_that_cannot_be_written(hatchery, shared_config, tmp_path, chmod):
+def test_an_output_folder_that_cannot_be_written(runner, shared_config, tmp_path, chmod):
     folder = tmp_path / "locked" / "out"
     folder.parent.mkdir()
     chmod(folder.parent, 0o555)
-    status, output = hatchery.run(shared_config, tmp_path / "run", overrides=[f"output_dir={folder}"], prelude=DROP)
+    status, output = runner.run(shared_config, tmp_path / "run", overrides=[f"output_dir={folder}"], prelude=DROP)
     assert refused((status, output), f"{folder}: the output folder cannot be written")
 
 
-def test_data_that_may_not_be_read(hatchery, shared_config, sample_set, tmp_path, chmod):
+def test_data_that_may_not_be_read(runner, shared_config, sample_set, tmp_path, chmod):
     data = tmp_path / "ntu_3d.pkl"
     data.write_bytes((sample_set / "ntu_3d.pkl").read_bytes())
     chmod(data, 0)
-    status, output = hatchery.run(shared_config, tmp_path / "out", "--validate", prelude=DROP,
+    status, output = runner.run(shared_config, tmp_path / "out", "--validate", prelude=DROP,
                                   overrides=[f"DATASET.valid.file_path={data}"])
     assert refused((status, output[output.index("error: "):]), f"{data}: cannot be read")
 
@@ -104,24 +104,23 @@ os.replace = replace
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_folder_that_becomes_read_only_leaves_a_run_that_goes_on(hatchery, shared_config, unbroken, tmp_path, chmod,
-                                                                   count):
-    """After its first state, which is within an epoch, and after the one at an epoch's end."""
+def test_a_run_whose_folder_becomes_read_only_can_be_resumed(runner, shared_config, unbroken, tmp_path, chmod, count):
+    """Read-only after the first state, within an epoch, and after the one at the end of an epoch."""
     folder = tmp_path / "out"
     folder.mkdir()
     chmod(folder, 0o755)
-    status, output = hatchery.run(shared_config, folder, "--validate", overrides=HARD,
+    status, output = runner.run(shared_config, folder, "--validate", overrides=HARD,
                                   prelude=DROP + READ_ONLY.format(count=count, folder=str(folder)))
     assert status == 2 and "Traceback" not in output, output
     assert refused((status, output[output.index("error: "):]), "cannot be written")
     assert "small_last.pdstate" in content(folder)
     folder.chmod(0o755)
-    status, output = hatchery.run(shared_config, folder, "--validate", "--resume", overrides=HARD, prelude=DROP)
+    status, output = runner.run(shared_config, folder, "--validate", "--resume", overrides=HARD, prelude=DROP)
     assert status == 0 and "Resumed at epoch " in output
     assert_same_end(folder, unbroken)
 
 
-def test_a_home_that_cannot_be_written_costs_the_curves_only(shared_config, tmp_path, chmod):
+def test_a_home_that_cannot_be_written_only_costs_the_curves(shared_config, tmp_path, chmod):
     """VisualDL makes a folder there when it is imported; users of containers often have no such home."""
     pytest.importorskip("visualdl")
     home = tmp_path / "home"
@@ -138,11 +137,11 @@ sys.exit(run_command("train", ["-c", {str(shared_config)!r}, "--max_iters", "1",
     assert "training small finished" in done.stdout
 
 
-def test_curves_that_cannot_be_written(hatchery, shared_config, tmp_path, chmod):
+def test_curves_that_cannot_be_written(runner, shared_config, tmp_path, chmod):
     pytest.importorskip("visualdl")
     (tmp_path / "out" / "vdl").mkdir(parents=True)
     chmod(tmp_path / "out" / "vdl", 0o555)
-    status, output = hatchery.run(shared_config, tmp_path / "out", prelude=DROP)
+    status, output = runner.run(shared_config, tmp_path / "out", prelude=DROP)
     assert refused((status, output[output.index("error: "):]), "vdl: the output folder cannot be written")
 
 
@@ -151,7 +150,7 @@ def test_curves_that_cannot_be_written(hatchery, shared_config, tmp_path, chmod)
 
 @pytest.fixture
 def raw(tmp_path):
-    """Raw files of each kind, 40 of them, and a folder that nobody may write into."""
+    """40 raw files of each kind, and a read-only folder."""
     write_ntu(tmp_path / "ntu", 40, frames=(14, 16))
     write_kinetics(tmp_path / "kinetics", "train", 52)
     rng = np.random.default_rng(0)
@@ -184,7 +183,7 @@ Journal.append = append
 
 
 @pytest.mark.parametrize("kind", ["ntu", "kinetics", "own"])
-def test_an_import_that_may_not_write_goes_on_later(raw, chmod, kind):
+def test_an_import_without_permission_is_resumed_later(raw, chmod, kind):
     """Into a folder that is read-only from the start, and into one that becomes so while it reads."""
     whole, broken, locked = raw / "whole", raw / "broken", raw / "locked"
     chmod(locked, 0o555)
@@ -201,13 +200,13 @@ def test_an_import_that_may_not_write_goes_on_later(raw, chmod, kind):
     assert run(*command) == [0, ""]
     found, expected = files_of(broken), files_of(whole)
     config = next((path for path in expected if path.suffix == ".yaml"), None)
-    if config:  # it names its data
+    if config:  # it has the path of its data
         assert found.pop(config) == expected.pop(config).replace(str(whole).encode(), str(broken).encode())
     assert found == expected
 
 
 def test_raw_files_that_may_not_be_read(raw, chmod):
-    """NTU's and Kinetics' are skipped and listed, as damaged ones are; one's own are an error, as is a folder."""
+    """NTU's and Kinetics' are skipped and listed, like damaged ones; your own are an error, and so is a folder."""
     bad = {kind: sorted(path for path in (raw / kind).rglob(f"*{suffix}") if path.stat().st_size > 100)[5]
            for kind, suffix in (("ntu", ".skeleton"), ("kinetics", "0.json"), ("own", ".npy"))}
     for path in bad.values():

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from hatchery import assert_same_end
 from small_config import run
+from training_runs import assert_same_end
 
 from paddlevideo_skel.data.checks import BadSample, SampleChecker, drop_samples, write_bad_samples
 from paddlevideo_skel.data.datasets import build_dataset

@@ -11,8 +11,8 @@ from paddlevideo_skel.build import build_recognizer
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.errors import CheckpointError, ConfigError, ExportError, OutputError
-from paddlevideo_skel.export import export as export_module
-from paddlevideo_skel.export.export import export, export_model
+from paddlevideo_skel.export import exporter
+from paddlevideo_skel.export.exporter import export_checkpoint, export_model
 from paddlevideo_skel.inference.artifact import find_export
 from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime
 from paddlevideo_skel.inference.runtime import RuntimeOptions
@@ -92,14 +92,14 @@ def test_paddle_2s_form(tmp_path, name, kind):
 @pytest.mark.parametrize("wrong", ["values", "NaN"])
 def test_a_wrong_graph_is_refused_and_nothing_is_left(tmp_path, monkeypatch, wrong):
     config = small_config("ctrgcn")
-    save = export_module.save_graph
+    save = exporter.save_graph
 
     def save_another(model, shape, stem):
         bias = model.state_dict()["bias"]
         bias.set_value(bias.numpy() + (0.5 if wrong == "values" else np.nan))
         save(model, shape, stem)
 
-    monkeypatch.setattr(export_module, "save_graph", save_another)
+    monkeypatch.setattr(exporter, "save_graph", save_another)
     with pytest.raises(ExportError, match=r"relative error \S+, allowed 1e-04"):
         export_model(config, filled(config), tmp_path / "new", "inference", "minimal")
     assert not (tmp_path / "new").exists()
@@ -111,7 +111,7 @@ def test_an_earlier_export_survives_a_failed_one_and_is_replaced_by_a_good_one(t
     (tmp_path / "inference.onnx").write_bytes(b"of the earlier export")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(export_module, "verify", lambda stem: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(exporter, "verify_graph", lambda export: (_ for _ in ()).throw(KeyboardInterrupt))
         export_model(config, filled(config, seed=3), tmp_path, "inference", "minimal")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     export_model(config, filled(config, seed=3), tmp_path, "inference", "minimal")
@@ -122,9 +122,9 @@ def test_an_earlier_export_survives_a_failed_one_and_is_replaced_by_a_good_one(t
 def test_an_output_that_cannot_be_written_is_told_first(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file"):
-        export(small_config("ctrgcn"), tmp_path / "no checkpoint", tmp_path / "file" / "folder")
+        export_checkpoint(small_config("ctrgcn"), tmp_path / "no checkpoint", tmp_path / "file" / "folder")
     with pytest.raises(CheckpointError, match="no such checkpoint"):
-        export(small_config("ctrgcn"), tmp_path / "no checkpoint", tmp_path / "folder")
+        export_checkpoint(small_config("ctrgcn"), tmp_path / "no checkpoint", tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
 
 
@@ -133,7 +133,7 @@ def test_the_student_of_a_distillation_is_exported(tmp_path, form):
     config = small_config("distilled")
     both = fill(build_recognizer(config))
     paddle.save((both if form == "both" else both.main).state_dict(), str(tmp_path / "a.pdparams"))
-    folder = export(config, tmp_path / "a.pdparams", tmp_path / "out", kind="minimal")
+    folder = export_checkpoint(config, tmp_path / "a.pdparams", tmp_path / "out", kind="minimal")
     assert folder.stem.name == config["model_name"] and folder.metadata["backbone"] == "CTRGCNLite"
     array = np.random.default_rng(5).normal(0, 0.4, (1, *folder.sample_shape)).astype("float32")
     right = dynamic(both.main, array)
@@ -146,7 +146,7 @@ def test_values_that_cannot_be(tmp_path, override, name):
     config = small_config("ctrgcn", override)
     paddle.save(filled(config).state_dict(), str(tmp_path / "a.pdparams"))
     with pytest.raises(ConfigError, match="top_k" if "top_k" in override else "--save_name"):
-        export(config, tmp_path / "a.pdparams", tmp_path / "out", name)
+        export_checkpoint(config, tmp_path / "a.pdparams", tmp_path / "out", name)
 
 
 @pytest.mark.parametrize("command, kind", [([], "ordinary"), (["--minimal"], "minimal")])

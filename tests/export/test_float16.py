@@ -10,7 +10,8 @@ from tiny_export import logits, matrix, samples, write_export
 
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import ExportError
-from paddlevideo_skel.export import float16, quantize
+from paddlevideo_skel.export import quantize
+from paddlevideo_skel.export.compact import halve_weights
 from paddlevideo_skel.inference.artifact import METADATA, ONNX, relative_error
 from paddlevideo_skel.inference.runtime import open_runtime
 
@@ -21,7 +22,7 @@ def export(tmp_path):
 
 
 def test_the_weights_are_rounded_and_nothing_else(export, tmp_path):
-    made = quantize.shrink(read_config(tmp_path), export, tmp_path / "out")
+    made = quantize.store_in_half(read_config(tmp_path), export, tmp_path / "out")
     array = samples(5, 9)
     rounded = array.reshape(5, -1).astype("float64") @ matrix().astype("float16").astype("float64")
     with open_runtime(made, "onnxruntime", CPU) as runtime:
@@ -44,7 +45,7 @@ def test_small_constants_stay(tmp_path):
         [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 3])],
         [numpy_helper.from_array(np.full(3, 1 / 3, "float32"), "b")]))
     onnx.save(model, tmp_path / "a.onnx")
-    assert float16.shrink(tmp_path / "a.onnx", tmp_path / "b.onnx") == {"tensors": 0}
+    assert halve_weights(tmp_path / "a.onnx", tmp_path / "b.onnx") == {"tensors": 0}
     constant, = onnx.load(tmp_path / "b.onnx").graph.initializer
     assert np.array_equal(numpy_helper.to_array(constant), np.full(3, 1 / 3, "float32"))
 
@@ -58,8 +59,8 @@ def test_a_weight_beyond_half_precision_is_refused(export, tmp_path):
     selfcheck = export.selfcheck()
     selfcheck.logits = (selfcheck.array.reshape(2, -1) @ weight).astype("float32")
     selfcheck.save(export.stem.with_name("tiny.selfcheck.npz"))
-    with pytest.raises(ExportError, match=r"w: holds 1e\+05, half precision ends at 65504"):
-        quantize.shrink(read_config(tmp_path), export, tmp_path / "out")
+    with pytest.raises(ExportError, match=r"w: contains 1e\+05, the largest number of half precision is 65504"):
+        quantize.store_in_half(read_config(tmp_path), export, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -78,8 +79,8 @@ def test_a_lost_sample_is_refused(export, tmp_path):
     assert flips.sum() > 10 and relative_error(rounded, right) < 1e-3
     config = read_config(tmp_path, test=moved)
     with pytest.raises(ExportError, match="0 points are allowed"):
-        quantize.shrink(config, export, tmp_path / "out")
-    assert quantize.shrink(config, export, tmp_path / "out", max_drop=100).file(ONNX).is_file()
+        quantize.store_in_half(config, export, tmp_path / "out")
+    assert quantize.store_in_half(config, export, tmp_path / "out", max_drop=100).file(ONNX).is_file()
 
 
 def test_the_command(capsys):

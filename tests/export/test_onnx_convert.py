@@ -6,8 +6,8 @@ from deploy_cases import dynamic, filled, small_config
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import ConfigError, ExportError, OutputError
 from paddlevideo_skel.export import onnx_convert as onnx_module
-from paddlevideo_skel.export.export import export_model
-from paddlevideo_skel.export.onnx_convert import convert
+from paddlevideo_skel.export.exporter import export_model
+from paddlevideo_skel.export.onnx_convert import convert_to_onnx
 from paddlevideo_skel.inference.artifact import find_export
 from paddlevideo_skel.inference.runtime import open_runtime
 
@@ -51,7 +51,7 @@ def test_onnx_runtime_answers_like_the_dynamic_graph_at_any_batch_size(tmp_path,
 
 
 def test_the_model_is_valid_and_keeps_the_metadata(folder):
-    convert(folder, opset=15)
+    convert_to_onnx(folder, opset=15)
     model = onnx.load(folder.file(".onnx"))
     onnx.checker.check_model(model, full_check=True)
     assert [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")] == [15]
@@ -61,7 +61,7 @@ def test_the_model_is_valid_and_keeps_the_metadata(folder):
 
 def test_elsewhere_it_is_an_export_of_its_own(folder, tmp_path):
     before = content(tmp_path)
-    made = convert(folder, save_file=tmp_path / "device" / "m.onnx")
+    made = convert_to_onnx(folder, save_file=tmp_path / "device" / "m.onnx")
     assert {p.name for p in (tmp_path / "device").iterdir()} == {"m.onnx", "m.metadata.json", "m.selfcheck.npz"}
     (tmp_path / "device").rename(tmp_path / "moved")
     assert open_runtime(tmp_path / "moved" / "m.onnx", "onnxruntime").errors[1] < 1e-5
@@ -86,36 +86,36 @@ def test_a_wrong_conversion_is_refused_and_nothing_is_left(folder, tmp_path, mon
 
     monkeypatch.setattr(onnx_module, "run_paddle2onnx", convert_wrongly)
     with pytest.raises(ExportError, match=r"wrongly at opset 13.*relative error \S+, allowed 1e-04"):
-        convert(folder)
+        convert_to_onnx(folder)
     assert content(tmp_path) == before
 
 
 @pytest.mark.parametrize("child, problem", [
-    ("import os; print('Oops'); os.abort()", "ended by signal 6.*Oops"),
+    ("import os; print('Oops'); os.abort()", "killed by signal 6.*Oops"),
     ("import sys; open(sys.argv[3], 'w').close()", "left no model"),
     ("import sys; open(sys.argv[3], 'w').write('nonsense')", "no valid ONNX model"),
     ("raise SystemExit('not supported')", r"failed \(1\).*not supported"),
     ("import time; time.sleep(60)", "more than 1 s")])
 def test_what_paddle2onnx_may_do(folder, tmp_path, monkeypatch, child, problem):
     before = content(tmp_path)
-    monkeypatch.setattr(onnx_module, "CHILD", child)
-    monkeypatch.setattr(onnx_module, "TIME_LIMIT", 1 if "sleep" in child else 60)
+    monkeypatch.setattr(onnx_module, "CONVERSION", child)
+    monkeypatch.setattr(onnx_module, "CONVERSION_TIME_LIMIT", 1 if "sleep" in child else 60)
     with pytest.raises(ExportError, match=problem):
-        convert(folder)
+        convert_to_onnx(folder)
     assert content(tmp_path) == before
 
 
 def test_what_cannot_be(folder, tmp_path):
     with pytest.raises(ConfigError, match="7 to 20"):
-        convert(folder, opset=99)
+        convert_to_onnx(folder, opset=99)
     with pytest.raises(ConfigError, match=r"\.onnx"):
-        convert(folder, save_file=tmp_path / "model")
+        convert_to_onnx(folder, save_file=tmp_path / "model")
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
-        convert(folder, save_file=tmp_path / "file" / "m.onnx")
+        convert_to_onnx(folder, save_file=tmp_path / "file" / "m.onnx")
     folder.file(".pdiparams").unlink()
     with pytest.raises(ExportError, match="weights are missing"):
-        convert(folder)
+        convert_to_onnx(folder)
 
 
 def test_the_command(folder, tmp_path, capsys):

@@ -14,8 +14,8 @@ from tiny_export import CLASSES, logits, samples, write_export
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import ConfigError, DataError, ExportError, OutputError, UnavailableError
 from paddlevideo_skel.export import onnx_export
-from paddlevideo_skel.export.export import export_model
-from paddlevideo_skel.export.onnx_export import Way, export_onnx, parse_batches, ways
+from paddlevideo_skel.export.exporter import export_model
+from paddlevideo_skel.export.onnx_export import Route, export_onnx, list_routes, parse_batches
 from paddlevideo_skel.inference.artifact import ExportFolder, find_export, relative_error
 from paddlevideo_skel.inference.predict import Predictor, predict
 from paddlevideo_skel.inference.runtime import open_runtime
@@ -27,8 +27,9 @@ pytest.importorskip("onnxslim")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from paddlevideo_skel.ascend import operators  # noqa: E402
+from paddlevideo_skel.ascend.operators import atc_problems  # noqa: E402
 from paddlevideo_skel.export.onnx_graph import fix_batch, lower_opset, pad_with_zeros, simplify  # noqa: E402
+from paddlevideo_skel.export.onnx_model import shape_problems  # noqa: E402
 
 # The batch of a model that takes no other
 
@@ -45,7 +46,7 @@ def test_a_short_batch_is_padded_and_the_padding_dropped(tmp_path, count):
 
 def test_more_than_its_batch_is_refused(tmp_path):
     runtime = open_runtime(write_export(tmp_path, batch=4), "onnxruntime")
-    with pytest.raises(DataError, match=r"holds 5 samples, .*takes at most 4 at once"):
+    with pytest.raises(DataError, match="takes at most 4 samples at once, got 5"):
         runtime.run(samples(5))
 
 
@@ -60,7 +61,7 @@ def test_predict_gives_such_a_model_what_it_takes(tmp_path):
     for batch_size in (None, 1, 2):
         found = [entry["top_k"][0]["class"] for entry in predict(predictor, tmp_path / "in", batch_size)["samples"]]
         assert found == logits(arrays).argmax(axis=1).tolist()
-    with pytest.raises(ConfigError, match="found 3, expected 1 to 2: the model takes 2 samples at once"):
+    with pytest.raises(ConfigError, match="expected 1 to 2, the batch size of the model, got 3"):
         predict(predictor, tmp_path / "in", 3)
 
 
@@ -70,7 +71,7 @@ def test_a_metadata_with_no_such_batch_is_refused(tmp_path, shape):
     metadata = json.loads(path.read_text())
     metadata["input"]["shape"] = shape
     path.write_text(json.dumps(metadata))
-    with pytest.raises(ExportError, match="no valid metadata"):
+    with pytest.raises(ExportError, match="not valid metadata"):
         find_export(path)
 
 
@@ -115,7 +116,7 @@ def test_what_depends_on_shapes_alone_becomes_constants(batch):
     np.testing.assert_array_equal(answers(fixed, array)[0], array.reshape(batch, 2, 3) + 1)
     assert [d.dim_value for d in fixed.graph.input[0].type.tensor_type.shape.dim] == [batch, 6]
     assert [d.dim_value for d in fixed.graph.output[0].type.tensor_type.shape.dim] == [batch, 2, 3]
-    assert not operators.shape_problems(fixed) and model.SerializeToString() == before
+    assert not shape_problems(fixed) and model.SerializeToString() == before
 
 
 def test_what_is_large_is_not_stored():
@@ -252,7 +253,7 @@ def test_each_batch_is_an_export_of_its_own(source, run, tmp_path, simplified):
         assert graph.ir_version == 6 and graph.opset_import[0].version == 11
         assert [value.name for value in graph.graph.input] == [export.metadata["input"]["name"]] == ["data_batch_0"]
         assert [value.name for value in graph.graph.output] == [export.metadata["output"]["name"]] == ["fetch_name_0"]
-        assert operators.check(graph, batch=2 if export.batch is None else None) == []
+        assert atc_problems(graph, batch=2 if export.batch is None else None) == []
         assert not {"Shape", "Expand"} & set(kinds(graph))
         # Padding with zeros is no part of the file.
         assert export.file(".onnx").stat().st_size < 1.4 * source.file(".pdiparams").stat().st_size
@@ -288,11 +289,11 @@ def reverse_the_rows(model):
 
 @pytest.mark.parametrize("change, batch, problem", [
     (scale_a_weight, None, r"answers its self-check wrongly at batch size 1.*before simplification"),
-    (reverse_the_rows, None, "3 different samples otherwise together than one by one.*before simplification"),
-    (reverse_the_rows, 4, "4 different samples otherwise together than one by one")])
+    (reverse_the_rows, None, "3 different samples differently together than one by one.*before simplification"),
+    (reverse_the_rows, 4, "4 different samples differently together than one by one")])
 def test_a_wrong_conversion_is_refused_and_nothing_is_left(source, run, tmp_path, monkeypatch, change, batch, problem):
     monkeypatch.setattr(onnx_export, "run_paddle2onnx", changed(run, change))
-    monkeypatch.setattr(onnx_export, "ways", lambda opset: [Way(11, 11), Way(13, 13)])
+    monkeypatch.setattr(onnx_export, "list_routes", lambda opset: [Route(11, 11), Route(13, 13)])
     with pytest.raises(ExportError, match=f"nothing was written. opset 11: .*{problem}.*; opset 13: .*{problem}"):
         export_onnx(source, tmp_path / "out", [batch])
     assert names(tmp_path) == []
@@ -319,7 +320,7 @@ def test_a_wrong_simplification_is_refused_and_nothing_is_left(source, run, tmp_
 def failing_at(run, *opsets):
     def convert(graph, params, path, opset):
         if opset in opsets:
-            raise ExportError(graph, f"paddle2onnx was ended by signal 6 at opset {opset}")
+            raise ExportError(graph, f"paddle2onnx was killed by signal 6 at opset {opset}")
         run(graph, params, path, opset)
     return convert
 
@@ -329,23 +330,23 @@ def test_other_opsets_are_tried_in_order(source, run, tmp_path, monkeypatch, cap
     converted = 13
     monkeypatch.setattr(onnx_export, "run_paddle2onnx", failing_at(run, 11, 12))
     if not lowered:
-        monkeypatch.setattr("paddlevideo_skel.export.onnx_graph.ATTRIBUTES", {"Squeeze": "nothing"})
+        monkeypatch.setattr("paddlevideo_skel.export.onnx_graph.ATTRIBUTES_OF_OPSET_11", {"Squeeze": "nothing"})
     [model] = export_onnx(source, tmp_path, [2], opset)
     assert model.metadata["onnx"]["opset"] == made == onnx.load(model.file(".onnx")).opset_import[0].version
     assert model.metadata["onnx"]["converted_at_opset"] == converted
-    assert f"Not converted, opset {opset or 11}: paddle2onnx was ended by signal 6" in caplog.text
+    assert f"Not converted, opset {opset or 11}: paddle2onnx was killed by signal 6" in caplog.text
     assert names(tmp_path) == files("m_bs2")
 
 
 def test_an_opset_that_was_asked_for_is_not_replaced(source, run, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export, "run_paddle2onnx", failing_at(run, 13))
-    with pytest.raises(ExportError, match=r"opset 13: paddle2onnx was ended.*Try without --opset"):
+    with pytest.raises(ExportError, match=r"opset 13: paddle2onnx was killed.*Try without --opset"):
         export_onnx(source, tmp_path, [2], opset=13)
     assert names(tmp_path) == []
 
 
 def test_the_order():
-    tried = [(way.opset, way.converted_at) for way in ways()]
+    tried = [(way.opset, way.converted_at) for way in list_routes()]
     assert tried == [(11, 11), (11, 13), (12, 12), (12, 13), (13, 13), (14, 14), (15, 15), (16, 16), (17, 17)]
 
 
@@ -391,13 +392,13 @@ def test_what_cannot_be(source, tmp_path, monkeypatch):
         with pytest.raises(ConfigError, match="--batch: found"):
             parse_batches(text)
     assert parse_batches("4, 1,dynamic,4") == [4, 1, None]
-    with pytest.raises(ExportError, match=r"no graph.*Export the model again"):
+    with pytest.raises(ExportError, match=r"no Paddle graph.*Export the model again"):
         export_onnx(write_export(tmp_path / "tiny"), tmp_path / "out", [1])
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         export_onnx(source, tmp_path / "file", [1])
     other = copied(source, tmp_path / "taken", "m")
-    with pytest.raises(OutputError, match="is a Paddle export already"):
+    with pytest.raises(OutputError, match="is a Paddle export, whose metadata"):
         export_onnx(source, tmp_path / "taken")
     bare = copied(source, tmp_path / "bare", "m")
     bare.params.unlink()
@@ -448,7 +449,7 @@ def test_every_model_at_both_opsets(tmp_path, name, kind):
     for opset in (11, 13):
         for model in export_onnx(export, tmp_path / str(opset), [2, None], opset):
             assert relative_error(open_runtime(model, "onnxruntime").run(array), right) < 1e-5
-            assert operators.check(model.file(".onnx"), batch=None if model.batch else 2) == []
+            assert atc_problems(model.file(".onnx"), batch=None if model.batch else 2) == []
             assert model.metadata["onnx"]["converted_at_opset"] == opset
 
 
@@ -468,7 +469,7 @@ def test_a_sum_that_paddle2onnx_aborts_on(tmp_path):
     export = export_model(config, model, tmp_path / "export", "m", "ordinary")
     [made] = export_onnx(export, tmp_path, [2])
     assert made.metadata["onnx"]["opset"] == 11 and made.metadata["onnx"]["converted_at_opset"] == 13
-    assert "ReduceSum" in kinds(onnx.load(made.file(".onnx"))) and operators.check(made.file(".onnx")) == []
+    assert "ReduceSum" in kinds(onnx.load(made.file(".onnx"))) and atc_problems(made.file(".onnx")) == []
 
 
 def test_predict_with_a_fixed_batch(source, run, tmp_path, capsys):

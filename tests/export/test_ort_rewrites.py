@@ -8,7 +8,7 @@ ort = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from paddlevideo_skel.export.ort_rewrites import rewrite  # noqa: E402
+from paddlevideo_skel.export.ort_rewrites import rewrite_for_ort  # noqa: E402
 from paddlevideo_skel.inference.artifact import relative_error  # noqa: E402
 
 RNG = np.random.default_rng(3)
@@ -43,7 +43,7 @@ def kinds(model):
 def rewritten(model, shape=(2, 4, 5, 3)):
     """The rewritten copy and how often each rewrite was applied, after comparing answers."""
     copy = onnx.ModelProto.FromString(model.SerializeToString())
-    done = rewrite(copy)
+    done = rewrite_for_ort(copy)
     onnx.checker.check_model(copy, full_check=True)
     array = RNG.normal(size=shape).astype("float32")
     for found, right in zip(answers(copy, array), answers(model, array), strict=True):
@@ -182,7 +182,7 @@ def test_an_identity_that_makes_the_answer_stays():
 @pytest.mark.parametrize("name", ["ctrgcn", "stgcn_plusplus", "stgcn", "posec3d"])
 def test_whole_networks_answer_as_before(tmp_path, name):
     pytest.importorskip("paddle2onnx")
-    from paddlevideo_skel.export.export import export_model
+    from paddlevideo_skel.export.exporter import export_model
     from paddlevideo_skel.export.onnx_convert import run_paddle2onnx
 
     config = small_config(name)

@@ -12,7 +12,7 @@ from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.errors import ConfigError
 from paddlevideo_skel.evaluation import hits
-from paddlevideo_skel.export.pphuman import check, export_pphuman
+from paddlevideo_skel.export.pphuman import check_for_pphuman, export_pphuman
 from paddlevideo_skel.inference.artifact import find_export
 from paddlevideo_skel.training.metrics import SkeletonMetric
 
@@ -79,7 +79,7 @@ def test_paddlevideos_own_config_takes_its_window_from_inference():
     """PaddleVideo's file has no AutoPadding: its data are 50 frames long, as ``INFERENCE.window_size`` says."""
     config = load_config(PATH, [*IDEN, "INFERENCE.window_size=50", "INFERENCE.num_channels=2",
                                 "INFERENCE.vertex_nums=17", "MODEL.if_top5=False"])
-    assert check(config, build_recognizer(config)) == 50
+    assert check_for_pphuman(config, build_recognizer(config)) == 50
 
 
 @pytest.mark.parametrize("overrides, words", [

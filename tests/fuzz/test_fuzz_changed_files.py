@@ -1,6 +1,6 @@
 """Valid files of every format, changed in bytes: each reads as something valid, or is refused by the documented error.
 
-``docs/reliability.md``, section "Bad input", says which reader is covered by what.
+``docs/reliability.md``, section "Bad input", says what is covered.
 """
 
 import pytest

@@ -190,7 +190,7 @@ def test_json_that_is_nested_too_deeply(tmp_path):
     for text in ("[" * 100_000, '{"a":' * 100_000):
         with pytest.raises(ValueError, match="too deeply"):
             parse_json(text)
-        with pytest.raises(ExportError, match="no valid metadata"):
+        with pytest.raises(ExportError, match="not valid metadata"):
             read_metadata(saved(tmp_path / "m.metadata.json", text).with_name("m"))
         with pytest.raises(DataError, match="is damaged"):
             read_report(saved(tmp_path / "results.json", text))
@@ -271,7 +271,7 @@ def test_reports_that_name_no_bin_folder(tmp_path, bins):
 def test_metadata(tmp_path, changes):
     path = tmp_path / "m.metadata.json"
     assert read_metadata(saved(path, json.dumps(METADATA)).with_name("m")) == METADATA
-    with pytest.raises(ExportError, match="no valid metadata"):
+    with pytest.raises(ExportError, match="not valid metadata"):
         read_metadata(saved(path, json.dumps({**METADATA, **changes})).with_name("m"))
 
 

@@ -1,4 +1,5 @@
 """Every packaged config is whole: its model can be built, and its pipelines make what the model takes."""
+import itertools
 from pathlib import Path
 
 import pytest
@@ -6,12 +7,12 @@ from paths import ROOT
 
 from paddlevideo_skel.build import build_recognizer, check_parts, input_shape
 from paddlevideo_skel.config import load_config
+from paddlevideo_skel.config_schema import SPLITS
 from paddlevideo_skel.registry import split_name
 from paddlevideo_skel.training.metrics import METRICS
 from paddlevideo_skel.training.optim import build_schedule, check_optimizer
 
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml"))
-SPLITS = ("train", "valid", "test")
 
 
 @pytest.mark.parametrize("path", CONFIGS)
@@ -37,3 +38,8 @@ def test_the_four_features_are_what_the_names_say(path):
     for split in SPLITS:
         steps = config["PIPELINE"][split]["transform"]
         assert [step["GenSkeFeat"]["feats"] for step in steps if "GenSkeFeat" in step] == [[feature]], split
+
+
+def test_no_two_packaged_configs_are_alike():
+    contents = [load_config(ROOT / path) for path in CONFIGS]
+    assert not [pair for pair in itertools.combinations(zip(CONFIGS, contents), 2) if pair[0][1] == pair[1][1]]

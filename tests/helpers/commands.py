@@ -1,4 +1,4 @@
-"""Commands of this checkout in processes of their own."""
+"""Commands of this checkout, in their own processes."""
 import os
 import subprocess
 import sys
@@ -6,8 +6,8 @@ import sys
 from paths import ROOT
 
 
-def call(*command, cwd=ROOT):
-    """Run a command of this checkout apart from the tests' process."""
+def call(*command, cwd=ROOT, stdin=None):
+    """Run a command of this checkout in a process of its own; ``stdin`` is text for it to read."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, *map(str, command)], cwd=cwd, env=environment, capture_output=True,
-                          text=True, timeout=900)
+                          input=stdin, text=True, timeout=900)

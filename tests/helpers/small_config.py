@@ -47,6 +47,37 @@ log_interval: 1
 epochs: 2
 """
 
+
+def distillation_config(folder):
+    """The text of a config with the same data for a CTR-GCN teacher and a CTR-GCN-Lite student, with mixup."""
+    text = CONFIG.format(folder=folder)
+    head = "{name: CTRGCNHead, in_channels: 16, num_classes: 4}"
+    backbone = "{{name: {}, graph: ntu_rgb_d, num_person: 1, base_channel: 16}}"
+    model = f"""MODEL:
+  framework: RecognizerDistillation
+  freeze_params_list: [True, False]
+  models:
+    - Teacher: {{backbone: {backbone.format("CTRGCN")}, head: {head}}}
+    - Student: {{backbone: {backbone.format("CTRGCNLite")}, head: {head}}}
+  loss:
+    Train:
+      - {{name: DistillationCELoss, model_name_pairs: [Student, GroundTruth]}}
+      - {{name: DistillationDMLLoss, model_name_pairs: [Student, Teacher]}}
+    Val:
+      - {{name: DistillationCELoss, model_name_pairs: [Student, GroundTruth]}}
+MIX: {{name: Mixup, alpha: 0.5}}
+"""
+    start, end = text.index("MODEL:"), text.index("DATASET:")
+    text = text[:start] + model + text[end:]
+    old = text[text.index("    transform: &steps"):text.index("OPTIMIZER:")]
+    steps = """    sample:
+      - PreNormalize3D:
+      - FormatPersons: {num_person: 1}
+      - SketeonCropSample: {window_size: 16, p_interval: [0.95]}
+"""
+    return text.replace(old, f"{steps}  valid:\n{steps}  test:\n{steps}")
+
+
 # For tests that end a training and resume it: a small model, dropout, precise BatchNorm, a state within each epoch.
 HARD = ["MODEL.backbone.base_channels=8", "MODEL.head.in_channels=16", "MODEL.head.dropout=0.5", "save_every=3",
         "PRECISEBN={preciseBN_interval: 1, num_iters_preciseBN: 2}"]

@@ -5,6 +5,7 @@ import numpy as np
 import paddle
 
 from paddlevideo_skel.models import build_model
+from paddlevideo_skel.models.cpu import accelerate
 
 TRIANGLE = {"name": "triangle", "joints": 5, "bones": [[0, 1], [1, 2], [1, 3], [3, 4]], "center": 1}
 SMALL = {
@@ -13,7 +14,8 @@ SMALL = {
     "CTRGCNLite": {"backbone": {"name": "CTRGCNLite", "graph": TRIANGLE, "num_person": 3, "base_channel": 16,
                                 "in_channels": 2},
                    "head": {"name": "CTRGCNHead", "num_classes": 3, "in_channels": 16}},
-    "STGCNPlusPlus": {"backbone": {"name": "STGCNPlusPlus", "layout": TRIANGLE, "base_channels": 12},
+    "STGCNPlusPlus": {"backbone": {"name": "STGCNPlusPlus", "layout": TRIANGLE, "base_channels": 12, "num_stages": 5,
+                                   "inflate_stages": [2, 4], "down_stages": [2, 4]},
                       "head": {"name": "STGCNPlusPlusHead", "num_classes": 3, "in_channels": 48}},
     "STGCN": {"backbone": {"name": "STGCN", "layout": TRIANGLE, "in_channels": 3},
               "head": {"name": "STGCNHead", "num_classes": 3}},
@@ -34,9 +36,10 @@ PIPELINES = {
 
 
 def small(name, **changes):
+    """A small model, accelerated as a CPU runs it; ``changes`` are arguments of its backbone."""
     spec = json.loads(json.dumps({"framework": "RecognizerGCN", **SMALL[name]}))
     spec["backbone"].update(changes)
-    return build_model(spec)
+    return accelerate(build_model(spec))
 
 
 def sample(name, batch, seed=0):

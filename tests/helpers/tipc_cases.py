@@ -1,4 +1,4 @@
-"""A checkout of ``test_tipc/`` whose commands are stand-ins: they note what they were told, and fail when told so."""
+"""A checkout of ``test_tipc/`` whose commands are stand-ins, which fail when ``$FAIL`` says so."""
 import json
 import os
 import shutil
@@ -146,7 +146,7 @@ class Checkout:
             (self.root / f"{name}.py").write_text(TOOL)
         self.elsewhere = folder / "elsewhere"
         self.elsewhere.mkdir()
-        # Answers the question for the host's devices, and is a stand-in's interpreter itself: it starts faster.
+        # Answers the question about the host's devices, and interprets the stand-ins itself, which starts faster.
         self.python = folder / "python"
         self.python.write_text(f"#!{sys.executable} -SE\n" + (
             "import os, sys\n"

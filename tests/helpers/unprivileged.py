@@ -1,4 +1,4 @@
-"""What a process runs first to be refused as an ordinary user is: root passes over all permissions of files."""
+"""Code that a process runs first to lose root's right to ignore file permissions."""
 
 DROP = """
 import ctypes, os

@@ -5,11 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from paths import ROOT
 import numpy as np
 import pytest
+from paths import ROOT
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -105,15 +104,11 @@ def fixed_batch(export, folder, batch):
     return stem
 
 
-def test_a_real_model_on_every_runtime(tmp_path, monkeypatch):
-    """A small ST-GCN++: Paddle, ONNX Runtime and both ways to an NPU write the same files with the same answers."""
-    pytest.importorskip("paddle2onnx")
+def test_a_real_model_on_every_runtime(ctrgcn_export, tmp_path, monkeypatch):
+    """A small CTR-GCN: Paddle, ONNX Runtime and both ways to an NPU write the same files with the same answers."""
     from deploy_cases import dynamic, filled, small_config
 
-    from paddlevideo_skel.export.export import export_model
-
-    config = small_config("stgcn_plusplus")
-    export = export_model(config, filled(config), tmp_path / "export", "inference", "minimal", to_onnx=True)
+    config, export = small_config("ctrgcn"), ctrgcn_export
     model = fixed_batch(export, tmp_path / "fixed", 4)
     array = np.random.default_rng(5).normal(0, 0.4, (COUNT, *export.sample_shape)).astype("float32")
     bins = write_bin_folder(tmp_path / "bins", array, num_classes=export.num_classes,
@@ -141,7 +136,7 @@ def test_only_what_is_missing_or_broken_is_made_again(export, bins, tmp_path, mo
     run = OnnxRuntime.run
     monkeypatch.setattr(OnnxRuntime, "run", lambda self, array: computed.append(len(array)) or run(self, array))
     assert call(export.stem, bins, out, "-b4", "--runtime=onnxruntime") == 0
-    assert not computed and "all 11 answers were there" in capsys.readouterr().out
+    assert not computed and "all 11 answers exist" in capsys.readouterr().out
     (out / "00005_0.bin").unlink()
     (out / "00010_0.bin").write_bytes(b"half")
     (out / ".00003_0.bin.123.tmp").write_bytes(b"of a run that was killed")
@@ -157,7 +152,8 @@ def test_a_run_that_was_ended_half_way_resumes_to_the_same_folder(export, tmp_pa
     count = 400
     bins = write_bin_folder(tmp_path / "many", samples(count))
     out = tmp_path / "out"
-    slow = ("import sys, time\nfrom paddlevideo_skel.inference import onnx_runtime as o\ncompute = o.OnnxRuntime.compute\n"
+    slow = ("import sys, time\nfrom paddlevideo_skel.inference import onnx_runtime as o\n"
+            "compute = o.OnnxRuntime.compute\n"
             "o.OnnxRuntime.compute = lambda self, array: time.sleep(0.02) or compute(self, array)\n"
             "from paddlevideo_skel.cli import run_command\nsys.exit(run_command('infer-bin', sys.argv[1:]))")
     arguments = ["--model", export.file(".onnx"), "--input", bins, "--output", out, "-b", "3"]
@@ -202,7 +198,7 @@ def test_a_plain_folder_in_natural_order(export, tmp_path, capsys):
     assert call(export.file(".onnx"), plain, tmp_path / "out", "-b3") == 0
     made = np.stack([np.fromfile(tmp_path / "out" / f"{i}_0.bin", "<f4") for i in range(COUNT)])
     assert relative_error(made, logits(samples(COUNT))) < 1e-6
-    assert "nothing tells which pre-processing made its 11 files" in capsys.readouterr().out
+    assert "the preprocessing of its 11 files is unknown" in capsys.readouterr().out
     assert call(export.file(".onnx"), plain, tmp_path / "part", "-b1", "--shard=3/5") == 0
     assert {p.name for p in (tmp_path / "part").glob("*_0.bin")} == {"2_0.bin", "7_0.bin"}
 
@@ -217,24 +213,25 @@ def test_damaged_and_foreign_bin_folders(export, bins, tmp_path, capsys):
     file = bins / "bin" / "00007.bin"
     whole = file.read_bytes()
     file.write_bytes(whole[:-4])
-    refused(bins, "00007.bin: holds 236 bytes", "has 240")
+    refused(bins, "00007.bin: expected 240 bytes", "got 236")
     file.write_bytes(whole + b"1234")
-    refused(bins, "00007.bin: holds 244 bytes", "has 240")
+    refused(bins, "00007.bin: expected 240 bytes", "got 244")
     file.unlink()
-    refused(bins, "00007.bin: is missing")
+    refused(bins, "00007.bin: file not found")
     file.write_bytes(np.full(SAMPLE, np.nan, "float32").tobytes())
     assert call(export.file(".onnx"), bins, tmp_path / "nan", "-b2") == 2
     assert "bins: 00006 to 00007: holds NaN or infinity" in capsys.readouterr().err
-    refused(tmp_path / "gone", "gone: no such folder")
-    refused(write_bin_folder(tmp_path / "shape", samples(2)[:, :, 1:]), "holds samples (3, 3, 5, 1)", "another model")
+    refused(tmp_path / "gone", "gone: folder not found")
+    refused(write_bin_folder(tmp_path / "shape", samples(2)[:, :, 1:]), "expected samples (3, 4, 5, 1)",
+            "got (3, 3, 5, 1). It is the bin folder of another model")
     other = {**PIPELINE, "transform": [{"FormatGCNInput": {"num_person": 2}}]}
     refused(write_bin_folder(tmp_path / "pipeline", samples(2), pipeline=other), "was not preprocessed as ",
-            "tiny expects: transform.0.FormatGCNInput.num_person is 2, expected 1. It is a folder of another model")
+            "tiny expects: transform.0.FormatGCNInput.num_person is 2, expected 1. It is the bin folder of another")
     plain = tmp_path / "plain"
     plain.mkdir()
-    refused(plain, "holds neither bins.json nor any .bin file")
+    refused(plain, "has neither bins.json nor .bin files")
     (plain / "0.bin").write_bytes(b"12345678")
-    refused(plain, "0.bin: holds 8 bytes")
+    refused(plain, "0.bin: expected 240 bytes", "got 8")
 
 
 def test_a_result_folder_that_something_else_began(export, bins, tmp_path, capsys):
@@ -249,8 +246,9 @@ def test_a_result_folder_that_something_else_began(export, bins, tmp_path, capsy
     assert call(export.file(".onnx"), bins, out) == 0
     capsys.readouterr()
     other = write_export(tmp_path / "other", seed=3)
-    refused(other.file(".onnx"), bins, "was started with other settings: model_digest was", "is", "Choose another folder")
-    refused(export.file(".onnx"), write_bin_folder(tmp_path / "b", samples(4)), "was started with other settings: bins was ")
+    refused(other.file(".onnx"), bins, "was started with other settings: model_digest was", "is",
+            "Choose another folder")
+    refused(export.file(".onnx"), write_bin_folder(tmp_path / "b", samples(4)), "with other settings: bins was ")
     begun = json.loads((out / "begun.json").read_text())
     (out / "begun.json").write_text(json.dumps({**begun, "runtime": "om"}))
     refused(export.file(".onnx"), bins, 'settings: runtime was "om", is "onnxruntime"')
@@ -263,14 +261,14 @@ def test_a_result_folder_that_something_else_began(export, bins, tmp_path, capsy
 
 
 @pytest.mark.parametrize(("more", "words"), [
-    (["--batch_size=0"], "--batch_size: found 0, expected at least 1"),
-    (["--shard=4/3"], "--shard: found '4/3'"),
+    (["--batch_size=0"], "--batch_size: expected at least 1, got 0"),
+    (["--shard=4/3"], "--shard: expected i/n with i from 1 to n, got '4/3'"),
     (["--provider=cpu", "--use_gpu=False"], "--provider: conflicts with --use_gpu"),
     (["--provider=cpu", "--runtime=om"], "--provider: is only for ONNX Runtime, but the runtime is om"),
-    (["--precision=fp8"], "--precision: found 'fp8'"),
-    (["--precision=fp16"], "--precision fp16: ONNX Runtime computes in float32"),
-    (["--device_id=-1"], "--device_id: found -1"),
-    (["--loop=0"], "--loop: found 0")])
+    (["--precision=fp8"], "--precision: unknown precision 'fp8'"),
+    (["--precision=fp16"], "--precision fp16: ONNX Runtime supports only fp32 here"),
+    (["--device_id=-1"], "--device_id: expected an integer from 0, got -1"),
+    (["--loop=0"], "--loop: expected at least 1, got 0")])
 def test_arguments_that_cannot_be(export, bins, tmp_path, capsys, more, words):
     assert call(export.file(".onnx"), bins, tmp_path / "out", *more) == 2
     assert words in capsys.readouterr().err
@@ -281,16 +279,16 @@ def test_arguments_that_are_missing_or_do_not_fit_the_model(tmp_path, bins, caps
     assert run_command("infer-bin", ["--model", str(export.stem)]) == 2
     assert "--input, --output: are both required" in capsys.readouterr().err
     assert call(export.file(".onnx"), bins, tmp_path / "out", "-b2") == 2
-    assert "found 2, expected 4: the model takes no other" in capsys.readouterr().err
+    assert "expected 4, the batch size of the model, got 2" in capsys.readouterr().err
     assert call(tmp_path / "gone.om", bins, tmp_path / "out") == 2
     assert "no such export" in capsys.readouterr().err
 
 
 def test_the_speed_alone(export, tmp_path, monkeypatch, capsys):
     seconds = iter([9.0, 0.001, 0.002, 0.006])  # the first warms up and does not count
-    monkeypatch.setattr(OnnxRuntime, "timed", lambda self, array: (self.compute(array), next(seconds)))
+    monkeypatch.setattr(OnnxRuntime, "compute_timed", lambda self, array: (self.compute(array), next(seconds)))
     assert run_command("infer-bin", ["--model", str(export.file(".onnx")), "--loop", "3", "-b", "8"]) == 0
-    assert "3 times a batch of 8, 3.000 ms (median 2.000, least 1.000), FPS: 2666.67" in capsys.readouterr().out
+    assert "3 runs of batch size 8, 3.000 ms (median 2.000, min 1.000), FPS: 2666.67" in capsys.readouterr().out
 
 
 def test_a_batch_is_read_while_another_is_computed_and_no_more(tmp_path):

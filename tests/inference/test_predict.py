@@ -4,28 +4,22 @@ import re
 import subprocess
 import sys
 import types
-from pathlib import Path
 
-from paths import ROOT
 import numpy as np
 import pytest
 from deploy_cases import CLASSES, CONFIGS, SMALL, dynamic, filled, small_config, write_npy, write_set
+from paths import ROOT
 
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.data.pipeline import Pipeline
 from paddlevideo_skel.data.readers import read_sample
-from paddlevideo_skel.export.export import export_model
 from paddlevideo_skel.inference.benchmark import StepTimes, measure_latency
 from paddlevideo_skel.inference.runtime import open_runtime
 
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    pytest.importorskip("paddle2onnx")
-    config = small_config("ctrgcn")
-    return export_model(config, filled(config), tmp_path_factory.mktemp("exported"), "inference", "minimal",
-                        to_onnx=True)
+@pytest.fixture
+def folder(ctrgcn_export):
+    return ctrgcn_export
 
 
 def call(folder, source, *flags):
@@ -68,7 +62,7 @@ def test_every_sample_of_every_file_in_a_folder(folder, tmp_path, capsys, batch)
     assert call(folder, source, "-b", batch, "--json", out, "--top_k=3", "--time_test_file=True") == 0
     printed = capsys.readouterr().out
     assert printed.count("Current video file: ") == 5 and printed.count("\tsample: s0") == 4
-    assert "Average time of a file" in printed
+    assert "Average time per file" in printed
     report = json.loads(out.read_text())
     right = np.concatenate([probabilities(source / "a.npy"), probabilities(source / "b.pkl")])
     assert [entry["sample"] for entry in report["samples"]] == ["a.npy", "s00", "s01", "s02", "s03"]
@@ -91,7 +85,7 @@ def test_a_sample_that_does_not_fit_is_named(folder, tmp_path, capsys, shape, pr
 def test_what_cannot_be_read_or_written_is_told(folder, tmp_path, capsys):
     path = write_npy(tmp_path / "a.npy")
     (tmp_path / "empty").mkdir()
-    for flags, problem in (((tmp_path / "nothing.npy",), "no such file"), ((tmp_path / "empty",), "has no"),
+    for flags, problem in (((tmp_path / "nothing.npy",), "file or folder not found"), ((tmp_path / "empty",), "has no"),
                            ((path, "--json", path / "r.json"), "cannot be"), ((path, "--top_k", CLASSES + 1), "top_k"),
                            ((path, "-b", 0), "batch_size"), ((path, "--precision=fp8"), "precision")):
         assert call(folder, *flags) == 2
@@ -109,7 +103,7 @@ def test_a_config_that_differs_is_warned_of(folder, tmp_path, capsys):
     assert "differs from" not in first
     assert call(folder, path, *given[:-1]) == 0  # the window is the config's 32 then, not 16
     second = capsys.readouterr().out
-    assert "differs from the pre-processing" in second
+    assert "differs from the preprocessing" in second
     assert first.splitlines()[-3:] == second.splitlines()[-3:]
 
 

@@ -9,18 +9,17 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from paths import ROOT
 import numpy as np
 import pytest
 from bin_cases import arguments, config_of, content, make_data
 from deploy_cases import filled, sequence, write_set
+from paths import ROOT
 
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import UnavailableError
-from paddlevideo_skel.export.export import export_model
+from paddlevideo_skel.export.exporter import export_model
 from paddlevideo_skel.inference.bin_writer import write_bins
 from paddlevideo_skel.inference.ray_shards import run_shards
-
 
 
 def ray_shards(*flags):
@@ -50,6 +49,7 @@ def processes(*words):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find a worker")
 def test_a_worker_that_dies_is_replaced_and_the_folder_is_the_same(tmp_path):
     count, data = 400, write_set(tmp_path / "3d.pkl", 400)
@@ -66,7 +66,7 @@ def test_a_worker_that_dies_is_replaced_and_the_folder_is_the_same(tmp_path):
     assert len(list(output.glob("bin/[0-9]*"))) < count
     status, printed = finish(process)
     assert status == 0, printed
-    assert "lost its worker (WorkerCrashedError); started again" in printed
+    assert "lost its worker (WorkerCrashedError); restarted" in printed
     assert printed.count(" done in ") == 2
     assert content(output) == content(right)
     while child in processes("exit_with_parent", str(output)) and time.monotonic() < deadline:
@@ -74,6 +74,7 @@ def test_a_worker_that_dies_is_replaced_and_the_folder_is_the_same(tmp_path):
     assert not processes("exit_with_parent", str(output))
 
 
+@pytest.mark.slow
 def test_a_shard_that_fails_is_told_with_what_it_printed(tmp_path):
     annotations = [{"frame_dir": f"s{i}", "label": 0, "keypoint": sequence(i, joints=20 - 5 * (i == 3))}
                    for i in range(6)]
@@ -82,11 +83,13 @@ def test_a_shard_that_fails_is_told_with_what_it_printed(tmp_path):
     status, printed = finish(ray_shards("--shards", 3, "--retries", 1, "--", "preprocess-bin",
                                         *arguments(data, tmp_path / "bins", "--num_workers=0")))
     assert status == 2
-    assert "Shard 1/3 ended with status 2; it printed: error: s3" in printed and "started again" in printed
-    assert printed.rstrip().endswith("(tried 2 times). Run the same again when it is cured: what is done is kept")
+    assert "Shard 1/3 ended with status 2; it printed: error: s3" in printed and "restarted" in printed
+    assert printed.rstrip().endswith("(tried 2 times). Fix the cause and run the same command again: finished "
+                                     "work is kept")
     assert "error: shard 1/3: ended with status 2; it printed: error: s3" in printed and "Traceback" not in printed
 
 
+@pytest.mark.slow
 def test_inference_is_shared_out_and_reported_together(tmp_path):
     pytest.importorskip("paddle2onnx")
     data = make_data(tmp_path)
@@ -102,7 +105,7 @@ def test_inference_is_shared_out_and_reported_together(tmp_path):
     assert (report["count"], report["computed"], report["ray"]["shards"]) == (11, 11, 3)
     assert [shard["count"] for shard in report["shards"]] == [4, 4, 3]
     assert report["ray"]["fps"] == pytest.approx(11 / report["ray"]["seconds"])
-    assert printed.count("pure inference FPS") == 3 and "11 answers, 11 of them made now" in printed
+    assert printed.count("pure inference FPS") == 3 and "11 answers, 11 of them computed now" in printed
     right = sorted((tmp_path / "right").glob("*_0.bin"))
     assert len(right) == 11
     for path in right:
@@ -111,8 +114,8 @@ def test_inference_is_shared_out_and_reported_together(tmp_path):
     assert run_command("postprocess-bin", [f"--result_dir={tmp_path / 'answers'}"]) == 0
 
 
-@pytest.mark.parametrize("cpus, npus, problem", [(1, 1, "--npus: a shard takes 1, the cluster has 0"),
-                                                 (3, 0, "--cpus: a shard takes 3, the cluster has 2")])
+@pytest.mark.parametrize("cpus, npus, problem", [(1, 1, "--npus: a shard needs 1, but the cluster has 0"),
+                                                 (3, 0, "--cpus: a shard needs 3, but the cluster has 2")])
 def test_more_than_the_cluster_has(monkeypatch, cpus, npus, problem):
     ended = []
     cluster = SimpleNamespace(cluster_resources=lambda: {"CPU": 2.0}, shutdown=lambda: ended.append(True))
@@ -132,9 +135,10 @@ def test_no_cluster(tmp_path):
     (["--shards=2"], "found nothing after --"), (["--shards=2", "--", "train"], "found train after --"),
     (["--shards=2", "--", "preprocess-bin", "-c", "c", "-o", "o", "--shard=1/2"], "--shard: is set by ray-shards"),
     (["--shards=2", "--", "infer-bin", "--model", "m"], "--input, --output: are both required"),
-    (["--shards=0", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--shards: found 0"),
-    (["--shards=1", "--retries=-1", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--retries: found -1"),
-    (["--shards=1", "--cpus=0", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--cpus: found 0")])
+    (["--shards=0", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--shards: expected at least 1, got 0"),
+    (["--shards=1", "--retries=-1", "--", "preprocess-bin", "-c", "c", "-o", "o"],
+     "--retries: expected at least 0, got -1"),
+    (["--shards=1", "--cpus=0", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--cpus: expected at least 1, got 0")])
 def test_what_the_command_refuses(flags, problem, capsys):
     assert run_command("ray-shards", flags) == 2
     assert problem in capsys.readouterr().err
@@ -152,4 +156,4 @@ def test_without_ray_and_without_paddle():
             "sys.exit(run_command('ray-shards', ['--shards=1', '--', 'preprocess-bin', '-c', 'c', '-o', 'o']))")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
-    assert "Ray: is not installed" in done.stderr and "pip install paddlevideo_skel[ray]" in done.stderr
+    assert "Ray: not installed" in done.stderr and "pip install paddlevideo_skel[ray]" in done.stderr

@@ -9,22 +9,18 @@ from tiny_export import logits, samples, write_export
 
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.errors import ConfigError, DataError, ExportError, SelfCheckError, UnavailableError
-from paddlevideo_skel.export.export import export_model
+from paddlevideo_skel.export.exporter import export_model
 from paddlevideo_skel.inference import runtime as runtimes_module
 from paddlevideo_skel.inference.artifact import METADATA, find_export, relative_error
 from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime
-from paddlevideo_skel.inference.runtime import RuntimeOptions, Runtime, open_runtime
+from paddlevideo_skel.inference.runtime import Runtime, RuntimeOptions, open_runtime
 
 KINDS = ["paddle", "onnxruntime"]
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """A minimal export with its ONNX model, which the tests do not change."""
-    pytest.importorskip("paddle2onnx")
-    config = small_config("ctrgcn")
-    return export_model(config, filled(config), tmp_path_factory.mktemp("exported"), "inference", "minimal",
-                        to_onnx=True)
+@pytest.fixture
+def exported(ctrgcn_export):
+    return ctrgcn_export
 
 
 @pytest.fixture
@@ -192,7 +188,7 @@ def test_half_precision_does_not_hide_wrong_answers(exported, monkeypatch):
 
 def test_half_precision_that_is_float32_is_told(exported, monkeypatch):
     monkeypatch.setattr(Scripted, "right_up_to", 9)
-    with pytest.raises(UnavailableError, match="is ignored: .* computes in float32"):
+    with pytest.raises(UnavailableError, match=r"is ignored: .* computes in float32"):
         Scripted(exported, RuntimeOptions(precision="bf16"))
 
 
@@ -204,6 +200,7 @@ def test_options_that_cannot_be(exported):
         open_runtime(exported, "padle")
 
 
+@pytest.mark.slow
 def test_wrong_answers_of_onednn_are_refused(tmp_path, monkeypatch):
     """Paddle Inference with oneDNN is wrong for an ordinary CTR-GCN-Lite: relative error 0.9 with Paddle 3.3.1."""
     config = load_config("configs/recognition/ctrgcn/ctrgcn_lite_ntucs_joint_dml.yaml")

@@ -10,9 +10,10 @@ from small_models import PIPELINES, SMALL, distillation, sample, small
 
 from paddlevideo_skel.config import Config
 from paddlevideo_skel.errors import ConfigError
-from paddlevideo_skel.export.export import KINDS, export_model
+from paddlevideo_skel.export.exporter import EXPORT_KINDS, export_model
 from paddlevideo_skel.inference.runtime import RuntimeOptions, open_runtime
 from paddlevideo_skel.models import build_model, check_model
+from paddlevideo_skel.models.cpu import IMPLEMENTATIONS, accelerate
 from paddlevideo_skel.models.layers import BACKBONES
 
 
@@ -33,10 +34,12 @@ def test_state_dict_parameters_and_logits_are_the_references(name):
     trainable = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
     assert trainable == figures["trainable_parameters"] + sum(int(np.prod(s)) for s in learned.values())
     fill(model, figures["state_dict"], figures["seed"])
-    with paddle.no_grad():
-        logits = model(paddle.to_tensor(network_input(figures["input_shape"], figures["seed"]))).numpy()
-    expected = np.array(figures["logits"])
-    assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()
+    x, expected = paddle.to_tensor(network_input(figures["input_shape"], figures["seed"])), np.array(figures["logits"])
+    for _ in IMPLEMENTATIONS:
+        with paddle.no_grad():
+            logits = model(x).numpy()
+        assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()
+        accelerate(model)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -50,8 +53,9 @@ def test_batches_of_any_size_answer_alike(name):
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("name", "kind"), [
+    pytest.param(name, kind, marks=[pytest.mark.slow] if (name, kind) == ("CTRGCN", "ordinary") else [])
+    for name in SMALL for kind in EXPORT_KINDS])  # CTRGCNLite's ordinary export has the same layers
 def test_every_copy_answers_alike(name, kind, tmp_path):
     """Dynamic graph, export and ONNX, on a skeleton of one's own, at two batch sizes."""
     pytest.importorskip("paddle2onnx")
@@ -93,7 +97,7 @@ def test_training_overfits_one_batch(name):
     optimizer = paddle.optimizer.Momentum(0.05, parameters=model.parameters(), use_nesterov=True)
     model.train()
     losses = []
-    for _ in range(25):
+    while len(losses) < 25 and (not losses or losses[-1] >= 0.25 * losses[0]):
         loss = paddle.nn.functional.cross_entropy(model(x), label)
         loss.backward()
         optimizer.step()

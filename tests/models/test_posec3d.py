@@ -9,10 +9,10 @@ from golden_fill import fill, network_input
 from small_models import SMALL, small
 
 from paddlevideo_skel.errors import ConfigError, ExportError, SelfCheckError
-from paddlevideo_skel.export import export as export_module
-from paddlevideo_skel.export.export import export_model, make_selfcheck
+from paddlevideo_skel.export import exporter
+from paddlevideo_skel.export.exporter import export_model, make_selfcheck
 from paddlevideo_skel.export.minimal import minimal
-from paddlevideo_skel.export.onnx_convert import convert
+from paddlevideo_skel.export.onnx_convert import convert_to_onnx
 from paddlevideo_skel.inference import artifact as folder_module
 from paddlevideo_skel.inference.artifact import find_export
 from paddlevideo_skel.inference.runtime import open_runtime
@@ -228,7 +228,7 @@ def test_the_selfcheck_of_a_large_sample_is_small_and_whole(exported):
 
 def test_a_conversion_elsewhere_keeps_the_whole_selfcheck(exported, tmp_path):
     pytest.importorskip("paddle2onnx")
-    converted = convert(exported, save_file=tmp_path / "device" / "m.onnx")
+    converted = convert_to_onnx(exported, save_file=tmp_path / "device" / "m.onnx")
     assert set(converted.metadata["onnx"]["relative_error"]) == {"batch 1", "batch 2"}
     np.testing.assert_array_equal(converted.selfcheck().array, exported.selfcheck().array)
 
@@ -270,7 +270,7 @@ def test_a_clip_that_the_files_treat_otherwise_is_found(tmp_path, monkeypatch):
     """A graph that takes the first clip for all is refused: clips of the self-check differ."""
     monkeypatch.setattr(folder_module, "LARGE", 100_000)
     config = small_config("posec3d")
-    save = export_module.save_graph
-    monkeypatch.setattr(export_module, "save_graph", lambda model, *rest: save(FirstClip(model), *rest))
+    save = exporter.save_graph
+    monkeypatch.setattr(exporter, "save_graph", lambda model, *rest: save(FirstClip(model), *rest))
     with pytest.raises(ExportError, match=r"relative error \S+, allowed 1e-04"):
         export_model(config, filled(config), tmp_path / "new", "inference", "ordinary")

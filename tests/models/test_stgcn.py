@@ -15,7 +15,7 @@ from paddlevideo_skel.data.annotation import Annotation
 from paddlevideo_skel.errors import ConfigError
 from paddlevideo_skel.models import build_model
 from paddlevideo_skel.models.heads import STGCNHead
-from paddlevideo_skel.models.stgcn import STGCN, GraphConv
+from paddlevideo_skel.models.stgcn import STGCN, SpatialGraphConv
 from paddlevideo_skel.skeleton import LAYOUTS, adjacency, get_layout
 
 TREE = {"name": "tree", "joints": 5, "bones": [[0, 1], [1, 2], [1, 3], [3, 4]], "center": 1}
@@ -35,7 +35,7 @@ def logits(model, array):
 
 @pytest.mark.parametrize("subsets", [1, 2, 3])
 def test_the_graph_convolution_is_the_papers_sum(subsets):
-    layer = fill(GraphConv(4, 6, subsets))
+    layer = fill(SpatialGraphConv(4, 6, subsets))
     x, A = rng(0).normal(size=(2, 4, 3, 5)), rng(1).normal(size=(subsets, 5, 5))
     weight = layer.conv.weight.numpy().reshape(subsets, 6, 4).astype("float64")
     bias = layer.conv.bias.numpy().reshape(subsets, 6, 1, 1)

@@ -102,7 +102,7 @@ def test_what_cannot_be_made(here):
     with pytest.raises(ConfigError, match="names no config"):
         needs.settings(["main.py", "--test"])
     config = load_config(ROOT / "configs/recognition/stgcn_plusplus/stgcn_plusplus_utkinect.yaml")
-    with pytest.raises(ConfigError, match="no generated data for the skeleton 'utkinect'"):
+    with pytest.raises(ConfigError, match="no data can be generated for the skeleton 'utkinect'"):
         lite_data.layout_of(config)
 
 
@@ -166,7 +166,7 @@ def test_comparison_by_precision(tmp_path, capsys):
     assert "nothing is recorded for fp16" in capsys.readouterr().out
     assert compare_results.main([*command, "--precision=fp32"]) == 0
     assert compare_results.main([command[0], f"--log_file={tmp_path}/none*"]) == 2
-    assert "no such file" in capsys.readouterr().err
+    assert "file not found" in capsys.readouterr().err
 
 
 def test_scores_in_several_lines(tmp_path):

@@ -120,7 +120,7 @@ def test_a_host_with_a_gpu_runs_its_rows(tmp_path):
 
 
 @pytest.mark.parametrize("devices, use, reason", [
-    ("0,1", "null", "1 GPUs here, not 2"), ("0;1", "null", "several machines")])
+    ("0,1", "null", "found 1 GPUs, expected 2"), ("0;1", "null", "several machines")])
 def test_devices_that_are_not_here_are_skipped_with_all_that_needs_them(tmp_path, devices, use, reason):
     checkout = Checkout(tmp_path, gpu=1)
     done = checkout.bash(CHAIN, checkout.params(line_4=f"gpu_list:{devices}", line_5=f"--use_gpu:{use}"), LITE)
@@ -140,7 +140,7 @@ def test_npu_rows(tmp_path):
     assert "use_gpu=True" not in "".join(lines)
     npu = [line for line in lines if "predict.py" in line and "--use_npu=True" in line]
     assert statuses(npu) == ["successfully", "Skipped"]
-    assert npu[1].endswith("fp16 is not offered on an NPU through paddle")
+    assert npu[1].endswith("fp16 is not supported on an NPU through paddle")
     cpu = [line for line in lines if "--use_npu=False" in line]
     assert len(cpu) == 8 and all("--use_gpu=False" in line for line in cpu)
 
@@ -192,8 +192,8 @@ def test_params_lines(tmp_path):
     ({"line_22": ""}, "params.txt:23: found 'eval:main.py --test -c toy.yaml', expected ===eval_params==="),
     ({"line_2": "model_name:../x"}, "params.txt:2: found '../x'"),
     ({"line_5": "Global.use_gpu"}, "params.txt:5: found 'Global.use_gpu', expected key:value"),
-    ({"line_8": "null:null"}, "params.txt:8: names no key for the output folder"),
-    ({"line_15": "trainer:nrom_train"}, "params.txt:15: no line 16 to 21 has the command of 'nrom_train'"),
+    ({"line_8": "null:null"}, "params.txt:8: expected a key for the output folder"),
+    ({"line_15": "trainer:nrom_train"}, "params.txt:15: expected a command of 'nrom_train' in lines 16 to 21"),
     ({"line_41": "--use_gpu:Yes"}, "params.txt:41: found 'Yes', expected True or False"),
 ])
 def test_a_wrong_params_file_is_refused_in_one_line(checkout, changes, message):
@@ -231,7 +231,7 @@ def test_interpreters(tmp_path, monkeypatch, capsys):
     assert host.interpreter("python3.7") == "/mine"
     (tmp_path / "bare").write_text("#!/bin/sh\necho 'ModuleNotFoundError: paddle' >&2\nexit 1\n")
     (tmp_path / "bare").chmod(0o755)
-    with pytest.raises(UnavailableError, match=r"cannot import what is needed \(ModuleNotFoundError: paddle\)"):
+    with pytest.raises(UnavailableError, match=r"cannot import the required packages \(ModuleNotFoundError: paddle\)"):
         host.Host(str(tmp_path / "bare"))
     with pytest.raises(UnavailableError, match="cannot be started"):
         host.Host(str(tmp_path / "nothing"))
@@ -278,7 +278,7 @@ def test_real_rows(real):
     assert done.returncode == 0, done.stdout
     log = checkout.root / "test_tipc/output/Toy/whole_infer" / (
         "python_infer_cpu_usemkldnn_False_threads_1_precision_fp32_batchsize_1.log")
-    assert "the self-check came out right" in log.read_text() and compare_results.read_answers(log)
+    assert "self-check passed" in log.read_text() and compare_results.read_answers(log)
 
     check = weights.parent / "inference.selfcheck.npz"
     content = dict(np.load(check))

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a training in good order: the step is finished, the state saved, no process left."""
+"""SIGTERM and Ctrl-C stop a training cleanly: the step is finished, the state saved, no process left."""
 import os
 import re
 import signal
@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
-from hatchery import assert_same_end, content
 from loader_cases import alive
 from small_config import HARD
+from training_runs import assert_same_end, content
 
 from paddlevideo_skel.errors import StoppedError
 from paddlevideo_skel.training import checkpointing
 
-# Slow steps, so that there is time to send a signal in one of them.
+# Slow steps, so that there is time to send a signal during one.
 SLOW = """
 import time
 from paddlevideo_skel.training import trainer
@@ -38,10 +38,10 @@ def no_process_is_left(group):
 
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGINT, 2)])
-def test_a_signal_finishes_the_step_and_the_rest_follows_later(hatchery, shared_config, unbroken, tmp_path, number,
+def test_a_signal_finishes_the_step_and_the_run_resumes_later(runner, shared_config, unbroken, tmp_path, number,
                                                                workers):
     folder, overrides = tmp_path / "out", [*HARD, f"DATASET.num_workers={workers}"]
-    run = hatchery.start(shared_config, folder, "--validate", overrides=overrides, prelude=slow())
+    run = runner.start(shared_config, folder, "--validate", overrides=overrides, prelude=slow())
     run.wait_for("train step:1 ")
     run.signal(number)
     status, output = run.end()
@@ -56,7 +56,7 @@ def test_a_signal_finishes_the_step_and_the_rest_follows_later(hatchery, shared_
     assert {path.name for path in folder.iterdir()} == {"train.log", "vdl", "small_last.pdstate", "examined.json"}
     assert "Traceback" not in output
     assert no_process_is_left(run.pid)
-    status, output = hatchery.run(shared_config, folder, "--validate", "--resume", overrides=overrides)
+    status, output = runner.run(shared_config, folder, "--validate", "--resume", overrides=overrides)
     assert status == 0, output
     assert len(re.findall("train step:", output)) == 2 * 4 - done
     assert_same_end(folder, unbroken)
@@ -64,23 +64,24 @@ def test_a_signal_finishes_the_step_and_the_rest_follows_later(hatchery, shared_
 
 
 @pytest.mark.parametrize(("prelude", "moment"), [
-    (slow("validate"), "END epoch:1 +train"), (slow("precise_bn"), "END epoch:1 +train")])
-def test_a_signal_between_trainings_of_two_epochs(hatchery, shared_config, unbroken, tmp_path, prelude, moment):
+    pytest.param(slow("validate"), "END epoch:1 +train", id="validate"),
+    pytest.param(slow("precise_bn"), "END epoch:1 +train", id="precise_bn", marks=pytest.mark.slow)])
+def test_a_signal_between_trainings_of_two_epochs(runner, shared_config, unbroken, tmp_path, prelude, moment):
     folder = tmp_path / "out"
-    run = hatchery.start(shared_config, folder, "--validate", overrides=HARD, prelude=prelude)
+    run = runner.start(shared_config, folder, "--validate", overrides=HARD, prelude=prelude)
     run.wait_for(moment)
     run.signal(signal.SIGTERM)
     status, output = run.end()
     assert status == 143
     assert "its state after step 4 of epoch 1 is in" in output
     assert " val loss_avg" not in output
-    status, output = hatchery.run(shared_config, folder, "--validate", "--resume", overrides=HARD)
+    status, output = runner.run(shared_config, folder, "--validate", "--resume", overrides=HARD)
     assert status == 0, output
     assert_same_end(folder, unbroken)
 
 
-def test_a_signal_to_the_whole_group_spares_the_workers(hatchery, shared_config, tmp_path):
-    run = hatchery.start(shared_config, tmp_path / "out", overrides=[*HARD, "DATASET.num_workers=2"], prelude=slow())
+def test_a_signal_to_the_whole_group_spares_the_workers(runner, shared_config, tmp_path):
+    run = runner.start(shared_config, tmp_path / "out", overrides=[*HARD, "DATASET.num_workers=2"], prelude=slow())
     run.wait_for("train step:1 ")
     os.killpg(run.pid, signal.SIGTERM)
     status, output = run.end()
@@ -89,8 +90,9 @@ def test_a_signal_to_the_whole_group_spares_the_workers(hatchery, shared_config,
     assert no_process_is_left(run.pid)
 
 
-def test_killed_workers_after_a_signal_are_no_error_of_the_data(hatchery, shared_config, tmp_path):
-    run = hatchery.start(shared_config, tmp_path / "out", overrides=[*HARD, "DATASET.num_workers=2"], prelude=slow())
+@pytest.mark.slow
+def test_killed_workers_after_a_signal_are_no_error_of_the_data(runner, shared_config, tmp_path):
+    run = runner.start(shared_config, tmp_path / "out", overrides=[*HARD, "DATASET.num_workers=2"], prelude=slow())
     run.wait_for("train step:1 ")
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     run.signal(signal.SIGTERM)
@@ -100,9 +102,10 @@ def test_killed_workers_after_a_signal_are_no_error_of_the_data(hatchery, shared
     assert (status, "was stopped by SIGTERM" in output) == (143, True), output
 
 
-def test_a_second_signal_ends_at_once(hatchery, shared_config, tmp_path):
+@pytest.mark.slow
+def test_a_second_signal_ends_at_once(runner, shared_config, tmp_path):
     prelude = slow(seconds=60)
-    run = hatchery.start(shared_config, tmp_path / "out", overrides=[*HARD, "DATASET.num_workers=2"], prelude=prelude)
+    run = runner.start(shared_config, tmp_path / "out", overrides=[*HARD, "DATASET.num_workers=2"], prelude=prelude)
     run.wait_for("trainable parameters")
     time.sleep(1)
     run.signal(signal.SIGTERM)
@@ -114,10 +117,10 @@ def test_a_second_signal_ends_at_once(hatchery, shared_config, tmp_path):
     assert no_process_is_left(run.pid)
 
 
-def test_before_the_first_step_a_signal_ends_at_once(hatchery, shared_config, tmp_path):
+def test_before_the_first_step_a_signal_ends_at_once(runner, shared_config, tmp_path):
     prelude = "import paddlevideo_skel.training.trainer as t, os\n" \
               "t.distributed.choose_device = lambda config: os.kill(os.getpid(), 15)"
-    status, output = hatchery.run(shared_config, tmp_path / "out", prelude=prelude)
+    status, output = runner.run(shared_config, tmp_path / "out", prelude=prelude)
     assert status == 143
     assert "error: training: was stopped by SIGTERM before its first step" in output
 

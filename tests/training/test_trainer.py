@@ -2,21 +2,38 @@ import json
 import logging
 import pickle
 import re
+from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
+from small_config import distillation_config
 
 from paddlevideo_skel.checkpoints.load import load_weights, split_models
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.data.loader import Batch
 from paddlevideo_skel.errors import ConfigError, DataError, OutputError, UnavailableError
 from paddlevideo_skel.evaluation import hits
-from paddlevideo_skel.models.cpu import formulation
+from paddlevideo_skel.models.cpu import VARIABLE
 from paddlevideo_skel.training.data import make_loader
 from paddlevideo_skel.training.metrics import Mean, SkeletonMetric
 from paddlevideo_skel.training.test import test as run_test
 from paddlevideo_skel.training.trainer import TrainOptions, train
+
+
+@pytest.fixture(scope="module")
+def trained(shared_config, tmp_path_factory):
+    """What ``train`` returned for two epochs with validation; tests change nothing in its folder."""
+    return run(shared_config, tmp_path_factory.mktemp("trained") / "out")
+
+
+@pytest.fixture(scope="module")
+def distilled(sample_set, tmp_path_factory):
+    """The same for a distillation: (config's file, result)."""
+    folder = tmp_path_factory.mktemp("distilled")
+    path = folder / "distillation.yaml"
+    path.write_text(distillation_config(sample_set))
+    return path, run(path, folder / "out")
 
 
 def run(path, folder, *overrides, **arguments):
@@ -35,24 +52,23 @@ def numbers_of(log):
     return [re.sub(r"(batch_cost_sum|[a-z_]*cost|[a-z_]*ips|eta): [\d.:]+( sec)?", "", line) for line in lines]
 
 
-def test_the_same_seed_gives_the_same_numbers_to_the_bit(config_file, tmp_path):
-    first = run(config_file, tmp_path / "a")
+def test_the_same_seed_gives_the_same_numbers_to_the_bit(trained, config_file, tmp_path):
+    first, folder = trained, Path(trained["output_dir"])
     again = run(config_file, tmp_path / "b")
     workers = run(config_file, tmp_path / "c", "DATASET.num_workers=2")
-    other = run(config_file, tmp_path / "d", seed=6)
+    other = run(config_file, tmp_path / "d", "epochs=1", seed=6)
     assert first["best"] == again["best"] == workers["best"]
     for result in (again, workers):
         assert same(first["last"], result["last"])
         assert same(first["best_path"], result["best_path"])
-    assert not same(first["last"], other["last"])
-    lines = numbers_of(tmp_path / "a" / "train.log")
+    assert not same(folder / "small_epoch_00001.pdparams", other["last"])
+    lines = numbers_of(folder / "train.log")
     assert lines == numbers_of(tmp_path / "b" / "train.log") == numbers_of(tmp_path / "c" / "train.log")
     assert len(lines) == 2 * 4 + 4  # 32 samples in 4 batches, twice; train and val at each epoch's end
 
 
-def test_what_a_run_leaves(config_file, tmp_path):
-    folder = tmp_path / "out"
-    result = run(config_file, folder, "save_interval=1")
+def test_what_a_run_leaves(trained):
+    result, folder = trained, Path(trained["output_dir"])
     names = {path.name for path in folder.iterdir()}
     expected = {f"small_{suffix}.{kind}" for suffix in ("epoch_00001", "epoch_00002", "best")
                 for kind in ("pdparams", "pdopt")}
@@ -67,25 +83,22 @@ def test_what_a_run_leaves(config_file, tmp_path):
     assert list((folder / "vdl").iterdir())
 
 
-def test_curves_for_visualdl(config_file, tmp_path):
+def test_curves_for_visualdl(trained):
     reader = pytest.importorskip("visualdl").LogReader
-    folder = tmp_path / "out"
-    run(config_file, folder)
-    file = next((folder / "vdl").iterdir())
+    file = next((Path(trained["output_dir"]) / "vdl").iterdir())
     tags = {tag for tags in reader(file_path=str(file)).get_tags().values() for tag in tags}
     assert {f"train/{name}" for name in ("loss", "top1", "top5", "lr", "batch_cost", "reader_cost", "eta")} <= tags
     assert {f"val/{name}" for name in ("loss", "top1", "top5")} <= tags
 
 
-def test_the_best_is_what_validation_says(config_file, tmp_path):
-    result = run(config_file, tmp_path / "out", "epochs=3")
-    tested = run_test(load_config(config_file), result["best_path"])
-    assert tested["top1"] == pytest.approx(result["best"])
+def test_the_best_is_what_validation_says(trained, config_file):
+    tested = run_test(load_config(config_file), trained["best_path"])
+    assert tested["top1"] == pytest.approx(trained["best"])
 
 
-def test_distillation_saves_teacher_student_and_the_student_alone(distillation_file, tmp_path):
-    folder = tmp_path / "out"
-    result = run(distillation_file, folder)
+def test_distillation_saves_teacher_student_and_the_student_alone(distilled):
+    path, result = distilled
+    folder = Path(result["output_dir"])
     models = split_models(load_weights(result["best_path"]))
     assert set(models) == {"Teacher", "Student"}
     student = split_models(load_weights(folder / "small_best_student.pdparams"))[""]
@@ -95,13 +108,13 @@ def test_distillation_saves_teacher_student_and_the_student_alone(distillation_f
     last = split_models(load_weights(folder / "small_epoch_00002.pdparams"))
     assert all(np.array_equal(first["Teacher"][key], last["Teacher"][key]) for key in last["Teacher"])
     assert not all(np.array_equal(first["Student"][key], last["Student"][key]) for key in last["Student"])
-    by_both = run_test(load_config(distillation_file), result["best_path"])
-    alone = run_test(load_config(distillation_file), folder / "small_best_student.pdparams")
+    by_both = run_test(load_config(path), result["best_path"])
+    alone = run_test(load_config(path), folder / "small_best_student.pdparams")
     assert by_both["samples"] == alone["samples"]
 
 
-def test_weights_to_start_from(config_file, tmp_path):
-    start = run(config_file, tmp_path / "a", validate=False)["last"]
+def test_weights_to_start_from(trained, config_file, tmp_path):
+    start = trained["last"]
     still = "OPTIMIZER.learning_rate.learning_rate=0.0"
     result = run(config_file, tmp_path / "b", still, "epochs=1", weights=start)
     before, after = load_weights(start), load_weights(result["last"])
@@ -109,12 +122,12 @@ def test_weights_to_start_from(config_file, tmp_path):
 
 
 @pytest.mark.parametrize("level", ["O1", "O2"])
-def test_mixed_precision_on_a_cpu_is_a_run_in_float32(config_file, tmp_path, level):
+def test_mixed_precision_on_a_cpu_is_a_run_in_float32(trained, config_file, tmp_path, level):
     """Paddle has no other there: this says nothing about mixed precision on a device."""
-    result = run(config_file, tmp_path / "out", "epochs=3", amp_level=level)
+    result = run(config_file, tmp_path / "out", amp_level=level)
     assert "mixed precision" in (tmp_path / "out" / "train.log").read_text()
     assert "Training in float32" in (tmp_path / "out" / "train.log").read_text()
-    plain = load_weights(run(config_file, tmp_path / "plain", "epochs=3")["last"])
+    plain = load_weights(trained["last"])
     assert all(np.array_equal(value, plain[key]) for key, value in load_weights(result["last"]).items())
     losses = [float(re.search(r"loss_avg: ([\d.]+)", line)[1])
               for line in (tmp_path / "out" / "train.log").read_text().splitlines() if " train loss_avg" in line]
@@ -147,8 +160,8 @@ def test_precise_bn_gives_the_plain_mean(config_file, tmp_path):
     np.testing.assert_allclose(found, np.mean(means, axis=0), atol=1e-5)
 
 
-def test_results_of_a_test(config_file, tmp_path):
-    weights = run(config_file, tmp_path / "a", validate=False)["last"]
+def test_results_of_a_test(trained, config_file, tmp_path):
+    weights = trained["last"]
     out = tmp_path / "new" / "results.json"
     run_test(load_config(config_file), weights, out)
     results = json.loads(out.read_text())
@@ -170,12 +183,12 @@ def test_results_of_a_test(config_file, tmp_path):
     assert picture.startswith(b"\x89PNG")
 
 
-def test_data_without_labels_is_predicted_into_a_csv(config_file, distillation_file, sample_set, tmp_path):
-    weights = run(distillation_file, tmp_path / "a", validate=False, max_iters=1)["last"]
+def test_data_without_labels_is_predicted_into_a_csv(distilled, sample_set, tmp_path):
+    path, result = distilled
     csv = tmp_path / "submission.csv"
     data = sample_set / "ntu" / "xsub" / "val_data.npy"
     dataset = f"DATASET.test={{format: SkeletonDataset, file_path: {data}, test_mode: True}}"
-    results = run_test(load_config(distillation_file, [dataset, f"METRIC.out_file={csv}"]), weights)
+    results = run_test(load_config(path, [dataset, f"METRIC.out_file={csv}"]), result["last"])
     lines = csv.read_text().split("\n")
     assert lines[0] == "sample_index,predict_category"
     assert [int(line.split(",")[0]) for line in lines[1:17]] == list(range(16))
@@ -227,7 +240,7 @@ def test_the_lines_that_users_know(caplog):
     ([], {"amp_level": "O3"}, ConfigError, ["O3"]),
     ([], {"profiler_options": "batchrange=[1,2]"}, ConfigError, ["'batch_range'"]),
 ])
-def test_bad_input_to_training_is_told_and_nothing_is_left(config_file, tmp_path, overrides, arguments, error, words):
+def test_bad_input_to_training_leaves_nothing(config_file, tmp_path, overrides, arguments, error, words):
     folder = tmp_path / "out"
     with pytest.raises(error) as caught:
         run(config_file, folder, *overrides, **arguments)
@@ -253,10 +266,10 @@ def test_a_label_outside_the_classes_names_its_sample(config_file, sample_set, t
         run(config_file, tmp_path / "out", f"DATASET.train.file_path={bad}", f"DATASET.valid.file_path={bad}")
 
 
-def test_a_profile_of_the_steps(config_file, tmp_path, capfd):
-    with formulation("plain"):
-        run(config_file, tmp_path / "out", "epochs=1", validate=False,
-            profiler_options="batch_range=[1,3];sorted_key=total")
+def test_a_profile_of_the_steps(config_file, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "conv")
+    run(config_file, tmp_path / "out", "epochs=1", validate=False,
+        profiler_options="batch_range=[1,3];sorted_key=total")
     table = capfd.readouterr().out.split("Operator Summary")[1]
     rows = re.findall(r"^(\w+(?: dygraph)?) +(\d+) +([\d.]+) / ", table, re.MULTILINE)
     totals = [float(total) for _, _, total in rows]

@@ -1,4 +1,4 @@
-"""What the scripts beside ask of the package: ``devices`` prints kind and number, ``rate CONFIG LR`` an override."""
+"""What the scripts here ask the package: ``devices`` prints kind and number, ``rate CONFIG LR`` an override."""
 import sys
 from pathlib import Path
 
@@ -6,7 +6,7 @@ BASE_RATES = ("learning_rate", "step_base_lr", "cosine_base_lr")
 
 
 def devices():
-    """``npu 8``, ``gpu 1`` … a line each, in the order in which training chooses."""
+    """``npu 8``, ``gpu 1`` … one per line, in the order of preference of training."""
     from paddlevideo_skel.cli import load_paddle
 
     load_paddle()
@@ -39,8 +39,8 @@ def rate(path, value):
     else:
         key = next((key for key in BASE_RATES if key in schedule), None)
         if key is None:
-            raise ConfigError("--lr", f"{config.where(where)} has none of {', '.join(BASE_RATES)}, values",
-                              f"Give -- -o {where}.…=…")
+            raise ConfigError("--lr", f"{config.where(where)}: expected one of {', '.join(BASE_RATES)}, values",
+                              f"Use -- -o {where}.…=…")
         print(f"{where}.{key}={number}")
 
 

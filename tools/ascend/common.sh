@@ -1,5 +1,5 @@
 # What the scripts of this folder share; each of them is one call of `run_ascend`.
-# They put together a command over main.py, run it, and print the closing lines that Ascend's ModelZoo scripts print.
+# They build a command of main.py, run it, and print the same closing lines as Ascend's ModelZoo scripts.
 # shellcheck shell=bash
 set -euo pipefail
 
@@ -19,7 +19,7 @@ usage: bash tools/ascend/$NAME.sh --data_path=DIR [parameters] [-- arguments of 
   --data_path=DIR      the folder of Kinetics/kinetics-skeleton, or that folder itself
   --config=FILE        default configs/recognition/stgcn/stgcn_kinetics.yaml
   --test_path_dir=DIR  where weights and logs go; default output/ascend/$NAME
-  --use_gpu_npu=KIND   npu, gpu or cpu; default what is there
+  --use_gpu_npu=KIND   npu, gpu or cpu; default: what this host has
   --device=IDS         card ids, for example 3 or 0,1,2,3
 END
     case $1 in
@@ -29,13 +29,13 @@ END
   --weights=FILE       a checkpoint to start from" ;;
     esac
     if [[ $2 -gt 1 ]]; then
-        echo "  --nproc=N            so many devices instead of $2; on a CPU so many processes, for trials"
+        echo "  --nproc=N            N devices instead of $2; on a CPU N processes, for trials"
     fi
     echo
     echo "On a GPU or NPU training is in mixed precision, level O2; on a CPU in float32 (Paddle has no other there)."
 }
 
-# parse_arguments TASK CARDS "$@": fills the variables below, and `rest` with what comes after --.
+# parse_arguments TASK CARDS "$@": sets the variables below, and `rest` to what follows --.
 parse_arguments() {
     local task=$1 cards=$2 known name value
     shift 2
@@ -70,13 +70,13 @@ parse_arguments() {
             --nproc) nproc=$value ;;
         esac
     done
-    [[ -n $data_path ]] || fail "--data_path=DIR is needed: the folder with the data set"
-    [[ -d $data_path ]] || fail "--data_path: there is no folder $data_path"
+    [[ -n $data_path ]] || fail "--data_path=DIR is required: the folder with the data set"
+    [[ -d $data_path ]] || fail "--data_path: folder not found: $data_path"
     [[ ${kind:-cpu} =~ ^(npu|gpu|cpu)$ ]] || fail "--use_gpu_npu: found $kind, expected npu, gpu or cpu"
     [[ ${epochs:-1} =~ ^[1-9][0-9]*$ ]] || fail "--train_epochs: found $epochs, expected a whole number from 1"
     [[ ${nproc:-1} =~ ^[1-9][0-9]*$ ]] || fail "--nproc: found $nproc, expected a whole number from 1"
     [[ ${devices:-0} =~ ^[0-9]+(,[0-9]+)*$ ]] || fail "--device: found $devices, expected card ids such as 0,1"
-    [[ -z $weights || -f $weights ]] || fail "--weights: there is no file $weights"
+    [[ -z $weights || -f $weights ]] || fail "--weights: file not found: $weights"
 }
 
 # find_data SPLIT…: the folder under data_path that holds every file of these splits.
@@ -86,21 +86,21 @@ find_data() {
         if [[ -f $folder/$1_data.npy ]]; then
             for split in "$@"; do
                 for file in "$folder/${split}_data.npy" "$folder/${split}_label.pkl"; do
-                    [[ -f $file ]] || fail "--data_path: $file is missing"
+                    [[ -f $file ]] || fail "--data_path: file not found: $file"
                 done
             done
             data=$folder
             return
         fi
     done
-    fail "--data_path: no $1_data.npy in $data_path, nor in its Kinetics/kinetics-skeleton or kinetics-skeleton"
+    fail "--data_path: $1_data.npy is neither in $data_path nor in its Kinetics/kinetics-skeleton or kinetics-skeleton"
 }
 
-# choose_devices CARDS: fills kind and count, and devices where cards are used; never takes another kind than asked for.
+# choose_devices CARDS: sets kind and count, and devices if cards are used; never uses another kind than the requested one.
 choose_devices() {
     local there name number
     declare -A found=([cpu]=0)
-    there=$("$PYTHON" "$ROOT/tools/ascend/ask.py" devices) || fail "$PYTHON cannot tell which devices there are"
+    there=$("$PYTHON" "$ROOT/tools/ascend/ask.py" devices) || fail "$PYTHON cannot list the devices"
     while read -r name number; do
         found[$name]=$number
         [[ -n $kind || $number -eq 0 ]] || kind=$name
@@ -108,22 +108,22 @@ choose_devices() {
     kind=${kind:-cpu}
     count=${nproc:-$1}
     if [[ $kind == cpu ]]; then
-        [[ -z $devices ]] || fail "--device: there are no cards, training would be on the CPU"
+        [[ -z $devices ]] || fail "--device: this host has no cards, only a CPU"
         [[ $count -eq 1 || -n $nproc ]] ||
-            fail "$1 devices are needed, here is only a CPU; --nproc=2 tries it with two processes"
+            fail "expected $1 devices, found only a CPU; try it with two processes: --nproc=2"
         return
     fi
     [[ ${found[$kind]:-0} -gt 0 ]] || fail "--use_gpu_npu=$kind: this paddle finds no ${kind^^}"
     if [[ -z $devices ]]; then
         [[ $count -le ${found[$kind]} ]] ||
-            fail "$count devices are needed, here are ${found[$kind]} ${kind^^}s; --nproc=${found[$kind]} takes these"
+            fail "expected $count devices, found ${found[$kind]} ${kind^^}s; use them with --nproc=${found[$kind]}"
         devices=$(seq -s, 0 $((count - 1)))
     fi
     [[ $(tr ',' '\n' <<<"$devices" | sort -u | wc -l) -eq $count ]] ||
         fail "--device: found $devices, expected $count different card ids"
 }
 
-# override KEY VALUE: an -o whose value is a text, whatever characters are in it.
+# override KEY VALUE: an -o with a string value that may have any characters.
 override() {
     arguments+=(-o "$1='${2//\'/\'\'}'")
 }
@@ -156,7 +156,7 @@ start() {
     "${call[@]}" "${arguments[@]}" ${rest[@]+"${rest[@]}"}
 }
 
-# last_number PATTERN FILE: the number after the last match; nothing where there is none.
+# last_number PATTERN FILE: the number after the last match, or nothing.
 last_number() {
     sed -nE "s/.*$1([0-9.]+(e-[0-9]+)?).*/\1/p" "$2" | tail -n 1
 }
@@ -171,7 +171,7 @@ run_ascend() {
     shift 2
     parse_arguments "$task" "$cards" "$@"
     [[ -f $config || ! -f $ROOT/$config ]] || config=$ROOT/$config
-    [[ -f $config ]] || fail "--config: there is no file $config"
+    [[ -f $config ]] || fail "--config: file not found: $config"
     arguments=(-c "$config")
     case $task in
         full) find_data train val; use_data train train; use_data valid val; arguments+=(--validate) ;;
@@ -183,7 +183,7 @@ run_ascend() {
         for best in output/ascend/train_full_1p/*_best.pdparams; do
             [[ ! -f $best ]] || weights=$best
         done
-        [[ -n $weights ]] || fail "--weights=FILE is needed: train_full_1p.sh has left no checkpoint here"
+        [[ -n $weights ]] || fail "--weights=FILE is required: there is no checkpoint of train_full_1p.sh"
     fi
     choose_devices "$cards"
     case $kind in
@@ -208,7 +208,7 @@ run_ascend() {
             arguments+=(--amp --amp_level O2)
         fi
     fi
-    mkdir -p "$output" || fail "--test_path_dir: $output cannot be made"
+    mkdir -p "$output" || fail "--test_path_dir: cannot create $output"
     log=$output/$NAME.log
     begin=$SECONDS
     local status=0
@@ -222,17 +222,17 @@ report() {
     echo "------------------ $NAME, $count x $kind ------------------"
     if [[ $task == eval ]]; then
         value=$(last_number 'avg_acc1= ' "$log")
-        [[ -n $value ]] || fail "$log tells no accuracy"
+        [[ -n $value ]] || fail "no accuracy in $log"
         echo "Final Eval Accuracy : $(percent "$value")"
         echo "E2E Evaluation Duration sec : $seconds"
         return
     fi
     value=$(last_number 'run FPS: ' "$log")
-    [[ -n $value ]] || fail "$log tells no FPS"
+    [[ -n $value ]] || fail "no FPS in $log"
     echo "Final Performance images/sec : $value"
     if [[ $task == full ]]; then
         value=$(last_number 'best model \(top1 acc\)' "$log")
-        [[ -n $value ]] || fail "$log tells no accuracy"
+        [[ -n $value ]] || fail "no accuracy in $log"
         echo "Final Train Accuracy : $(percent "$value")"
     fi
     echo "E2E Training Duration sec : $seconds"

@@ -115,7 +115,7 @@ class Pointwise(Fixed):
         return paddle.matmul(self.weight, x.reshape([-1, x.shape[1], x.shape[2] * x.shape[3]])) + self.bias
 
 
-class GraphConv(Fixed):
+class MinimalGraphConv(Fixed):
     """Products with the graphs, and the sum over them, as one product: ``(N, C, V, T) → (N, C', V, T)``.
 
     Frames are last, so that of each channel the K results of ``values``, which are ``(N, C'·K, V·T)``, are the rows of
@@ -153,8 +153,8 @@ def by_channel(weight, subsets):
     return weight.reshape(subsets, -1, *weight.shape[1:]).swapaxes(0, 1).reshape(weight.shape)
 
 
-class FixedGraph(GraphConv):
-    """``GraphConv`` of graphs ``A (K·V, V)`` that do not depend on the sample."""
+class FixedGraph(MinimalGraphConv):
+    """``MinimalGraphConv`` of graphs ``A (K·V, V)`` that do not depend on the sample."""
 
     def topology(self, x):
         return self.A
@@ -198,7 +198,7 @@ def fixed_graph(A, conv, bn, residual=None):
     return FixedGraph(values, shift.reshape(1, -1, 1, 1), residual, A=A.reshape(-1, joints))
 
 
-class Block(nn.Layer):
+class MinimalUnit(nn.Layer):
     """Graph, time, residual: ``residual`` is a layer, or ``"identity"``, or None."""
 
     def __init__(self, graph, time, residual):
@@ -213,7 +213,7 @@ class Block(nn.Layer):
         return nn.functional.relu(y)
 
 
-class Backbone(Fixed):
+class MinimalBackbone(Fixed):
     """``data_bn`` as a scale and a shift, every person in the batch, then the blocks.
 
     Args:
@@ -235,12 +235,12 @@ class Backbone(Fixed):
 
 
 def block(unit, graph, time):
-    """``Block`` of a unit with the minimal forms of its parts."""
+    """``MinimalUnit`` of a unit with the minimal forms of its parts."""
     residual = "identity" if unit.identity else None
     if unit.residual is not None:
         conv, bn = unit.residual.children()
         residual = Conv.of(conv, scale_and_shift(bn))
-    return Block(graph, time, residual)
+    return MinimalUnit(graph, time, residual)
 
 
 def data_scale(layer):

@@ -5,9 +5,9 @@ from paddle import nn
 
 from ...models import ctrgcn
 from .core import (
-    Backbone,
     Conv,
-    GraphConv,
+    MinimalBackbone,
+    MinimalGraphConv,
     Pointwise,
     block,
     by_channel,
@@ -24,7 +24,7 @@ from .temporal import temporal_branches
 ALWAYS_ONE = 20.0  # tanh of it is 1 in float32, and in half precision
 
 
-class RefinedGraph(GraphConv):
+class RefinedGraph(MinimalGraphConv):
     """CTR-GCN's three refined graph convolutions and the residual: ``(N, C, V, T) → (N, C', V, T)``.
 
     ``pair`` makes of the mean over time ``(N, K·R·2, V, 1)``: query and negative key of R relations for each of the K
@@ -73,7 +73,7 @@ def ctrgcn_time(layer):
     return nn.Sequential(joined, nn.ReLU()) if layer.act else joined
 
 
-@rewrites(ctrgcn.GraphConv)
+@rewrites(ctrgcn.RefinedGraphConv)
 def ctrgcn_graph(layer):
     A = numbers(layer.PA if layer.adaptive else layer.A)
     alpha = float(numbers(layer.alpha)[0])
@@ -102,7 +102,7 @@ def relations(pairs, one):
                   for weight, bias in pairs))
 
 
-@rewrites(ctrgcn.Unit)
+@rewrites(ctrgcn.CTRGCNUnit)
 def ctrgcn_unit(unit):
     return block(unit, minimal(unit.gcn1), minimal(unit.tcn1))
 
@@ -112,4 +112,4 @@ def ctrgcn_backbone(layer):
     units = [minimal(getattr(layer, f"l{unit}")) for unit in range(1, layer.num_units + 1)]
     for unit in units:  # the same constant, which a file need not have more than once
         unit.graph.sums = units[0].graph.sums
-    return Backbone((0, 4, 1, 3, 2), *data_scale(layer), units)
+    return MinimalBackbone((0, 4, 1, 3, 2), *data_scale(layer), units)

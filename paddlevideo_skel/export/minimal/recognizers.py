@@ -9,7 +9,7 @@ from ...models.recognizers import Recognizer3D, RecognizerGCN
 from .core import Fixed, minimal, numbers, rewrites
 
 
-class Recognizer(Fixed):
+class MinimalRecognizer(Fixed):
     """Backbone, mean, linear layer. The mean over clips is taken before the linear layer, which is the same."""
 
     def __init__(self, backbone, sequence_axes, weight, bias):
@@ -28,7 +28,7 @@ def recognizer(model):
     if not isinstance(model.head, PooledHead):
         raise ExportError(type(model.head).__name__, "has no minimal form", "Use the ordinary export")
     fc = getattr(model.head, model.head.linear)
-    return Recognizer(minimal(model.backbone), model.backbone.sequence_axes, numbers(model.head.linear_weight()),
+    return MinimalRecognizer(minimal(model.backbone), model.backbone.sequence_axes, numbers(model.head.linear_weight()),
                       numbers(fc.bias))
 
 

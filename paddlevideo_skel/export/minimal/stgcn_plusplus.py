@@ -3,7 +3,7 @@ import numpy as np
 from paddle import nn
 
 from ...models import stgcn_plusplus
-from .core import Backbone, Conv, block, data_scale, fixed_graph, minimal, numbers, rewrites, scale_and_shift
+from .core import Conv, MinimalBackbone, block, data_scale, fixed_graph, minimal, numbers, rewrites, scale_and_shift
 from .temporal import temporal_branches
 
 
@@ -18,7 +18,7 @@ class Mixed(nn.Layer):
         return self.mix(nn.functional.relu(self.branches(x)))
 
 
-@rewrites(stgcn_plusplus.MultiScaleTemporalConv)
+@rewrites(stgcn_plusplus.MultiBranchTemporalConv)
 def stgcn_plusplus_time(layer):
     *branches, point = layer.branches
     entries = [getattr(branch[3], "conv", branch[3]) for branch in branches]
@@ -35,7 +35,7 @@ def stgcn_plusplus_single_time(layer):
     return Conv.of(layer.conv, scale_and_shift(layer.bn))
 
 
-@rewrites(stgcn_plusplus.GraphConv)
+@rewrites(stgcn_plusplus.AdaptiveGraphConv)
 def stgcn_plusplus_graph(layer):
     residual = None
     if layer.with_res:
@@ -43,11 +43,11 @@ def stgcn_plusplus_graph(layer):
     return fixed_graph(numbers(layer.graph()), layer.conv, layer.bn, residual)
 
 
-@rewrites(stgcn_plusplus.Block)
+@rewrites(stgcn_plusplus.STGCNPlusPlusUnit)
 def stgcn_plusplus_block(unit):
     return block(unit, minimal(unit.gcn), minimal(unit.tcn))
 
 
 @rewrites(stgcn_plusplus.STGCNPlusPlus)
 def stgcn_plusplus_backbone(layer):
-    return Backbone((0, 1, 2, 5, 4, 3), *data_scale(layer), [minimal(unit) for unit in layer.gcn])
+    return MinimalBackbone((0, 1, 2, 5, 4, 3), *data_scale(layer), [minimal(unit) for unit in layer.gcn])

@@ -1,6 +1,5 @@
-"""Training processes for tests that end them: forked from one that has imported everything, so that they begin at once.
-
-Each runs the command line as ``main.py`` does, with its output in a file.
+"""Training processes for tests that end them, forked from a server that has imported everything, so that they start
+at once. Each runs the command line as ``main.py`` does, with its output in a file.
 """
 import contextlib
 import json
@@ -59,7 +58,7 @@ for line in sys.stdin:
 """
 
 
-class Hatchery:
+class TrainingRunner:
     """A context that makes training processes."""
 
     def __enter__(self):
@@ -75,7 +74,7 @@ class Hatchery:
         self.server.stdout.close()
 
     def start(self, config, folder, *arguments, overrides=(), death=None, prelude=""):
-        """Begin a training; returns a ``Chick``.
+        """Start a training; returns a ``TrainingRun``.
 
         Args:
             config, folder: of the run.
@@ -91,7 +90,7 @@ class Hatchery:
             words += ["-o", override]
         output = Path(folder).with_name(f"{Path(folder).name}.output")
         print(json.dumps([list(map(str, words)), str(output), death, prelude]), file=self.server.stdin, flush=True)
-        self.last = Chick(self, int(self.server.stdout.readline()), output)
+        self.last = TrainingRun(self, int(self.server.stdout.readline()), output)
         return self.last
 
     def run(self, *arguments, **keywords):
@@ -99,37 +98,37 @@ class Hatchery:
         return self.start(*arguments, **keywords).end()
 
 
-class Chick:
+class TrainingRun:
     """One training process; ``pid``."""
 
-    def __init__(self, hatchery, pid, output):
-        self.hatchery, self.pid, self.output, self.ended = hatchery, pid, output, False
+    def __init__(self, runner, pid, output):
+        self.runner, self.pid, self.output, self.ended = runner, pid, output, False
         self.before = len(self.text())
 
     def text(self):
-        """What it has written so far, and those before it in the same folder."""
+        """Its output so far, after that of earlier runs in the same folder."""
         return self.output.read_text() if self.output.exists() else ""
 
     def wait_for(self, pattern):
-        """Wait until its own output holds a pattern, or raise at its end."""
+        """Wait until its own output matches a pattern; an error if it ends before."""
         while not re.search(pattern, self.text()[self.before:]):
             if not Path(f"/proc/{self.pid}").exists():
                 raise AssertionError(f"{pattern!r} did not come: {self.text()}")
             time.sleep(0.01)
 
     def signal(self, number):
-        """Send it a signal, unless it has ended by itself: its status tells."""
+        """Send it a signal, unless it has ended by itself."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
     def end(self):
-        """``(exit status, output)``, waiting for it; the status is negative after a deadly signal."""
-        if not select.select([self.hatchery.server.stdout], [], [], PATIENCE)[0]:
+        """Wait for its end; returns ``(exit status, output)``. The status is negative after a deadly signal."""
+        if not select.select([self.runner.server.stdout], [], [], PATIENCE)[0]:
             self.signal(signal.SIGKILL)
-            self.ended = bool(self.hatchery.server.stdout.readline())
+            self.ended = bool(self.runner.server.stdout.readline())
             raise AssertionError(f"it did not end: {self.text()}")
         self.ended = True
-        return int(self.hatchery.server.stdout.readline()), self.text()[self.before:]
+        return int(self.runner.server.stdout.readline()), self.text()[self.before:]
 
 
 def same(a, b):
@@ -144,9 +143,9 @@ def same(a, b):
 
 
 def content(folder):
-    """What is in every checkpoint of a folder; of the state, without what times and places depend on.
+    """The content of every checkpoint of a folder; of the state, without times and places.
 
-    Names that count the layers which a process has made are left out, of .pdopt all: its arrays have their order.
+    Names that number the layers of a process are left out, of .pdopt all names: its arrays keep their order.
     """
     found = {}
     for path in sorted(Path(folder).glob("*.pd*")):
@@ -164,7 +163,7 @@ def content(folder):
 
 
 def metrics(folder):
-    """(epoch, phase) → the metrics that the log tells last of it."""
+    """(epoch, phase) → the last metrics of it in the log."""
     lines = re.findall(r"END epoch:(\d+) +(\w+) (loss_avg: \S+ top1_avg: \S+ top5_avg: \S+)",
                        (Path(folder) / "train.log").read_text())
     return {(epoch, phase): text for epoch, phase, text in lines}

@@ -1,9 +1,9 @@
-"""PaddleVideo's formulation of CTR-GCN, ST-GCN and ST-GCN++, as forward passes over this package's layers.
+"""CTR-GCN, ST-GCN and ST-GCN++ computed as PaddleVideo does, as forward passes over this package's layers.
 
-CTR-GCN: three graph convolutions apart, each with its two convolutions before the mean over time, and a product with
+CTR-GCN: three separate graph convolutions, each with its two convolutions before the mean over time, and a product with
 the transposed topology. ST-GCN: one product after the features were transposed. ST-GCN++: an einsum. In all of them
-biases are added inside Paddle's own convolution layer, and the branches of a temporal block come one after the other.
-PoseC3D has no other formulation.
+biases are added inside Paddle's own convolution layer, and the branches of a temporal block run one after the other.
+PoseC3D is computed in the same way here.
 """
 import paddle
 from paddle import nn
@@ -42,11 +42,11 @@ def learned_graph(self, x):
     return nn.functional.relu(self.bn(y) + (x if self.down is None else self.down(x)))
 
 
-FORWARDS = {layers.Conv2D: nn.Conv2D.forward, ctrgcn.GraphConv: refined_graph, stgcn.GraphConv: weighted_graph,
-            stgcn_plusplus.GraphConv: learned_graph}
+FORWARDS = {layers.Conv2D: nn.Conv2D.forward, ctrgcn.RefinedGraphConv: refined_graph,
+            stgcn.SpatialGraphConv: weighted_graph, stgcn_plusplus.AdaptiveGraphConv: learned_graph}
 
 
 def use():
-    """Compute this way from now on, in the whole process, whose formulation must be ``plain``."""
+    """Compute this way from now on, in the whole process. A model must not be accelerated (``models.cpu``)."""
     for layer, forward in FORWARDS.items():
         layer.forward = forward
