@@ -6,12 +6,33 @@ import paddle
 from paddle import nn
 from paddle.nn.initializer import Assign
 
-from ..skeleton import adjacency, get_layout
+from ..errors import near_miss
+from ..skeleton import LAYOUTS, STRATEGIES, adjacency, get_layout
 from .layers import BACKBONES, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch, send_along
 from .stgcn import KERNEL
 
 BRANCHES = ((3, 1), (3, 2), (3, 3), (3, 4), ("max", 3), "1x1")
 ADAPTIVE = (None, "init", "offset", "importance")
+# The strategies by the names that PaddleVideo gives them in ST-GCN++, and ST-GCN's partition by a name of its own.
+GRAPH_STRATEGIES = (*STRATEGIES, "stgcn_spatial", "partition")
+
+
+def build_graph(layout, strategy):
+    """The adjacency ``(K, V, V)`` that training starts from. The model's graph class gives the names their meaning.
+
+    PaddleVideo's ST-GCN++ has a graph class apart from ST-GCN's. Its config (``coco_keypoint``, ``spatial``) and its
+    author's branch (``coco``, ``stgcn_spatial``) both mean the inward and outward bones of COCO's tree, whose centre is
+    the nose. For other layouts both names are ST-GCN's partition; for COCO that is ``partition``. Published checkpoints
+    do not hold the graph, so another reading gives other logits.
+
+    Raises:
+        ValueError: an unknown strategy.
+    """
+    if strategy not in GRAPH_STRATEGIES:
+        raise ValueError(f"strategy is {strategy!r}. {near_miss(strategy, GRAPH_STRATEGIES)}")
+    if strategy in ("spatial", "stgcn_spatial") and layout in (LAYOUTS["coco"], LAYOUTS["coco_keypoint"]):
+        return adjacency(LAYOUTS["coco"], "inward_outward")
+    return adjacency(layout, "spatial" if strategy in ("stgcn_spatial", "partition") else strategy)
 
 
 class AdaptiveGraphConv(nn.Layer):
@@ -119,7 +140,7 @@ class STGCNPlusPlus(nn.Layer):
 
     Args:
         layout: name or description of the skeleton.
-        strategy: ``spatial`` as PaddleVideo has it, ``inward_outward`` as pyskl's mode ``spatial``.
+        strategy: of the initial adjacency, see ``build_graph``; ``inward_outward`` is pyskl's mode ``spatial``.
         data_bn_type: ``VC``: one BatchNorm channel per coordinate of a joint; ``MVC``: separate ones per person.
         inflate_stages, down_stages: stages (from 1) that double the channels and halve the frames.
         gcn_adaptive, gcn_with_res: see ``AdaptiveGraphConv``. tcn_dropout: after every block except the first.
@@ -142,7 +163,7 @@ class STGCNPlusPlus(nn.Layer):
         self.layout = get_layout(layout)
         self.in_channels, self.num_person, self.data_bn_type = in_channels, num_person, data_bn_type
         self.gcn_adaptive = gcn_adaptive
-        A = adjacency(self.layout, strategy)
+        A = build_graph(self.layout, strategy)
         width = in_channels * self.layout.num_joints
         self.data_bn = {"VC": lambda: nn.BatchNorm1D(width), "MVC": lambda: nn.BatchNorm1D(width * num_person),
                         None: lambda: None}[data_bn_type]()

@@ -97,7 +97,7 @@ class Trainer:
         self.config, self.options, self.signals = config, options, signals or StopSignals()
         self.seed = config.value("seed") if options.seed is None else options.seed
         self.epochs = config.section("epochs")
-        self.save_interval = parse_interval(config.value("save_every"), config.where("save_every"))
+        self.save_every = parse_interval(config.value("save_every"), config.where("save_every"))
         self.splits = ("train", "valid") if options.validate else ("train",)
         self.loaders, self.log, self.profiler = {}, None, None
         check_parts(config, self.splits)
@@ -167,7 +167,7 @@ class Trainer:
             paddle.seed(self.seed + distributed.rank())
         self.progress = Progress(min(WARM_UP, self.epochs * self.iterations // 2))
         parts = self.recognizer, self.optimizer, self.precision.scaler, self.progress
-        self.checkpointer = Checkpointer(self.run_dir, fingerprint, parts, self.save_interval, self.signals)
+        self.checkpointer = Checkpointer(self.run_dir, fingerprint, parts, self.save_every, self.signals)
         self.log = RunLog(self.epochs, self.iterations, self.config.value("log_interval"), self.world_size)
         batch_size = self.loaders["train"].batch_size
         logger.info("Training in %s: %d samples, %d iterations per epoch, %d epochs, %.2f M trainable parameters",

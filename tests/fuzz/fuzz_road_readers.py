@@ -131,8 +131,8 @@ def begun_results(folder):
 @reader(DataError, ExportError, OutputError)
 def begun_road(folder):
     """What the whole road to the NPU was begun with."""
-    content = deploy.fingerprint({"epochs": 1}, folder / "x.pdparams", "ordinary", 13)
-    return Manifest(folder / deploy.STATE).start_or_resume(content)
+    content = deploy.fingerprint_deployment({"epochs": 1}, folder / "x.pdparams", "ordinary", 13)
+    return Manifest(folder / deploy.DEPLOY_MANIFEST).start_or_resume(content)
 
 
 @reader(ExportError)
