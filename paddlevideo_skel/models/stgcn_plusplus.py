@@ -1,7 +1,6 @@
 """ST-GCN++ (Duan et al., "PYSKL: Towards Good Practices for Skeleton Action Recognition", 2022).
 
-ST-GCN with an adjacency that is learned from its initial value, a residual around the graph convolution,
-and a temporal block of six branches.
+ST-GCN with a learned adjacency, a residual around the graph convolution, and a temporal block of six branches.
 """
 import paddle
 from paddle import nn
@@ -10,10 +9,10 @@ from paddle.nn.initializer import Assign
 from ..errors import near_miss
 from ..skeleton import LAYOUTS, STRATEGIES, adjacency, get_layout
 from .layers import BACKBONES, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch, send_along
+from .stgcn import KERNEL
 
 BRANCHES = ((3, 1), (3, 2), (3, 3), (3, 4), ("max", 3), "1x1")
 ADAPTIVE = (None, "init", "offset", "importance")
-KERNEL = 9
 # The strategies by the names that PaddleVideo gives them in ST-GCN++, and ST-GCN's partition by a name of its own.
 GRAPH_STRATEGIES = (*STRATEGIES, "stgcn_spatial", "partition")
 
@@ -78,7 +77,10 @@ class AdaptiveGraphConv(nn.Layer):
 
 
 class MultiBranchTemporalConv(nn.Layer):
-    """Six branches over time — four dilations, a maximum, a point — joined and mixed: ``(N, C, T/stride, V)``."""
+    """Six parallel branches over time: four dilated convolutions, max pooling, a pointwise convolution.
+
+    A pointwise convolution mixes them. ``(N, C, T, V) → (N, C, T/stride, V)``.
+    """
 
     def __init__(self, channels, stride=1, dropout=0.0):
         super().__init__()
@@ -105,7 +107,7 @@ class MultiBranchTemporalConv(nn.Layer):
 
 
 class SingleScaleTemporalConv(TemporalConv):
-    """One convolution over nine frames, as ST-GCN's: ``(N, C, T/stride, V)``."""
+    """One convolution over nine frames, as in ST-GCN: ``(N, C, T, V) → (N, C, T/stride, V)``."""
 
     def __init__(self, channels, stride=1, dropout=0.0):
         super().__init__(channels, channels, KERNEL, stride)
@@ -139,14 +141,14 @@ class STGCNPlusPlus(nn.Layer):
     Args:
         layout: name or description of the skeleton.
         strategy: of the initial adjacency, see ``build_graph``; ``inward_outward`` is pyskl's mode ``spatial``.
-        data_bn_type: ``VC`` one BatchNorm channel for a joint's coordinate, ``MVC`` for each person apart.
+        data_bn_type: ``VC``: one BatchNorm channel per coordinate of a joint; ``MVC``: separate ones per person.
         inflate_stages, down_stages: stages (from 1) that double the channels and halve the frames.
-        gcn_adaptive, gcn_with_res: see ``AdaptiveGraphConv``. tcn_dropout: after each block but the first.
-        tcn_type: ``mstcn``; or ``unit_tcn``, which with ``importance`` and no residual is ST-GCN as pyskl has it.
+        gcn_adaptive, gcn_with_res: see ``AdaptiveGraphConv``. tcn_dropout: after every block except the first.
+        tcn_type: ``mstcn``; or ``unit_tcn``, which with ``importance`` and no residual is pyskl's ST-GCN.
     """
 
     recognizer = "RecognizerGCN"
-    sequence_axes = (1, 2)  # of the input: clips and persons, whose features are averaged
+    sequence_axes = (1, 2)  # axes of the input over which features are averaged: clips and persons
 
     def __init__(self, in_channels=3, base_channels=64, data_bn_type="VC", ch_ratio=2, num_person=2, num_stages=10,
                  inflate_stages=(5, 8), down_stages=(5, 8), layout="coco", strategy="spatial", gcn_adaptive="init",
@@ -180,11 +182,11 @@ class STGCNPlusPlus(nn.Layer):
 
     @property
     def expects(self):
-        """The shape of one sample in words."""
+        """The shape of a sample, in words, for error messages."""
         return f"(clips, persons, frames, {self.layout.num_joints} joints, {self.in_channels} channels)"
 
     def takes(self, shape):
-        """Whether one sample of ``shape`` fits."""
+        """Whether a sample of this shape fits."""
         fits = len(shape) == 5 and tuple(shape[3:]) == (self.layout.num_joints, self.in_channels)
         return fits and (self.data_bn_type != "MVC" or shape[1] == self.num_person)
 
