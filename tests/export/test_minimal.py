@@ -6,7 +6,7 @@ from deploy_cases import dynamic
 from golden_fill import MODELS, entry, fill, golden, network_input
 
 from paddlevideo_skel.errors import ExportError
-from paddlevideo_skel.export.minimal import REWRITES, minimal
+from paddlevideo_skel.export.minimal import MINIMAL_REWRITES, minimise
 from paddlevideo_skel.models import build_model, ctrgcn, posec3d, stgcn, stgcn_plusplus
 from paddlevideo_skel.models.layers import BACKBONES
 from paddlevideo_skel.models.recognizers import Recognizer3D, RecognizerGCN
@@ -88,7 +88,7 @@ def test_a_layer_stays_the_same_function(name, signs):
     if signs:
         mixed_signs(layer)
     x = network_input((2, channels, 12, 5))
-    slim = dynamic(minimal(layer), x.swapaxes(2, 3))
+    slim = dynamic(minimise(layer), x.swapaxes(2, 3))
     assert relative(slim.swapaxes(2, 3), dynamic(layer, x)) < 1e-5
 
 
@@ -102,7 +102,7 @@ def test_a_small_model_stays_the_same_function(name):
     model = fill(build_model({"framework": framework, "backbone": {**small, **backbone}, "head": head}))
     before = {key: value.numpy() for key, value in model.state_dict().items()}
     x = network_input((2, *shape))
-    slim = minimal(model)
+    slim = minimise(model)
     assert relative(dynamic(slim, x), dynamic(model, x)) < 1e-5
     assert all(np.array_equal(before[key], value.numpy()) for key, value in model.state_dict().items())
     names = [type(layer).__name__ for layer in slim.sublayers()]
@@ -115,7 +115,7 @@ def test_a_full_model_gives_the_golden_logits(name):
     model = build_model(MODELS[name])
     fill(model, figures["state_dict"], figures["seed"])
     x = network_input(figures["input_shape"], figures["seed"])
-    slim = dynamic(minimal(model), x)
+    slim = dynamic(minimise(model), x)
     assert relative(slim, dynamic(model, x)) < 1e-5
     assert relative(slim, np.array(figures["logits"], "float32")) < 1e-4
 
@@ -123,12 +123,12 @@ def test_a_full_model_gives_the_golden_logits(name):
 def test_every_rewrite_is_tested():
     tested = {type(make()) for make, _ in LAYERS.values()}
     backbones = {ctrgcn.CTRGCN, posec3d.ResNet3dSlowOnly, stgcn.STGCN, stgcn_plusplus.STGCNPlusPlus}
-    assert set(REWRITES) == tested | backbones | {Recognizer3D, RecognizerGCN}
+    assert set(MINIMAL_REWRITES) == tested | backbones | {Recognizer3D, RecognizerGCN}
 
 
 def test_a_layer_without_a_rewrite_is_told():
     with pytest.raises(ExportError, match="Linear: has no minimal form"):
-        minimal(paddle.nn.Linear(2, 2))
+        minimise(paddle.nn.Linear(2, 2))
 
 
 def test_the_formula_of_the_weights():
