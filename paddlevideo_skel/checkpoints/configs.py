@@ -2,9 +2,9 @@
 from ..config import load_config, plain
 from .layouts import config_value, name_layout, pipeline_steps
 
-CONFIGS = "configs/recognition"
+PACKAGED = "configs/recognition"
 FRAMEWORKS = {"ResNet3dSlowOnly": "Recognizer3D"}
-STGCN = {18: "stgcn/stgcn_kinetics.yaml", 17: "stgcn/stgcn_pphuman.yaml"}
+STGCN_CONFIGS = {18: "stgcn/stgcn_kinetics.yaml", 17: "stgcn/stgcn_pphuman.yaml"}
 
 
 def complete_config(found, layout):
@@ -14,7 +14,7 @@ def complete_config(found, layout):
         layout: ``Layout``, or None where the network does not depend on one.
     """
     base = _base(found)
-    config = plain(load_config(f"{CONFIGS}/{base}"))
+    config = plain(load_config(f"{PACKAGED}/{base}"))
     backbone, head = (_merge(config["MODEL"][part], ours) for part, ours in
                       (("backbone", found.backbone), ("head", found.head)))
     if layout and found.layout_key:
@@ -44,7 +44,7 @@ def _merge(packaged, found):
 def _base(found):
     name = found.backbone["name"]
     if name == "STGCN":
-        return STGCN.get(found.joints, "stgcn/stgcn_ntucs.yaml")
+        return STGCN_CONFIGS.get(found.joints, "stgcn/stgcn_ntucs.yaml")
     if name == "ResNet3dSlowOnly":
         return "posec3d/posec3d_hmdb51.yaml"
     if found.style == "paddlevideo":

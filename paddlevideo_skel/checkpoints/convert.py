@@ -7,8 +7,8 @@ from ..config import Config, load_config, write_config
 from ..config_schema import validate
 from ..errors import CheckpointError, ConfigError
 from .fit import fit_weights, save_state
-from .foreign import convert, is_foreign
-from .load import FORMATS, read_weights
+from .foreign import convert_state, is_foreign
+from .load import WEIGHTS_FORMATS, read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def convert_checkpoint(path, output, kind=None, config=None, layout=None):
         CheckpointError, ConfigError: see ``read_weights`` and ``foreign.convert``; nothing is written then.
     """
     output = Path(output)
-    kind = kind or (output.suffix[1:] if output.suffix[1:] in FORMATS else FORMATS[0])
+    kind = kind or (output.suffix[1:] if output.suffix[1:] in WEIGHTS_FORMATS else WEIGHTS_FORMATS[0])
     if output.suffix != f".{kind}":
         output = output.with_name(f"{output.name}.{kind}")
     state, words = read_weights(path)
@@ -43,7 +43,7 @@ def convert_checkpoint(path, output, kind=None, config=None, layout=None):
         save_state(state, output)
         logger.info("%s: the same weights, %d tensors", output, len(state))
         return output, None
-    weights, content, report = convert(state, path, _layout(layout))
+    weights, content, report = convert_state(state, path, _layout(layout))
     for line in report:
         logger.info("%s", line)
     config = Path(config) if config else output.with_suffix(".yaml")

@@ -15,7 +15,7 @@ from .mapping import check_numbers
 
 logger = logging.getLogger(__name__)
 
-MAX_SHOWN = 6  # names in a message
+MAX_LISTED_KEYS = 6  # names in a message
 # Entries that depend on the classes or on the skeleton, and may be re-initialised where those differ.
 REPLACEABLE = re.compile(r"head\..*|backbone\.(data_bn\..*|conv1\._conv\.weight|edge_importance\.\d+|(.*\.)?P?A)")
 
@@ -98,7 +98,7 @@ def _fit_single(model, weights, where, allow_mismatch=False):
     headless = missing == [name for name in expected if name.startswith("head.")]
     replaceable = not extra and (headless or not missing) and all(
         REPLACEABLE.fullmatch(name) and _same_but_inputs(name, weights, expected) for name in others)
-    problems = [f"{len(names)} {what}: {shorten_list(names, MAX_SHOWN)}" for what, names in
+    problems = [f"{len(names)} {what}: {shorten_list(names, MAX_LISTED_KEYS)}" for what, names in
                 (("missing", missing), ("not in the model", extra), ("of another shape", shapes)) if names]
     if problems and not (allow_mismatch and replaceable):
         hint = "Use the config that it was trained with"

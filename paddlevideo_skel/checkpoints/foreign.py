@@ -8,8 +8,6 @@ from .configs import complete_config
 from .layouts import find_layout
 from .sources import recognise
 
-__all__ = ["convert", "is_foreign", "rename"]
-
 
 def is_foreign(names):
     """Whether the names of a state dict are PyTorch's, told by its BatchNorms, which all networks have."""
@@ -36,7 +34,7 @@ def rename(state, where, layout=None):
     return found.plan.apply(where, found.source), found
 
 
-def convert(state, where="checkpoint", layout=None):
+def convert_state(state, where="checkpoint", layout=None):
     """The weights under PaddleVideo's names, and a config for them.
 
     Args:

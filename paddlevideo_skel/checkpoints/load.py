@@ -22,7 +22,7 @@ from .torch_file import Foreign, Tensor, is_torch, open_torch
 
 logger = logging.getLogger(__name__)
 
-FORMATS = ("pdparams", "safetensors")
+WEIGHTS_FORMATS = ("pdparams", "safetensors")
 SAFE_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
               "I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?"}
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
@@ -30,7 +30,7 @@ EMA_WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "average
 PREFIXES = ("_layers.", "module.", "_orig_mod.", "averaged_model.", "ema_model.", "ema.", "model.")
 # Entries beside the weights: paddle's table of names, and how many models an average is made of.
 BOOKKEEPING = ("StructuredToParameterName@@", "n_averaged", "steps")
-MAX_DEPTH = 4
+MAX_WRAPPERS = 4
 
 
 class Weights(dict):
@@ -73,7 +73,7 @@ def find_checkpoint(path):
         CheckpointError: there is no such file.
     """
     path = Path(path)
-    for suffix in FORMATS:
+    for suffix in WEIGHTS_FORMATS:
         beside = path.with_name(f"{path.name}.{suffix}")
         if not path.is_file() and beside.is_file():
             return beside
@@ -160,7 +160,7 @@ def _unwrap(content, where):
         CheckpointError: there is no state dict, or it has entries that are not arrays.
     """
     words = []
-    for _ in range(MAX_DEPTH):
+    for _ in range(MAX_WRAPPERS):
         wrapper = _wrapper(content, where)
         if wrapper is None:
             break
@@ -173,7 +173,7 @@ def _unwrap(content, where):
     if copies:
         words.append(f"beside an average of {len(copies)} entries ('ema_…'), which was ignored")
         weights = {name: value for name, value in weights.items() if name not in copies}
-    for _ in range(MAX_DEPTH):
+    for _ in range(MAX_WRAPPERS):
         prefix = next((p for p in ("ema_", *PREFIXES) if weights and all(n.startswith(p) for n in weights)), None)
         if prefix is None:
             break

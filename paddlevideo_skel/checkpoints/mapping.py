@@ -5,7 +5,7 @@ import numpy as np
 
 from ..errors import CheckpointError, shorten_list
 
-MAX_SHOWN = 20  # names in a message
+MAX_LISTED_TENSORS = 20  # names in a message
 NORM = {"weight": "weight", "bias": "bias", "_mean": "running_mean", "_variance": "running_var"}
 COUNTER = "num_batches_tracked"
 
@@ -81,7 +81,7 @@ class Plan:
         used = {name for name, _ in self.moves.values() if name} | self.known
         extra = [name for name in self.state if name not in used and not name.endswith(COUNTER)]
         missing = [name for name, _ in self.moves.values() if name and name not in self.state]
-        problems = [f"{len(names)} {what}: {shorten_list(names, MAX_SHOWN)}" for what, names in
+        problems = [f"{len(names)} {what}: {shorten_list(names, MAX_LISTED_TENSORS)}" for what, names in
                     (("tensors are not in the model", extra), ("tensors of the model are missing", missing)) if names]
         if problems:
             raise CheckpointError(where, f"looks like {source}, but {'; '.join(problems)}",

@@ -10,7 +10,7 @@ from .mapping import Found, Plan
 
 ST_GCN_WIDTHS = [64] * 4 + [128] * 3 + [256] * 3
 CTRGCN_FACTORS = [1, 1, 1, 1, 2, 2, 2, 4, 4, 4]
-HEAD = "cls_head."
+MM_HEAD = "cls_head."
 
 
 def recognise(state, where):
@@ -22,7 +22,7 @@ def recognise(state, where):
     if any(".origin_stream." in f".{name}" for name in state):
         raise CheckpointError(where, "is a two-stream ST-GCN (origin_stream, motion_stream), which is not supported",
                               "Convert each stream on its own, and fuse their results with tools/ensemble.py")
-    body, head = (prefix if any(name.startswith(prefix) for name in state) else "" for prefix in ("backbone.", HEAD))
+    body, head = (prefix if any(name.startswith(prefix) for name in state) else "" for prefix in ("backbone.", MM_HEAD))
     for source in (st_gcn, pyskl_gcn, pyskl_ctrgcn, ctrgcn, posec3d):
         try:
             found = source(Plan(state, body, head), where)

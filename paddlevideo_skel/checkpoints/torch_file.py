@@ -29,9 +29,9 @@ DTYPES = {"torch.float64": "f8", "torch.float32": "f4", "torch.float16": "f2", "
           "torch.int64": "i8", "torch.int32": "i4", "torch.int16": "i2", "torch.int8": "i1", "torch.uint8": "u1",
           "torch.bool": "b1", "torch.uint16": "u2", "torch.uint32": "u4", "torch.uint64": "u8"}
 MAX_AXES = 16
-# PyTorch does not compress. All that is unpacked or copied may be GROWTH times the file's size, plus FREE bytes.
-GROWTH, FREE = 16, 16 << 20
-HINT = "Download it again, or save it again with torch.save(model.state_dict(), ...)"
+# PyTorch does not compress. All that is unpacked or copied may be MAX_GROWTH times the file's size, plus FREE_BYTES.
+MAX_GROWTH, FREE_BYTES = 16, 16 << 20
+_HINT = "Download it again, or save it again with torch.save(model.state_dict(), ...)"
 
 
 class Foreign:
@@ -106,7 +106,7 @@ def _checkpoint_errors(path):
     try:
         yield
     except DataError as error:
-        raise CheckpointError(path, error.problem, HINT if error.hint == PLAIN_HINT else error.hint) from error
+        raise CheckpointError(path, error.problem, _HINT if error.hint == PLAIN_HINT else error.hint) from error
 
 
 class _Machine(PlainUnpickler):
@@ -255,7 +255,7 @@ class _File:
     def __init__(self, file, path):
         self.file, self.path = file, path
         self.length = file.seek(0, 2)
-        self.budget = GROWTH * self.length + FREE
+        self.budget = MAX_GROWTH * self.length + FREE_BYTES
         self.order, self.raw, self.storages = "<", {}, {}
 
     def array(self, tensor):
@@ -271,7 +271,7 @@ class _File:
         storage = tensor.storage
         for kind in (storage.kind, tensor.kind):
             if kind not in DTYPES.values():
-                raise DataError(self.path, f"holds numbers of the type {kind}, which is not supported", HINT)
+                raise DataError(self.path, f"holds numbers of the type {kind}, which is not supported", _HINT)
         if storage.key not in self.raw:
             self.raw[storage.key] = self.read_storage(storage)
         code = self.order + ("u2" if tensor.kind == "bf16" else tensor.kind)
@@ -284,7 +284,7 @@ class _File:
         last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.size, tensor.stride)) if count else 0
         if last >= max(len(numbers), 1) or (count and not len(numbers)):
             raise DataError(self.path, f"holds a tensor {tensor.size} that lies outside its storage of "
-                            f"{len(numbers)} numbers", HINT)
+                            f"{len(numbers)} numbers", _HINT)
         self.spend(count * 8)
         steps = [step * numbers.itemsize for step in tensor.stride]
         view = np.lib.stride_tricks.as_strided(numbers[tensor.offset:] if count else numbers, tensor.size, steps)
@@ -295,7 +295,7 @@ class _File:
     def spend(self, amount):
         self.budget -= amount
         if self.budget < 0:
-            raise DataError(self.path, f"would take many times its {self.length} bytes in memory", HINT)
+            raise DataError(self.path, f"would take many times its {self.length} bytes in memory", _HINT)
 
 
 def _width(kind):
@@ -311,7 +311,7 @@ class _Zip(_File):
         names = self.archive.NameToInfo
         found = [name for name in names if name.endswith("/data.pkl")]
         if len(found) != 1:
-            raise DataError(path, "is a zip archive, but not PyTorch's (no data.pkl in it)", HINT)
+            raise DataError(path, "is a zip archive, but not PyTorch's (no data.pkl in it)", _HINT)
         self.prefix = found[0][:-len("data.pkl")]
         if any(name.startswith(f"{self.prefix}code/") or name == f"{self.prefix}constants.pkl" for name in names):
             raise DataError(path, "is a TorchScript program, not a checkpoint",
@@ -325,9 +325,9 @@ class _Zip(_File):
         """An entry, by its exact name."""
         info = self.archive.NameToInfo.get(self.prefix + name)
         if info is None:
-            raise DataError(self.path, f"is incomplete: it has no entry {self.prefix + name!r}", HINT)
+            raise DataError(self.path, f"is incomplete: it has no entry {self.prefix + name!r}", _HINT)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise DataError(self.path, f"has the entry {info.filename!r} in an unknown compression", HINT)
+            raise DataError(self.path, f"has the entry {info.filename!r} in an unknown compression", _HINT)
         self.spend(info.file_size)
         return self.archive.read(info)
 
@@ -335,7 +335,7 @@ class _Zip(_File):
         raw = self.read(f"data/{storage.key}")
         if len(raw) != storage.numel * _width(storage.kind):
             raise DataError(self.path, f"has {len(raw)} bytes for the storage {storage.key!r}, expected "
-                            f"{storage.numel} numbers of the type {storage.kind}", HINT)
+                            f"{storage.numel} numbers of the type {storage.kind}", _HINT)
         return raw
 
 
@@ -347,7 +347,7 @@ class _Legacy(_File):
         file.seek(0)
         magic, protocol, system = self.load(), self.load(), self.load()
         if protocol != LEGACY_PROTOCOL or not isinstance(system, dict):
-            raise DataError(path, f"has the protocol {protocol!r}, expected {LEGACY_PROTOCOL} after {magic!r}", HINT)
+            raise DataError(path, f"has the protocol {protocol!r}, expected {LEGACY_PROTOCOL} after {magic!r}", _HINT)
         self.order = "<" if system.get("little_endian", True) else ">"
         machine = _Machine(file, self.length, path)
         self.content = machine.load()
@@ -357,19 +357,19 @@ class _Legacy(_File):
             storage = self.storages.get(str(key))
             numel = file.read(8)
             if storage is None or numel != storage.numel.to_bytes(8, "little"):
-                raise DataError(path, f"is damaged: its storage {key!r} has another length than its tensors say", HINT)
+                raise DataError(path, f"is damaged: its storage {key!r} has another length than its tensors say", _HINT)
             width = _width(storage.kind) if storage.kind in DTYPES.values() else 0
             if not width:
-                raise DataError(path, f"holds numbers of the type {storage.kind}, which is not supported", HINT)
+                raise DataError(path, f"holds numbers of the type {storage.kind}, which is not supported", _HINT)
             self.places[storage.key] = file.tell()
             if file.seek(storage.numel * width, 1) > self.length:
-                raise DataError(path, "is incomplete", HINT)
+                raise DataError(path, "is incomplete", _HINT)
 
     def load(self):
         return _Machine(self.file, self.length, self.path).load()
 
     def read_storage(self, storage):
         if storage.key not in self.places:
-            raise DataError(self.path, f"is incomplete: it has no storage {storage.key!r}", HINT)
+            raise DataError(self.path, f"is incomplete: it has no storage {storage.key!r}", _HINT)
         self.file.seek(self.places[storage.key])
         return self.file.read(storage.numel * _width(storage.kind))

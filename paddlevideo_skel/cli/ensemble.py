@@ -19,10 +19,10 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..training.ensemble import draw_gains, ensemble, report
+    from ..training.ensemble import draw_gains, ensemble, report_lines
 
     results = ensemble(args.results, args.weights, args.fuse, args.out)
-    print("\n".join(report(results, max(args.classes, 1))))
+    print("\n".join(report_lines(results, max(args.classes, 1))))
     if args.out and "per_class" in results:
         picture = Path(args.out).with_name(Path(args.out).stem + "_gains.png")
         try:

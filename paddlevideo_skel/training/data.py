@@ -14,7 +14,7 @@ from .run_dir import BAD_SAMPLES, EXAMINED
 
 logger = logging.getLogger(__name__)
 
-MAX_SHOWN = 3  # bad samples in a message
+MAX_LISTED = 3  # bad samples in a message
 
 
 def build_checked_datasets(config, splits, model, folder, skip_bad):
@@ -48,7 +48,7 @@ def build_checked_datasets(config, splits, model, folder, skip_bad):
     if distributed.is_main():
         write_bad_samples(bad, folder / BAD_SAMPLES)
     if bad and not (skip_bad and usable == list(splits)):
-        first = shorten_list([f"{sample.file}: {sample.sample}: {sample.reason}" for sample in bad], MAX_SHOWN, "; ")
+        first = shorten_list([f"{sample.file}: {sample.sample}: {sample.reason}" for sample in bad], MAX_LISTED, "; ")
         raise DataError("training data", f"{len(bad)} samples cannot be used: {first}. {folder / BAD_SAMPLES} "
                         "lists all of them", "Correct or remove them, or omit them with --skip_bad"
                         if usable == list(splits) else "Correct them: without them no sample would be left")

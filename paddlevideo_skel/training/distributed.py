@@ -73,12 +73,12 @@ def choose_device(config):
     device = find_device(paddle, **{key: config.get(key) for key in DEVICE_KEYS}, where=config.where)
     local = local_device(device)
     paddle.set_device(local)
-    join(device)
+    join_processes(device)
     logger.info("Computing on: %s%s", local, f", and {world_size() - 1} more" * (world_size() > 1))
     return device
 
 
-def join(device):
+def join_processes(device):
     """Connect to the other processes: gloo between CPUs, NCCL between GPUs, XCCL between custom devices.
 
     Args:
@@ -134,7 +134,7 @@ def average_gradients(parameters):
         paddle.assign(part.reshape(gradient.shape).astype(gradient.dtype), gradient)
 
 
-def mean(*values):
+def process_mean(*values):
     """Each number's mean over the processes."""
     if world_size() == 1:
         return values

@@ -16,9 +16,9 @@ from ..plotting import saved_figure
 
 logger = logging.getLogger(__name__)
 
-METHODS = ("scores", "logits")
-MIN_SCORE = 1e-300  # a score of 0 has no logarithm
-HINT = "Expected a file that main.py --test --out wrote"
+FUSION_METHODS = ("scores", "logits")
+MIN_FUSED_SCORE = 1e-300  # a score of 0 has no logarithm
+_HINT = "Expected a file that main.py --test --out wrote"
 
 
 @dataclass
@@ -49,22 +49,22 @@ def read_run(path):
         names = [str(sample["name"]) for sample in samples]
         label = [sample["label"] for sample in samples]
     except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})", HINT) from error
+        raise DataError(path, f"cannot be read ({error.strerror})", _HINT) from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise DataError(path, f"is not the results of a test ({type(error).__name__}: {error})", HINT) from error
+        raise DataError(path, f"is not the results of a test ({type(error).__name__}: {error})", _HINT) from error
     if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all() or (scores < 0).any():
         raise DataError(path, f"found scores of the shape {scores.shape}, expected (samples, classes), finite and not "
-                        "negative", HINT)
+                        "negative", _HINT)
     if class_names is not None and not (isinstance(class_names, list) and len(class_names) == scores.shape[1]):
-        raise DataError(path, f"found the class names {class_names!r}, expected {scores.shape[1]} of them", HINT)
+        raise DataError(path, f"found the class names {class_names!r}, expected {scores.shape[1]} of them", _HINT)
     known = [type(value) is int and 0 <= value < scores.shape[1] for value in label]
     if not all(known) and any(value is not None for value in label):
         raise DataError(f"{path}: {names[known.index(False)]}", f"found the label {label[known.index(False)]!r}, "
-                        f"expected 0 to {scores.shape[1] - 1}", HINT)
+                        f"expected 0 to {scores.shape[1] - 1}", _HINT)
     return Run(str(path), scores, np.array(label) if all(known) else None, names, class_names)
 
 
-def align(runs):
+def align_runs(runs):
     """Sort every run's samples into the order of the first run.
 
     Samples are matched by name; if a data set has no names (``file[number]``), by position.
@@ -108,7 +108,7 @@ def fuse(runs, weights, method="scores"):
     if method == "scores":
         fused = sum(weight * run.scores for weight, run in zip(weights, runs))
     else:
-        logits = sum(weight * np.log(np.maximum(run.scores, MIN_SCORE)) for weight, run in zip(weights, runs))
+        logits = sum(weight * np.log(np.maximum(run.scores, MIN_FUSED_SCORE)) for weight, run in zip(weights, runs))
         fused = np.exp(logits - logits.max(axis=1, keepdims=True))
     return fused / fused.sum(axis=1, keepdims=True)
 
@@ -137,11 +137,11 @@ def ensemble(paths, weights=None, method="scores", out=None):
     if not all(np.isfinite(weight) and weight > 0 for weight in weights):
         raise ConfigError("--weights", f"found {weights}, expected positive numbers",
                           "Omit a file instead of giving it the weight 0")
-    if method not in METHODS:
-        raise ConfigError("--fuse", f"found {method!r}, expected one of {', '.join(METHODS)}")
+    if method not in FUSION_METHODS:
+        raise ConfigError("--fuse", f"found {method!r}, expected one of {', '.join(FUSION_METHODS)}")
     if out:
         output_folder(Path(out).parent)
-    runs = align([read_run(path) for path in paths])
+    runs = align_runs([read_run(path) for path in paths])
     label = next((run.label for run in runs if run.label is not None), None)
     class_names = next((run.class_names for run in runs if run.class_names), None)
     results = summarise(fuse(runs, weights, method), label, runs[0].names, class_names)
@@ -162,7 +162,7 @@ def ensemble(paths, weights=None, method="scores", out=None):
     return results
 
 
-def report(results, shown=10):
+def report_lines(results, shown=10):
     """The lines of a report: every run, the ensemble, and the ``shown`` classes that gained most and that lost most."""
     total = f"ensemble, by {results['method']}"
     width = max(len(total), *(len(run["file"]) for run in results["runs"]))

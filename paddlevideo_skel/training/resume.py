@@ -25,14 +25,14 @@ from . import distributed
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "training state 1 of paddlevideo_skel"
+STATE_FORMAT = "training state 1 of paddlevideo_skel"
 # The environment's variables that decide how numbers are rounded.
-ROUNDING = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")
+ROUNDING_VARIABLES = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")
 # Keys that may change when a run resumes. Of the data, the files' content counts, not where they are.
-FREE = {"output_dir", "log_level", "log_interval", "save_interval", "keep", "save_every", "METRIC", "INFERENCE",
-        "class_names", "seed", "device", "use_gpu", "use_npu"}
-FREE_DATA = {"num_workers", "valid_num_workers", "test_num_workers", "test_batch_size"}
-FREE_FILES = {"file_path", "label_path"}
+FREE_KEYS = {"output_dir", "log_level", "log_interval", "save_interval", "keep", "save_every", "METRIC", "INFERENCE",
+             "class_names", "seed", "device", "use_gpu", "use_npu"}
+FREE_DATA_KEYS = {"num_workers", "valid_num_workers", "test_num_workers", "test_batch_size"}
+FREE_FILE_KEYS = {"file_path", "label_path"}
 
 
 def run_fingerprint(config, splits, **run):
@@ -42,20 +42,20 @@ def run_fingerprint(config, splits, **run):
         splits: the splits of the data that the run uses.
         run: seed, number of processes and the like.
     """
-    kept = {key: value for key, value in config.items() if key not in FREE}
+    kept = {key: value for key, value in config.items() if key not in FREE_KEYS}
     kept["PIPELINE"] = {split: kept["PIPELINE"][split] for split in splits}
     kept["DATASET"] = {key: value for key, value in kept["DATASET"].items()
-                       if key not in (*FREE_DATA, "train", "valid", "test")}
+                       if key not in (*FREE_DATA_KEYS, "train", "valid", "test")}
     for split in splits:
         kept["DATASET"][split] = {key: value for key, value in config["DATASET"][split].items()
-                                  if key not in FREE_FILES}
+                                  if key not in FREE_FILE_KEYS}
     return to_json_like({"config": kept, **run})
 
 
 def environment():
     """Versions and variables that numbers may depend on in their last bits."""
     return {"paddle": paddle.__version__, "numpy": np.__version__, "paddlevideo_skel": __version__,
-            **{name: os.environ.get(name) for name in ROUNDING}, cpu.VARIABLE: cpu.requested_implementation()}
+            **{name: os.environ.get(name) for name in ROUNDING_VARIABLES}, cpu.VARIABLE: cpu.requested_implementation()}
 
 
 def capture(model, optimizer, scaler, progress, fingerprint):
@@ -73,7 +73,7 @@ def capture(model, optimizer, scaler, progress, fingerprint):
     for name, value in weights.items():
         if not np.isfinite(value).all():
             raise DataError("training", f"{name} holds NaN or infinity")
-    return {"format": FORMAT, "identity": fingerprint, "surroundings": environment(), "weights": weights,
+    return {"format": STATE_FORMAT, "identity": fingerprint, "surroundings": environment(), "weights": weights,
             "optimizer": _optimizer_state(model, optimizer), "scaler": scaler.state_dict() if scaler else {},
             "random": distributed.gather(_random_state()), "progress": progress.state()}
 
@@ -184,8 +184,8 @@ def read_state(path):
         CheckpointError: missing, damaged, or not the state of a run.
     """
     state = load_state(path)
-    if state.get("format") != FORMAT or not _complete(state):
-        raise CheckpointError(path, f"is not a {FORMAT}", "--resume takes the .pdstate file that training writes, "
+    if state.get("format") != STATE_FORMAT or not _complete(state):
+        raise CheckpointError(path, f"is not a {STATE_FORMAT}", "--resume takes the .pdstate file of a training, "
                               "-w the weights of a checkpoint")
     return state
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..build import build_recognizer, check_first_sample, check_parts, input_shape
 from ..checkpoints.fit import fit_weights, save_state
-from ..checkpoints.load import FORMATS, load_weights
+from ..checkpoints.load import WEIGHTS_FORMATS, load_weights
 from ..errors import ConfigError, DataError
 from ..evaluation import hits
 from ..logs import setup_logging
@@ -57,15 +57,15 @@ class TrainOptions:
     seed: int = None
     max_iters: int = None
     amp_level: str = None
-    weights_format: str = FORMATS[0]
+    weights_format: str = WEIGHTS_FORMATS[0]
     resume: bool | str = None
     overwrite: bool = False
     skip_bad: bool = False
     profiler_options: str = None
 
     def __post_init__(self):
-        if self.weights_format not in FORMATS:
-            raise ConfigError("--format", f"found {self.weights_format!r}, expected {' or '.join(FORMATS)}")
+        if self.weights_format not in WEIGHTS_FORMATS:
+            raise ConfigError("--format", f"found {self.weights_format!r}, expected {' or '.join(WEIGHTS_FORMATS)}")
 
 
 def train(config, options=None):
@@ -271,7 +271,7 @@ class Trainer:
                       for k in (1, 5))
         # Before the backward pass: if another process has failed, paddle could only abort there. All of them must save
         # and stop after the same step.
-        loss_mean, top1, top5, save, stop = distributed.mean(
+        loss_mean, top1, top5, save, stop = distributed.process_mean(
             value, top1, top5, self.checkpointer.should_save, self.checkpointer.should_stop)
         self.precision.step(loss, self.optimizer, lambda: distributed.average_gradients(self.trainable))
         return loss_mean, top1, top5, save > 0, stop > 0

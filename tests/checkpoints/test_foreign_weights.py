@@ -24,9 +24,9 @@ from torch_writer import save
 from paddlevideo_skel.build import build_recognizer
 from paddlevideo_skel.checkpoints.convert import convert_checkpoint
 from paddlevideo_skel.checkpoints.fit import fit_weights
-from paddlevideo_skel.checkpoints.foreign import convert
+from paddlevideo_skel.checkpoints.foreign import convert_state
 from paddlevideo_skel.checkpoints.layouts import find_layout
-from paddlevideo_skel.checkpoints.load import FORMATS, load_weights
+from paddlevideo_skel.checkpoints.load import WEIGHTS_FORMATS, load_weights
 from paddlevideo_skel.cli import main
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.errors import CheckpointError, ConfigError
@@ -185,7 +185,7 @@ def test_structure_is_read_from_the_weights(tmp_path):
     spec = {"framework": "RecognizerGCN", "backbone": backbone,
             "head": {"name": "STGCNPlusPlusHead", "num_classes": 11, "in_channels": 24}}
     weights = arrays(fill(build_model(spec)))
-    _, config, report = convert(theirs(weights, PYSKL))
+    _, config, report = convert_state(theirs(weights, PYSKL))
     assert config["MODEL"]["backbone"].items() >= {**backbone, "gcn_with_res": True, "tcn_type": "mstcn"}.items()
     assert config["MODEL"]["head"].items() >= spec["head"].items()
     assert any("[3, 4]" in line for line in report)
@@ -208,7 +208,7 @@ def test_how_the_adjacency_is_learned_is_read_from_its_values(adaptive):
                                      rng.normal(0, 0.1, edges.shape)).astype("f4")
         elif adaptive == "init" and name.endswith("gcn.A"):
             weights[name] = weights[name] + rng.normal(0, 0.05, weights[name].shape).astype("f4")
-    _, config, _ = convert(theirs(weights, PYSKL))
+    _, config, _ = convert_state(theirs(weights, PYSKL))
     assert config["MODEL"]["backbone"]["gcn_adaptive"] == adaptive
     assert config["MODEL"]["backbone"]["layout"] == "coco"
 
@@ -233,7 +233,7 @@ def pyskl_ctrgcn(rng):
 def test_pyskls_ctrgcn_sends_along_the_transposed_topology():
     rng = np.random.default_rng(0)
     state = pyskl_ctrgcn(rng)
-    weights, config, _ = convert(state)
+    weights, config, _ = convert_state(state)
     assert config["MODEL"]["backbone"]["tcn_act"] is True
     assert config["MODEL"]["backbone"]["graph"] == "coco"
     layer = ctrgcn.RefinedGraphConv(16, 16, adjacency(get_layout("coco"), "inward_outward"))
@@ -327,7 +327,7 @@ class TestLayouts:
         assert "is kept" in line
 
 
-def test_a_skeleton_of_ones_own(tmp_path):
+def test_a_custom_skeleton(tmp_path):
     bones = [[0, 1], [1, 2], [1, 3], [3, 4]]
     layout = {"name": "five", "joints": 5, "bones": bones, "center": 1}
     model = fill(small("STGCN", layout=layout))
@@ -361,7 +361,7 @@ def test_a_fixed_topology_comes_from_the_named_skeleton(tmp_path):
         convert_checkpoint(path, tmp_path / "out", layout="coco")
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", WEIGHTS_FORMATS)
 def test_formats(kind, ctrgcn_state, tmp_path):
     state, weights = ctrgcn_state
     source = save(state, tmp_path / "a.pt")
@@ -420,7 +420,7 @@ def test_no_paddle_is_needed(ctrgcn_state, tmp_path):
     assert same(load_weights(tmp_path / "out.safetensors"), ctrgcn_state[1])
 
 
-def test_allow_mismatch_begins_anew_only_what_depends_on_classes_and_joints(caplog):
+def test_allow_mismatch_reinitialises_only_what_depends_on_classes_and_joints(caplog):
     other = {"name": "seven", "joints": 7, "bones": [[i, i + 1] for i in range(6)], "center": 0}
     for name in ("CTRGCN", "STGCN", "STGCNPlusPlus"):
         source = fill(small(name))
@@ -455,7 +455,7 @@ def test_allow_mismatch_allows_nothing_else():
         fit_weights(small("CTRGCN"), source, "a.pdparams", allow_mismatch=True)
 
 
-def test_posec3d_for_other_heatmaps_begins_with_a_new_first_convolution():
+def test_posec3d_for_other_heatmaps_gets_a_new_first_convolution():
     def slow_only(heatmaps):
         return build_model({"framework": "Recognizer3D",
                             "backbone": {"name": "ResNet3dSlowOnly", "in_channels": heatmaps, "base_channels": 4,

@@ -111,7 +111,7 @@ def test_a_student_of_another_number_of_classes_keeps_its_own_head(caplog):
     (lambda w: w.update({"head.fc.bias": np.array([0, np.nan, 0], "f4")}), ["head.fc.bias", "NaN"]),
     (lambda w: w.update({"head.fc.bias": np.array(["a", "b", "c"])}), ["head.fc.bias"]),
 ])
-def test_a_checkpoint_that_does_not_fit_is_told_key_by_key(change, words):
+def test_a_checkpoint_that_does_not_fit_lists_its_keys(change, words):
     weights = arrays(small("CTRGCN"))
     change(weights)
     model = small("CTRGCN")
@@ -152,7 +152,7 @@ class Malice:
     (pickle.dumps({"LR_Scheduler": {"last_epoch": 1}}), ["LR_Scheduler", ".pdopt"]),
     (b"PK\x03\x04 a zip file", ["damaged"]),
 ])
-def test_a_damaged_checkpoint_is_told(content, words, tmp_path):
+def test_a_damaged_checkpoint_is_an_error(content, words, tmp_path):
     path = tmp_path / "a.pdparams"
     path.write_bytes(content)
     with pytest.raises(CheckpointError) as error:

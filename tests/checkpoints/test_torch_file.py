@@ -98,7 +98,7 @@ class History:
 
 
 def surroundings(mark):
-    """What mmengine, Lightning and others put beside the weights; some of it would do harm."""
+    """What mmengine, Lightning and others save beside the weights, some of it harmful."""
     return {
         "meta": {"cfg": "model = dict()", "seed": 3, "iter": 7, "time": Name("datetime", "datetime")(b"x")},
         "message_hub": History(), "optimizer": {"state": {0: {"momentum": np.ones(3, "f4"), "step": 5}}},
@@ -115,7 +115,7 @@ def surroundings(mark):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_stands_beside_the_weights_is_inert(form, tmp_path):
+def test_objects_beside_the_weights_are_inert(form, tmp_path):
     mark = tmp_path / "ran"
     beside = surroundings(mark)
     if form == "legacy":
@@ -133,7 +133,7 @@ def test_what_stands_beside_the_weights_is_inert(form, tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_something_else_among_the_weights_is_named(form, tmp_path):
+def test_other_objects_among_the_weights_are_named(form, tmp_path):
     mark = tmp_path / "ran"
     for harm, name in ((Name("posix", "system")(f"touch {mark}"), "posix.system"), (History(), "History")):
         path = save({"state_dict": {"backbone.a": np.float32([1]), "backbone.b": harm}}, tmp_path / "a.pth", form)
@@ -142,14 +142,14 @@ def test_something_else_among_the_weights_is_named(form, tmp_path):
     assert not mark.exists()
 
 
-def test_a_whole_model_is_told(tmp_path):
+def test_a_pickled_model_is_an_error(tmp_path):
     for content in (History(), {"epoch": 1, "model": History()}):
         with pytest.raises(CheckpointError, match=r"whole model.*History.*state_dict\(\)"):
             load_weights(save(content, tmp_path / "a.pth"))
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_numbers_of_other_types_among_the_weights_are_told(form, tmp_path):
+def test_unsupported_types_among_the_weights_are_named(form, tmp_path):
     path = save({"a": tensor(Storage(np.arange(4, dtype="u1"), "QUInt8Storage"), (4,))}, tmp_path / "a.pth", form)
     with pytest.raises(CheckpointError, match="QUInt8Storage"):
         load_weights(path)
@@ -222,7 +222,7 @@ def test_views_outside_their_storage(form, view, tmp_path):
 
 
 def rewrite(path, change):
-    """The zip anew with ``change(name, content)``; None leaves an entry out."""
+    """Write the zip again with ``change(name, content)``; None omits an entry."""
     with zipfile.ZipFile(path) as archive:
         entries = [(name, change(name, archive.read(name))) for name in archive.namelist()]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -271,7 +271,7 @@ def test_a_storage_of_another_length_or_left_out(tmp_path):
             read(path)
 
 
-def test_what_is_no_checkpoint_is_told(tmp_path):
+def test_other_files_are_errors(tmp_path):
     path = tmp_path / "a.pth"
     with open(path, "wb") as file:
         np.savez(file, a=np.ones(3))

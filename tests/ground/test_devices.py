@@ -46,7 +46,7 @@ def test_the_table(there, monkeypatch, asked, host, device):
     there(**host)
     chosen = []
     monkeypatch.setattr(distributed.paddle, "set_device", chosen.append)
-    monkeypatch.setattr(distributed, "join", lambda device: None)
+    monkeypatch.setattr(distributed, "join_processes", lambda device: None)
     config = Config(asked)
     if device is None:
         kind = "NPU" if asked.get("use_npu") or asked.get("device") == "npu" else "GPU"

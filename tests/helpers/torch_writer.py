@@ -1,4 +1,4 @@
-"""Writes PyTorch's files without PyTorch: both forms, from NumPy arrays and from what else stands in checkpoints."""
+"""Writes PyTorch's files without PyTorch, in both forms, from NumPy arrays and other objects of checkpoints."""
 import io
 import pickle
 import sys

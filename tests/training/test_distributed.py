@@ -95,7 +95,7 @@ def test_wrong_shares():
 
 def test_a_process_alone_is_rank_0_and_changes_nothing():
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
-    assert distributed.mean(0.1, 0.2) == (0.1, 0.2)
+    assert distributed.process_mean(0.1, 0.2) == (0.1, 0.2)
     assert distributed.gather([1]) == [[1]]
     parameter = paddle.nn.Linear(1, 1).weight
     (3 * parameter).sum().backward()

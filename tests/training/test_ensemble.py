@@ -9,7 +9,7 @@ import pytest
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import ConfigError, DataError
 from paddlevideo_skel.evaluation import softmax, summarise, write_results
-from paddlevideo_skel.training.ensemble import align, ensemble, fuse, read_run, report
+from paddlevideo_skel.training.ensemble import align_runs, ensemble, fuse, read_run, report_lines
 
 NAMES = ["a", "b", "c", "d"]
 LABEL = np.array([0, 1, 2, 1])
@@ -77,7 +77,7 @@ def test_without_labels_the_answers_are_fused_all_the_same(tmp_path):
     paths = [write(tmp_path / f"{i}.json", scores, None) for i, scores in enumerate((JOINT, BONE))]
     results = ensemble(paths)
     assert "top1" not in results and len(results["samples"]) == 4
-    assert "no labels" in report(results)[0]
+    assert "no labels" in report_lines(results)[0]
     labelled = write(tmp_path / "l.json", BONE)
     assert ensemble([paths[0], labelled], [3, 1])["top1"] == 1.0
 
@@ -91,7 +91,7 @@ def test_without_labels_the_answers_are_fused_all_the_same(tmp_path):
 def test_other_samples_are_refused(tmp_path, change, words):
     runs = [read_run(write(tmp_path / "a.json")), read_run(write(tmp_path / "b.json", **change))]
     with pytest.raises(DataError) as error:
-        align(runs)
+        align_runs(runs)
     assert all(word in str(error.value) for word in words)
 
 
@@ -100,7 +100,7 @@ def test_other_samples_are_refused(tmp_path, change, words):
                                      '{"samples": [{"name": "a", "scores": [0.5, 0.5], "label": 2}]}',
                                      '{"samples": [{"name": "a", "scores": [0.5, 0.5], "label": true}]}',
                                      '{"samples": [{"name": "a", "scores": [1], "label": 0}], "class_names": 3}'])
-def test_what_is_no_result_is_refused(tmp_path, content):
+def test_a_file_that_is_not_results_is_an_error(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(DataError, match=r"a\.json"):
         read_run(tmp_path / "a.json")

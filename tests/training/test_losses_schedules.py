@@ -56,7 +56,7 @@ def test_other_schedules(section, num_iters, expected):
     ({"name": "CustomCosineAnnealingDecay", "learning_rate": 1, "max_epoch": 0}, ["division"]),
     ("0.1x", ["'0.1x'"]),
 ])
-def test_a_wrong_schedule_is_told(section, words):
+def test_a_wrong_schedule_is_an_error(section, words):
     with pytest.raises(ConfigError) as error:
         build_schedule(section, 3, "OPTIMIZER.learning_rate")
     for word in [*words, "OPTIMIZER.learning_rate"]:
@@ -138,7 +138,7 @@ def test_mutual_learning_gives_each_model_its_own_cross_entropy():
      ["Did you mean 'DistillationCELoss'"]),
     ({**LOSS, "Val": [{"name": "DistillationCELoss", "model_name_pairs": "Student"}]}, ["Teacher"], ["a pair"]),
 ])
-def test_wrong_losses_are_told(loss, frozen, words):
+def test_wrong_losses_are_errors(loss, frozen, words):
     with pytest.raises(ConfigError) as error:
         build_losses(loss, Named(["Student", "Teacher"], frozen), "MODEL.loss")
     for word in words:
@@ -172,7 +172,7 @@ def test_nesterov_momentum_with_decay_by_its_formula():
     ({"weight_decay": {"name": "L2", "value": "x"}}, ["OPTIMIZER.weight_decay.value", "'x'"]),
     ({"grad_clip": {"name": "ClipGradByGlobalNorm", "value": -1}}, ["OPTIMIZER.grad_clip.value"]),
 ])
-def test_a_wrong_optimizer_is_told(change, words):
+def test_a_wrong_optimizer_is_an_error(change, words):
     with pytest.raises(ConfigError) as error:
         check_optimizer({**OPTIMIZER, **change}, "OPTIMIZER")
     for word in words:

@@ -26,7 +26,7 @@ print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def write(folder, count):
-    """A sparse file of so many samples, each with one number that is not 0: 4 KB of disk a sample."""
+    """A sparse file of ``count`` samples, each with one number that is not 0: 4 KB of disk per sample."""
     data = np.lib.format.open_memmap(folder / "data.npy", "w+", "float32", (count, *SHAPE))
     data[:, 0, 0, 0, 0] = 1
     data.flush()
@@ -59,7 +59,7 @@ def test_training_takes_no_more_memory_than_with_few_samples(large, tmp_path, sa
 
 
 def memory(process):
-    """(proportional, own) memory of a process in MiB: of shared pages its part, and what it shares with nobody."""
+    """(proportional, private) memory of a process in MiB: its share of shared pages, and what it shares with nobody."""
     lines = dict(line.split(":") for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:])
     kilobytes = {name: int(value.split()[0]) for name, value in lines.items()}
     return kilobytes["Pss"] / 1024, (kilobytes["Private_Clean"] + kilobytes["Private_Dirty"]) / 1024

@@ -1,4 +1,4 @@
-"""Two processes: what they compute together is what one computes, and neither waits for ever for one that failed."""
+"""Two processes compute together what one computes, and neither waits for ever for the other if it failed."""
 import hashlib
 import json
 import os
@@ -259,7 +259,7 @@ from types import SimpleNamespace
 import paddle
 from paddlevideo_skel.training import distributed
 
-distributed.join("cpu")
+distributed.join_processes("cpu")
 rank = distributed.rank()
 model = paddle.nn.Linear(2, 2)
 model.weight.set_value(paddle.full([2, 2], float(rank)))

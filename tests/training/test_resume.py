@@ -1,4 +1,4 @@
-"""A run that was ended at any moment and resumed ends like one that was not, to the bit."""
+"""A run that was killed at any moment and resumed ends like one that was not, to the bit."""
 import random
 import re
 import signal
@@ -15,8 +15,9 @@ from paddlevideo_skel.training.optim import build_optimizer, build_schedule
 from paddlevideo_skel.training.resume import capture, read_state, restore, write_state
 
 
-# What a run replaces, in this order: what it found in the data; a state within each epoch, one after its training,
-# .pdopt and weights of the best and of the epoch, the state after them. Each is two calls of fsync: file and folder.
+# What a run replaces, in this order: the checks of the data; per epoch a state within it, one after its training, the
+# optimizer and weights of the best epoch, those of this one, and the state after them. Each is two calls of fsync: file
+# and folder.
 @pytest.mark.parametrize("death", [
     ("replace", 2, "after"), ("replace", 5, "before"),
     *(pytest.param(death, marks=pytest.mark.slow) for death in (
@@ -76,7 +77,7 @@ def test_a_distillation_with_workers(runner, distillation_file, tmp_path):
 
 
 class Scaler:
-    """Stands in for paddle's, which does nothing on a CPU."""
+    """Stands in for paddle's scaler, which does nothing on a CPU."""
 
     def __init__(self, scale):
         self.state = {"scale": np.array([scale], "float32"), "incr_count": 7, "use_dynamic_loss_scaling": True}
@@ -89,7 +90,7 @@ class Scaler:
 
 
 def test_the_state_of_a_scaler_and_of_the_optimizer(tmp_path):
-    """Into a model whose parameters have other names in this process, as it would be in a new one."""
+    """Restored into a model whose parameters have other names, as in a new process."""
     def made(scale):
         model = paddle.nn.Sequential(paddle.nn.Linear(3, 2), paddle.nn.BatchNorm1D(2))
         schedule, _ = build_schedule({"name": "CustomCosineAnnealingDecay", "learning_rate": 0.1, "max_epoch": 9,

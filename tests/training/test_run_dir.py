@@ -1,4 +1,4 @@
-"""One run at a time in a folder, none lost by mistake, and what goes wrong there is told."""
+"""A run's folder: one run at a time, none overwritten by mistake, and clear errors."""
 import logging
 import os
 import re
@@ -42,18 +42,18 @@ def finished(unbroken, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def begun(shared_config, runner, tmp_path_factory):
+def started(shared_config, runner, tmp_path_factory):
     """A run that was stopped after three steps of its first epoch."""
-    folder = tmp_path_factory.mktemp("begun") / "out"
+    folder = tmp_path_factory.mktemp("started") / "out"
     status, output = runner.run(shared_config, folder, "--validate", overrides=HARD, death=("replace", 2, "after"))
     assert status == -signal.SIGKILL, output
     return folder
 
 
 @pytest.fixture
-def stopped(begun, tmp_path):
+def stopped(started, tmp_path):
     """A copy of an unfinished run's folder."""
-    return shutil.copytree(begun, tmp_path / "stopped")
+    return shutil.copytree(started, tmp_path / "stopped")
 
 
 def test_another_process_keeps_a_run_out_until_it_ends(shared_config, tmp_path):
@@ -97,7 +97,7 @@ def test_another_run_of_the_same_process(tmp_path):
     second.close()
 
 
-def test_an_unfinished_run_is_not_written_over(shared_config, stopped):
+def test_an_unfinished_run_is_not_overwritten(shared_config, stopped):
     before = content(stopped)
     with pytest.raises(OutputError, match=r"unfinished run, at epoch 1 after step 3.*--resume.*--overwrite"):
         run(shared_config, stopped)
@@ -105,7 +105,7 @@ def test_an_unfinished_run_is_not_written_over(shared_config, stopped):
     assert not (stopped / LOCK).exists()
 
 
-def test_overwriting_begins_anew(shared_config, stopped, unbroken):
+def test_overwrite_starts_over(shared_config, stopped, unbroken):
     run(shared_config, stopped, overwrite=True)
     assert_same_end(stopped, unbroken)
 
@@ -119,14 +119,14 @@ train(load_config(sys.argv[1], sys.argv[2:]), TrainOptions(validate=True, seed=5
 
 
 @pytest.mark.slow
-def test_a_program_of_ones_own_trains_the_same_numbers_as_the_command(shared_config, tmp_path, unbroken):
+def test_a_python_program_trains_to_the_same_bits_as_the_command(shared_config, tmp_path, unbroken):
     environment = {name: value for name, value in os.environ.items() if name != devices.MKL}
     subprocess.run([sys.executable, "-c", FROM_PYTHON, shared_config, f"output_dir={tmp_path / 'out'}", *HARD],
                    cwd=ROOT, env=environment, check=True, capture_output=True)
     assert_same_end(tmp_path / "out", unbroken)
 
 
-def test_a_finished_run_may_be_run_again_as_it_was_but_not_as_another(shared_config, finished, unbroken):
+def test_a_finished_run_may_be_repeated_but_not_with_other_settings(shared_config, finished, unbroken):
     run(shared_config, finished)
     assert_same_end(finished, unbroken)
     with pytest.raises(OutputError, match=r"another, finished run: config.OPTIMIZER.momentum was 0.9, is 0.8; "
@@ -135,7 +135,7 @@ def test_a_finished_run_may_be_run_again_as_it_was_but_not_as_another(shared_con
     assert_same_end(finished, unbroken)
 
 
-def test_trials_may_be_written_over(shared_config, tmp_path):
+def test_trials_may_be_overwritten(shared_config, tmp_path):
     folder = tmp_path / "out"
     run(shared_config, folder, "epochs=1", max_iters=1)
     run(shared_config, folder, "epochs=1", max_iters=2, seed=6)
@@ -160,8 +160,8 @@ def test_nothing_to_resume_yet(shared_config, tmp_path, unbroken):
 
 
 @pytest.mark.parametrize("form", [lambda folder: folder, lambda folder: folder / "small_last.pdstate"])
-def test_going_on_in_another_folder(shared_config, begun, tmp_path, unbroken, form):
-    run(shared_config, tmp_path / "out", resume=str(form(begun)))
+def test_resuming_in_another_folder(shared_config, started, tmp_path, unbroken, form):
+    run(shared_config, tmp_path / "out", resume=str(form(started)))
     one, two = content(tmp_path / "out"), content(unbroken)
     assert one.keys() == two.keys() and all(same(one[name], two[name]) for name in one)
 
@@ -179,7 +179,7 @@ def test_going_on_in_another_folder(shared_config, begun, tmp_path, unbroken, fo
     ([], {"weights_format": "safetensors"}, 'format was "pdparams", is "safetensors"'),
     ([], {"max_iters": 3}, "max_iters was null, is 3"),
 ])
-def test_a_run_does_not_go_on_as_another(shared_config, sample_set, stopped, tmp_path, overrides, arguments, words):
+def test_a_run_does_not_resume_as_another(shared_config, sample_set, stopped, tmp_path, overrides, arguments, words):
     other = tmp_path / "other.pkl"
     shutil.copy(sample_set / "ntu_3d.pkl", other)
     with open(other, "ab") as file:
@@ -191,7 +191,7 @@ def test_a_run_does_not_go_on_as_another(shared_config, sample_set, stopped, tmp
     assert same(content(stopped), before)
 
 
-def test_what_changes_no_number_may_change(shared_config, sample_set, stopped, unbroken, tmp_path):
+def test_settings_that_change_no_number_may_change(shared_config, sample_set, stopped, unbroken, tmp_path):
     moved = shutil.copy(sample_set / "ntu_3d.pkl", tmp_path / "moved.pkl")
     run(shared_config, stopped, f"DATASET.train.file_path={moved}", "DATASET.num_workers=2", "log_interval=2",
         "save_every=1", resume=True)
@@ -211,13 +211,13 @@ def change_state(path, change):
     (lambda path: change_state(path, lambda state: state["progress"].pop("epoch")), "is not a training state"),
     (lambda path: change_state(path, lambda state: state["weights"].popitem()), "do not fit this model"),
 ])
-def test_what_is_no_state(shared_config, finished, tmp_path, change, words):
+def test_bad_states(shared_config, finished, tmp_path, change, words):
     change(finished / "small_last.pdstate")
     with pytest.raises(CheckpointError, match=words):
         run(shared_config, tmp_path / "out", resume=str(finished))
 
 
-def test_a_state_that_cannot_be_read_is_not_written_over(shared_config, stopped):
+def test_an_unreadable_state_is_not_overwritten(shared_config, stopped):
     (stopped / "small_last.pdstate").write_bytes(b"half")
     with pytest.raises(OutputError, match=r"cannot be read.*--overwrite"):
         run(shared_config, stopped)
@@ -272,7 +272,7 @@ def test_wrong_arguments(shared_config, tmp_path, capsys, arguments, words):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_lost_training_names_its_samples_and_what_is_still_good(shared_config, tmp_path):
+def test_a_diverged_training_names_its_samples_and_the_last_good_state(shared_config, tmp_path):
     wild = ["OPTIMIZER.learning_rate={name: PiecewiseDecay, boundaries: [1], values: [0.01, 1.0e+30]}", "save_every=9"]
     message = (r"the loss is \S+ for the samples S\d.*small_last.pdstate is good, from after step 0 of epoch 2, but "
                r"--resume would run into the same problem.*ClipGradByGlobalNorm")
@@ -282,14 +282,14 @@ def test_a_lost_training_names_its_samples_and_what_is_still_good(shared_config,
     assert resume.read_state(tmp_path / "out" / "small_last.pdstate")["progress"]["epoch"] == 2
 
 
-def test_what_is_lost_is_not_saved(shared_config, tmp_path):
+def test_a_diverged_state_is_not_saved(shared_config, tmp_path):
     with pytest.raises(DataError, match=r"holds NaN or infinity, .*after step 1 of epoch 1, but"):
         run(shared_config, tmp_path / "out", "OPTIMIZER.learning_rate.learning_rate=1e30", "save_every=1")
     with pytest.raises(DataError, match="No checkpoint was saved before"):
         run(shared_config, tmp_path / "other", "OPTIMIZER.learning_rate.learning_rate=1e30", "save_every=9")
 
 
-def test_no_state_with_numbers_that_are_none():
+def test_no_state_with_nan():
     model = paddle.nn.Linear(2, 2)
     model.weight.set_value(np.array([[1, np.nan], [0, 0]], "float32"))
     with pytest.raises(DataError, match="weight holds NaN or infinity"):
@@ -297,7 +297,7 @@ def test_no_state_with_numbers_that_are_none():
 
 
 @pytest.mark.parametrize("failing", [2, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 4, 7))])
-def test_a_full_disk_leaves_a_run_that_goes_on(shared_config, unbroken, tmp_path, monkeypatch, failing):
+def test_a_full_disk_leaves_a_run_that_resumes(shared_config, unbroken, tmp_path, monkeypatch, failing):
     folder, real, calls = tmp_path / "out", os.fsync, [0]
 
     def full(number):
@@ -315,7 +315,7 @@ def test_a_full_disk_leaves_a_run_that_goes_on(shared_config, unbroken, tmp_path
 
 
 @pytest.mark.slow
-def test_a_file_that_really_cannot_grow(runner, shared_config, unbroken, tmp_path):
+def test_a_real_file_size_limit(runner, shared_config, unbroken, tmp_path):
     folder = tmp_path / "out"
     small = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
     status, output = runner.run(shared_config, folder, "--validate", overrides=HARD, prelude=small)
@@ -334,7 +334,7 @@ def test_a_log_that_cannot_be_written(shared_config, tmp_path):
     (tmp_path / "out" / "train.log").symlink_to("/dev/full")
     with pytest.raises(OutputError, match=r"the log cannot be written \(.*No space left"):
         run(shared_config, tmp_path / "out")
-    logging.getLogger("paddlevideo_skel").info("what follows is not met by the same error")
+    logging.getLogger("paddlevideo_skel").info("the next line does not fail again")
 
 
 def test_a_torn_record_of_the_curves_is_cut_off(tmp_path):
@@ -348,7 +348,7 @@ def test_a_torn_record_of_the_curves_is_cut_off(tmp_path):
         assert kept == max((whole[:n] for n in (0, 11, 319) if n <= end), key=len)
 
 
-def test_curves_go_on_in_one_file(shared_config, stopped, unbroken):
+def test_resumed_curves_stay_in_one_file(shared_config, stopped, unbroken):
     reader = pytest.importorskip("visualdl").LogReader
 
     def points(folder):

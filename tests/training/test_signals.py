@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a training in good order: the step is finished, the state saved, no process left."""
+"""SIGTERM and Ctrl-C stop a training cleanly: the step is finished, the state saved, no process left."""
 import os
 import re
 import signal
@@ -13,7 +13,7 @@ from training_runs import assert_same_end, content
 from paddlevideo_skel.errors import StoppedError
 from paddlevideo_skel.training import checkpointing
 
-# Slow steps, so that there is time to send a signal in one of them.
+# Slow steps, so that there is time to send a signal during one.
 SLOW = """
 import time
 from paddlevideo_skel.training import trainer
@@ -38,7 +38,7 @@ def no_process_is_left(group):
 
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGINT, 2)])
-def test_a_signal_finishes_the_step_and_the_rest_follows_later(runner, shared_config, unbroken, tmp_path, number,
+def test_a_signal_finishes_the_step_and_the_run_resumes_later(runner, shared_config, unbroken, tmp_path, number,
                                                                workers):
     folder, overrides = tmp_path / "out", [*HARD, f"DATASET.num_workers={workers}"]
     run = runner.start(shared_config, folder, "--validate", overrides=overrides, prelude=slow())

@@ -240,7 +240,7 @@ def test_the_lines_that_users_know(caplog):
     ([], {"amp_level": "O3"}, ConfigError, ["O3"]),
     ([], {"profiler_options": "batchrange=[1,2]"}, ConfigError, ["'batch_range'"]),
 ])
-def test_bad_input_to_training_is_told_and_nothing_is_left(config_file, tmp_path, overrides, arguments, error, words):
+def test_bad_input_to_training_leaves_nothing(config_file, tmp_path, overrides, arguments, error, words):
     folder = tmp_path / "out"
     with pytest.raises(error) as caught:
         run(config_file, folder, *overrides, **arguments)
