@@ -25,7 +25,7 @@ import numpy as np
 from filelock import lock_descriptor
 
 from .errors import DataError, OutputError, shorten_list
-from .files import HINT, output_folder, parse_json, replacing
+from .files import WRITE_HINT, output_folder, parse_json, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +205,7 @@ class FolderLock:
             try:
                 self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             except OSError as error:
-                raise OutputError(self.path, f"cannot be written ({error.strerror or error})", HINT) from error
+                raise OutputError(self.path, f"cannot be written ({error.strerror or error})", WRITE_HINT) from error
             try:
                 if not lock_descriptor(self._descriptor, blocking=False):
                     self.close()

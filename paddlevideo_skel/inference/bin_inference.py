@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import ConfigError, DataError, OutputError
-from ..files import HINT, output_folder, replacing
+from ..files import WRITE_HINT, output_folder, replacing
 from ..manifest import Manifest, differences, digest, digest_files, summarize
 from .bin_results import REPORT, read_report
 from .bins import TYPE, BinFolder
@@ -149,7 +149,7 @@ class Answers:
             os.replace(temporary, target)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise OutputError(target, f"cannot be written ({error.strerror or error})", HINT) from error
+            raise OutputError(target, f"cannot be written ({error.strerror or error})", WRITE_HINT) from error
 
 
 def answer_batches(runtime, folder, batches, answers):

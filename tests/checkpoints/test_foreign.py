@@ -63,8 +63,8 @@ GOLDEN = {
     "st-gcn": ("stgcn_kinetics", ST_GCN, "zip", dict, "openpose"),
     "st-gcn, legacy form": ("stgcn_ntu", ST_GCN, "legacy", dict, "ntu-rgb+d"),
     "mmaction2 0.x": ("stgcn_ntu", OLD_MMACTION, "legacy", lambda s: {"meta": {}, "state_dict": s}, "ntu-rgb+d"),
-    "pyskl st-gcn++": ("stgcn_plusplus_coco", PYSKL, "legacy", lambda s: {"state_dict": s}, "coco_keypoint"),
-    "mmaction2 st-gcn++": ("stgcn_plusplus_coco", MMACTION, "zip", lambda s: {"state_dict": s}, "coco_keypoint"),
+    "pyskl st-gcn++": ("stgcn_plusplus_coco", PYSKL, "legacy", lambda s: {"state_dict": s}, "coco"),
+    "mmaction2 st-gcn++": ("stgcn_plusplus_coco", MMACTION, "zip", lambda s: {"state_dict": s}, "coco"),
     "ctr-gcn": ("ctrgcn", ST_GCN, "zip", dict, "ntu-rgb+d"),
     "ctr-gcn, nine units, module": (
         "ctrgcn_lite", ST_GCN, "legacy", lambda s: {"net": {f"module.{k}": v for k, v in s.items()}}, "ntu-rgb+d"),
@@ -98,6 +98,22 @@ def test_a_checkpoint_of_every_source_gives_the_golden_logits(source, tmp_path):
         logits = model(paddle.to_tensor(network_input(figures["input_shape"], figures["seed"]))).numpy()
     expected = np.array(figures["logits"])
     assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_the_partition_of_st_gcn_keeps_its_graph_in_the_config_of_st_gcn_plus_plus(tmp_path):
+    """For COCO, "spatial" is another graph in ST-GCN++: pyskl's ST-GCN (``mode='stgcn_spatial'``) must not get it."""
+    backbone = {"name": "STGCNPlusPlus", "base_channels": 12, "layout": "coco", "strategy": "partition",
+                "gcn_adaptive": "importance", "gcn_with_res": False, "tcn_type": "unit_tcn"}
+    model = build_model({"framework": "RecognizerGCN", "backbone": backbone,
+                         "head": {"name": "STGCNPlusPlusHead", "num_classes": 3, "in_channels": 48}})
+    fill(model, {name for name in model.state_dict() if not name.endswith("gcn.A")})
+    path = save({"state_dict": theirs(arrays(model), PYSKL)}, tmp_path / "theirs.pth")
+    _, config = convert_checkpoint(path, tmp_path / "ours")
+    made = load_config(config)["MODEL"]["backbone"]
+    assert (made["layout"], made["strategy"]) == ("coco", "partition")
+    fresh = build_recognizer(load_config(config))
+    graphs = {name: value for name, value in arrays(fresh).items() if name.endswith("gcn.A")}
+    assert graphs and all(np.array_equal(value, arrays(model)[name]) for name, value in graphs.items())
 
 
 @pytest.mark.parametrize("source", ["st-gcn", "pyskl st-gcn++", "ctr-gcn", "posec3d"])

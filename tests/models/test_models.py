@@ -186,7 +186,7 @@ def test_a_wrong_model_section_is_told(change, words):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda m: m.update(freeze_params_list=[True]), ["freeze_params_list", "2 times"]),
+    (lambda m: m.update(freeze_params_list=[True]), ["freeze_params_list", "2 in all"]),
     (lambda m: m.update(models={"Teacher": {}}), ["MODEL.models"]),
     (lambda m: m["models"][1]["Student"]["backbone"].update(name="X"), ["MODEL.models.1.Student.backbone"]),
 ])
