@@ -25,10 +25,10 @@ from .inference.runtime import first_line
 from .probes import MARK
 from .workers import available_cores
 
-TIME_LIMIT = 120  # seconds for a program, or for the import of a package
+PROBE_TIME_LIMIT = 120  # seconds for a program, or for the import of a package
 HERE, MISSING, BROKEN = "here", "missing", "broken"
 MARKS = {HERE: "+", MISSING: "-", BROKEN: "!"}
-ENVIRONMENT = "source …/Ascend/ascend-toolkit/set_env.sh"
+SOURCE_ENVIRONMENT = "source …/Ascend/ascend-toolkit/set_env.sh"
 CANN_INSTALLED = ("*_install.info", "*-linux/*_install.info")
 # import name: (what it is for, how to get it)
 PACKAGES = {
@@ -42,15 +42,15 @@ PACKAGES = {
     "openvino": ("another fast runtime for ONNX models on CPUs, not used by this package", "pip install openvino"),
     "ais_bench": ("--runtime om, with times measured on the chip",
                   "install ais_bench and aclruntime from Ascend's tools"),
-    "acl": ("pyACL: --runtime om without ais_bench", f"install CANN, then {ENVIRONMENT}"),
+    "acl": ("pyACL: --runtime om without ais_bench", f"install CANN, then {SOURCE_ENVIRONMENT}"),
     "auto_log": ("--enable_benchmark by AutoLog itself", "from PaddlePaddle's AutoLog on GitHub"),
     "ray": ("tools/ray_shards.py", "pip install paddlevideo-skel[ray]"),
     "matplotlib": ("pictures", "pip install paddlevideo-skel[plot]"),
 }
 PROBE_PROGRAM = """import sys
 sys.path = [sys.argv[1], *(p for p in sys.path if p)]
-from paddlevideo_skel.probes import main
-main(sys.argv[2])"""
+from paddlevideo_skel.probes import probe
+probe(sys.argv[2])"""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def find_all():
         return [task.result() for task in tqdm(waiting, desc="doctor", leave=False, disable=None)]
 
 
-def report(path=None):
+def print_findings(path=None):
     """Print the findings, and write them as JSON to ``path``; returns them."""
     findings = find_all()
     width = max(len(finding.thing) for finding in findings)
@@ -126,7 +126,8 @@ def npus():
     if shutil.which("npu-smi") is None:
         return Finding("npu-smi", MISSING, "not on PATH", gives, get)
     try:
-        done = subprocess.run(["npu-smi", "info"], capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT)
+        done = subprocess.run(["npu-smi", "info"], capture_output=True, text=True, errors="replace",
+                              timeout=PROBE_TIME_LIMIT)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding("npu-smi", BROKEN, first_line(error), gives, get)
     chips = [f"{match[1]} ({match[2]})" for match in re.finditer(DEVICE, done.stdout, re.MULTILINE)]
@@ -180,9 +181,9 @@ def package(name):
     try:
         if importlib.util.find_spec(name) is None:
             return Finding(name, MISSING, "not installed", gives, get)
-        root = str(Path(__file__).resolve().parents[2])
+        root = str(Path(__file__).resolve().parents[1])
         done = subprocess.run([sys.executable, "-c", PROBE_PROGRAM, root, name], capture_output=True, text=True,
-                              errors="replace", timeout=TIME_LIMIT)
+                              errors="replace", timeout=PROBE_TIME_LIMIT)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         return Finding(name, BROKEN, first_line(error), gives, get)
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]

@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and found out early when it cannot be done; and what reading them shares."""
+"""Files: written whole or not at all, with early errors; and text and JSON, read with errors that a user can act on."""
 import json
 import os
 import re
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from .errors import DataError, OutputError
 
-HINT = "See that there is room on the disk, or choose a folder that you may write to"
+WRITE_HINT = "Make room on the disk, or choose a folder with write permission"
 
 
 @contextmanager
 def replacing(path):
-    """A temporary path beside ``path``, moved onto it when the block ends well: no half-written files.
+    """A temporary path in the same folder, which replaces ``path`` when the block ends without an error.
 
-    What was written is on the disk before the move, and the move itself before this returns: neither an end of the
-    process at any moment nor of the machine leaves anything but the old file or the new one.
+    The content is on the disk before the file is replaced, and the replacement before this returns: whenever the
+    process or the machine stops, there is either the old file or the new one.
 
     Raises:
         OutputError: the folder or the file cannot be written.
@@ -32,15 +32,15 @@ def replacing(path):
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise OutputError(path, f"cannot be written ({error.strerror or error})", HINT) from error
+        raise OutputError(path, f"cannot be written ({error.strerror or error})", WRITE_HINT) from error
     finally:
-        # Gone after the move; and where the folder itself is missing there is nothing to remove.
+        # It does not exist after the replacement, nor if the folder could not be created.
         if os.path.exists(temporary):
             os.unlink(temporary)
 
 
-def remove_unfinished(path):
-    """Remove what a process that was killed while it wrote ``path`` left beside it: of a large file, a full disk."""
+def remove_temporary_files(path):
+    """Remove the temporary files that killed processes left of ``replacing``; large ones would fill the disk."""
     path = Path(path)
     left = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")
     if path.parent.is_dir():
@@ -70,15 +70,15 @@ def read_text(path):
 
 
 def parse_json(text):
-    """``json.loads``, whose every failure is a ``ValueError``."""
+    """``json.loads``, which raises a ``ValueError`` for every kind of invalid text."""
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise ValueError("is nested too deeply") from error
+        raise ValueError("nested too deeply") from error
 
 
 def is_file(path):
-    """Whether there is such a file; false, too, for a name that no file can have."""
+    """Whether the file exists; false also for an impossible file name."""
     try:
         return Path(path).is_file()
     except (OSError, ValueError):
@@ -86,7 +86,7 @@ def is_file(path):
 
 
 def sync_folder(path):
-    """Bring a folder's list of names onto the disk, where the system can do that for folders."""
+    """Write a folder's list of names to the disk, if the system supports it."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -97,10 +97,10 @@ def sync_folder(path):
 
 
 def output_folder(path):
-    """Make a folder and see that files can be made in it, before anything long; returns it as a ``Path``.
+    """Create a folder and check that it is writable, before anything long; returns it as a ``Path``.
 
     Raises:
-        OutputError: it cannot be made or written.
+        OutputError: the folder cannot be created or is not writable.
     """
     path = Path(path)
     probe = path / f".{uuid.uuid4().hex[:8]}.tmp"
@@ -109,18 +109,19 @@ def output_folder(path):
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OutputError(path, f"the output folder cannot be written ({error.strerror or error})", HINT) from error
+        raise OutputError(path, f"the output folder cannot be written ({error.strerror or error})",
+                          WRITE_HINT) from error
     return path
 
 
 @contextmanager
 def temporary_folder(output, name):
-    """A new folder inside ``output``, from which files are moved there when all of them are right; removed at the end.
+    """A new folder inside ``output``, from which the caller moves files there; removed at the end of the block.
 
-    ``output`` is made where it is missing, and removed again if nothing came into it.
+    ``output`` is created if it is missing, and removed again if it is still empty.
 
     Raises:
-        OutputError: ``output`` cannot be made or written.
+        OutputError: ``output`` cannot be created or is not writable.
     """
     output = Path(output)
     new = not output.exists()
@@ -128,7 +129,7 @@ def temporary_folder(output, name):
         output.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.TemporaryDirectory(prefix=f".{name}.", dir=output)
     except OSError as error:
-        raise OutputError(output, f"cannot be written ({error.strerror})", HINT) from error
+        raise OutputError(output, f"cannot be written ({error.strerror})", WRITE_HINT) from error
     try:
         with temporary:
             yield Path(temporary.name)

@@ -25,14 +25,14 @@ import numpy as np
 from filelock import lock_descriptor
 
 from .errors import DataError, OutputError, shorten_list
-from .files import HINT, output_folder, parse_json, replacing
+from .files import WRITE_HINT, output_folder, parse_json, replacing
 
 logger = logging.getLogger(__name__)
 
-DIGITS = 16  # of a digest; 64 bits tell apart what people mix up
+DIGEST_DIGITS = 16  # of a digest; 64 bits tell apart what people mix up
 BLOCK = 1 << 20  # bytes read at once
 PROBED_SAMPLES = 16
-MAX_SHOWN, MAX_VALUE_LENGTH = 6, 60
+MAX_DIFFERENCES, MAX_VALUE_LENGTH = 6, 60
 LOCK = ".run.lock"
 PATIENCE, PAUSE = 1.0, 0.02  # seconds
 _held = {}  # resolved folder → the ``FolderLock`` that this process holds
@@ -46,7 +46,7 @@ def digest(*parts):
             sha.update(f"{part.shape} {part.dtype}".encode())
             part = np.ascontiguousarray(part).tobytes()
         sha.update(part.encode() if isinstance(part, str) else part)
-    return sha.hexdigest()[:DIGITS]
+    return sha.hexdigest()[:DIGEST_DIGITS]
 
 
 def digest_files(*paths):
@@ -56,7 +56,7 @@ def digest_files(*paths):
         with open(path, "rb") as file:
             while block := file.read(BLOCK):
                 sha.update(block)
-    return sha.hexdigest()[:DIGITS]
+    return sha.hexdigest()[:DIGEST_DIGITS]
 
 
 def digest_dataset(dataset):
@@ -87,7 +87,7 @@ def differences(old, new, form="was {}, is {}", path=""):
 
 def summarize(lines):
     """The first lines of ``differences`` in one, and how many more there are."""
-    return shorten_list(lines, MAX_SHOWN, "; ")
+    return shorten_list(lines, MAX_DIFFERENCES, "; ")
 
 
 def _shorten(value):
@@ -205,7 +205,7 @@ class FolderLock:
             try:
                 self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             except OSError as error:
-                raise OutputError(self.path, f"cannot be written ({error.strerror or error})", HINT) from error
+                raise OutputError(self.path, f"cannot be written ({error.strerror or error})", WRITE_HINT) from error
             try:
                 if not lock_descriptor(self._descriptor, blocking=False):
                     self.close()

@@ -8,7 +8,7 @@ DISTRIBUTIONS = {"paddle": ("paddlepaddle", "paddlepaddle-gpu"), "auto_log": ("a
                  "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-cann")}
 
 
-def version(name, module):
+def find_version(name, module):
     """A package's version, and the name of its distribution if that is not the usual one."""
     for distribution in DISTRIBUTIONS.get(name, (name,)):
         try:
@@ -46,8 +46,8 @@ IMPORTED = {"ais_bench": "ais_bench.infer.interface"}  # a module whose import n
 DETAILS = {"paddle": paddle_devices, "onnxruntime": onnxruntime_providers, "openvino": openvino_devices}
 
 
-def main(name):
-    """Import a package and print its version and details as a line of JSON after ``MARK``, which other lines lack."""
+def probe(name):
+    """Import a package and print its version and details as JSON in a line that begins with ``MARK``."""
     module = importlib.import_module(IMPORTED.get(name, name))
     details = DETAILS[name](module) if name in DETAILS else ""
-    print("\n" + MARK + json.dumps({"version": version(name, module), "details": details}), flush=True)
+    print("\n" + MARK + json.dumps({"version": find_version(name, module), "details": details}), flush=True)

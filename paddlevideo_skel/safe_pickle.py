@@ -23,9 +23,9 @@ SCALARS = (str, bytes, int, float, bool, type(None), np.generic)
 # Longer whole numbers cannot be written out for a message.
 MAX_NUMBER_BYTES = 255
 # References let a few lines stand for billions: all of them written out, content is at most so many times its file.
-GROWTH, FREE = 16, 1 << 20
-MAX_DEPTH = 100
-MAX_HEADER = 10_000  # bytes of an .npy file, which needs about 100
+MAX_GROWTH, MIN_GROWTH_BYTES = 16, 1 << 20
+MAX_NESTING = 100
+MAX_HEADER_BYTES = 10_000  # bytes of an .npy file, which needs about 100
 # Stands for numpy.ndarray, which must not be callable: calling it would hand out uncleared memory of any size.
 NDARRAY = object()
 PLAIN_HINT = "A data set is a pickle of dicts, lists, numbers, texts and numeric arrays; save it anew as such"
@@ -82,7 +82,7 @@ def load_npy(path, mmap=True):
             raise DataError(path, f"begins with {head[:6]!r}, which is not an .npy file" if head else "is empty",
                             "Write it with numpy.save")
         length = int.from_bytes(head[8:10] if head[6:7] == b"\x01" else head[8:12], "little")
-        if length > MAX_HEADER:
+        if length > MAX_HEADER_BYTES:
             raise DataError(path, f"is damaged: its header would have {length} bytes", "Copy or download it again")
         # Always by a map first: what the header announces is compared with the file before memory is asked for.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -129,7 +129,7 @@ class PlainUnpickler(pickle._Unpickler):
             return file.read(count)
 
         self.path, self.size = path, size
-        self.budget = 2 * size + FREE
+        self.budget = 2 * size + MIN_GROWTH_BYTES
         bounded = type("Bounded", (), {"read": staticmethod(read), "readline": file.readline})
         super().__init__(bounded, encoding="latin1")
         builtin = {"set": self._set, "frozenset": self._frozenset, "bytearray": self._bytes, "bytes": self._bytes}
@@ -147,7 +147,7 @@ class PlainUnpickler(pickle._Unpickler):
 
     def _measure(self, content):
         """Refuse what would take for ever to look at: nested deeply, within itself, or swollen by references."""
-        most, counts, within = GROWTH * self.size + FREE, {}, set()
+        most, counts, within = MAX_GROWTH * self.size + MIN_GROWTH_BYTES, {}, set()
         path = [(None, iter((content,)))]
         total = [0]
         while path:
@@ -156,7 +156,7 @@ class PlainUnpickler(pickle._Unpickler):
                     total[-1] += 1 + (len(value) if isinstance(value, (str, bytes)) else 0)
                 elif id(value) in counts:
                     total[-1] += counts[id(value)]
-                elif id(value) in within or len(path) > MAX_DEPTH:
+                elif id(value) in within or len(path) > MAX_NESTING:
                     raise DataError(self.path, "is nested too deeply for a data set", PLAIN_HINT)
                 else:
                     within.add(id(value))

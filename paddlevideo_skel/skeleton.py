@@ -244,13 +244,16 @@ def adjacency(layout, strategy="spatial"):
             neighbours in one matrix; ``distance``: joints themselves, then neighbours (ST-GCN, section 3.3).
             Columns are normalised to sum to 1 over the whole stack, with ``inward_outward`` over each of the
             directed matrices.
+
+    Raises:
+        ValueError: an unknown strategy.
     """
     if strategy in ("spatial", "uniform", "distance"):
         return _partition(layout, strategy)
     if strategy == "inward_outward":
         inward = _edges(layout.inward_bones(), layout.num_joints)
         return np.stack([np.eye(layout.num_joints), _normalise(inward), _normalise(inward.T)]).astype("float32")
-    raise ConfigError("strategy", f"unknown strategy {strategy!r}", near_miss(strategy, STRATEGIES))
+    raise ValueError(f"strategy is {strategy!r}. {near_miss(strategy, STRATEGIES)}")
 
 
 def _edges(pairs, num_joints):

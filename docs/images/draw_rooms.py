@@ -26,8 +26,8 @@ BARS = {
     "cli/, main.py, tools/": (0.2, 6.75, 15.0, 0.85, GROUND,
                               "arguments in, one call into the package, exit status out"),
     "the ground": (0.2, 0.2, 15.0, 1.2, GROUND,
-                   "errors   registry   skeleton   files   logs   config   manifest   workers   devices\n"
-                   "safe_pickle   plotting   evaluation        above it: build   doctor"),
+                   "errors   registry   skeleton   files   logs   yaml_reader   config_schema   config   manifest\n"
+                   "workers   devices   safe_pickle   plotting   evaluation        above it: build   doctor"),
 }
 FLOW = [("importers/", "data/", "data set"), ("data/", "training/", "batches"),
         ("models/", "training/", "logits"), ("training/", "export/", "checkpoint"),

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 
 from paddlevideo_skel.data.synthetic.samples import generate
-from paddlevideo_skel.plotting import picture
+from paddlevideo_skel.plotting import saved_figure
 from paddlevideo_skel.skeleton import get_layout
 
 ACTIONS = ("clap", "kick", "sit_down", "stand_up", "wave")
@@ -39,7 +39,7 @@ def main(answers):
     answers = [json.loads(line) for line in Path(answers).read_text().splitlines()]
     at = [answer["frame"] for answer in answers]
     layout, begin = get_layout("coco"), 0
-    with picture(Path(__file__).with_name("stream.png"), 11, 4.4) as figure:
+    with saved_figure(Path(__file__).with_name("stream.png"), 11, 4.4) as figure:
         top, bottom = figure.subplots(2, 1, height_ratios=(1, 1), sharex=True)
         for recording, (action, colour) in zip(generate(1, "coco", 1, ACTIONS, frames=(45, 60), bystander=0),
                                                CLASSES.items()):

@@ -106,11 +106,11 @@ def _fit_single(model, weights, where, allow_mismatch=False):
             hint += ("; or, to fine-tune it for other classes or joints, train with --allow_mismatch, which "
                      "re-initialises these entries")
         raise CheckpointError(where, "does not fit the model; " + "; ".join(problems), hint)
-    for name, value in weights.needs.items():
-        if getattr(model.backbone, name, None) != value:
-            raise CheckpointError(where, f"needs {name}: {value} in the config's backbone, found "
-                                  f"{getattr(model.backbone, name, None)}", "Set it, or have tools/convert_weights.py "
-                                  "write a config for this checkpoint")
+    for name, needed in weights.needs.items():
+        found = vars(model.backbone).get(name)
+        if found != needed:
+            raise CheckpointError(where, f"needs {name}: {needed} in the config's backbone, found {found}",
+                                  "Set it, or have tools/convert_weights.py write a config for this checkpoint")
     for name, value in weights.items():
         check_numbers(value, name, where)
     if adjacency:

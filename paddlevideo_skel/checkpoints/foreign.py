@@ -60,7 +60,7 @@ def convert_state(state, where="checkpoint", layout=None):
         layout, strategy, line = find_layout(found.graph, found.learned, layout, where)
         lines.append(line)
         if found.strategy_key:
-            found.backbone[found.strategy_key] = strategy
+            found.backbone[found.strategy_key] = found.strategy_names.get(strategy, strategy)
     counters = found.plan.counters()
     report = [f"{found.source}: {len(weights)} tensors" + (f"; {counters} batch counters omitted" if counters
                                                            else ""), *lines, *found.notes]

@@ -111,6 +111,7 @@ class Found:
         joints: V, or None if the checkpoint does not show it.
         graph: ``(K, V, V)``, the adjacency in it, or None; ``learned`` if training changed it.
         layout_key, strategy_key: the backbone's arguments for the skeleton and its adjacency, or None.
+        strategy_names: what the backbone calls a strategy, where the name differs.
         style: whose data and training settings the config starts from: ``paddlevideo`` or ``pyskl``.
         notes: assumptions about what the weights do not show.
         unseen: names of the backbone's arguments that no shape shows.
@@ -124,6 +125,7 @@ class Found:
     learned: bool = False
     layout_key: str = None
     strategy_key: str = None
+    strategy_names: dict = field(default_factory=dict)
     style: str = "paddlevideo"
     notes: list = field(default_factory=list)
     unseen: tuple = ()

@@ -120,7 +120,7 @@ def pyskl_gcn(plan, where):
     return Found(
         f"{'ST-GCN++' if multi_scale and with_res else 'ST-GCN'} in the form of pyskl and mmaction2", plan, backbone,
         {"name": "STGCNPlusPlusHead", "num_classes": classes, "in_channels": widths[-1]}, joints, graphs.mean(axis=0),
-        adaptive == "init", "layout", "strategy", "pyskl",
+        adaptive == "init", "layout", "strategy", {"spatial": "partition"}, "pyskl",
         [f"the number of frames is assumed to halve in the stages {down}, as published"],
         ("gcn_adaptive",) if adaptive in ("offset", "importance") else ())
 

@@ -13,9 +13,9 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..inference.bin_comparison import check_error, compare, format_report
+    from ..inference.bin_comparison import check_error, compare_results, format_report
 
-    report = compare(args.a, args.b, args.num_classes, args.json)
+    report = compare_results(args.a, args.b, args.num_classes, args.json)
     print("\n".join(format_report(report, max(args.worst, 0))))
     if args.max_error is not None:
         check_error(report, args.max_error)

@@ -6,6 +6,6 @@ def add_arguments(parser):
 
 
 def run(args):
-    from ..doctor import report
+    from ..doctor import print_findings
 
-    report(args.json)
+    print_findings(args.json)

@@ -1,4 +1,4 @@
-"""The one form in which a sample travels from the file to the network."""
+"""The form of a sample on its way from the file to the model."""
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,12 @@ class Annotation:
     Attributes:
         keypoint: coordinates ``(M, T, V, C)`` of M persons, T frames, V joints; pixels in 2D, metres in 3D.
         keypoint_score: confidence of each joint ``(M, T, V)``, or None.
-        name: what the sample is called in messages and results (``frame_dir`` of an annotation pickle).
-        label: class number, or None where it is not known.
-        img_shape: ``(height, width)`` of the picture that 2D coordinates live in, or None.
-        frame_inds: frames chosen by a sampler, ``(num_clips * clip_len,)``, not yet taken (``PoseDecode`` does).
-        num_clips: how many clips ``frame_inds`` (or the frames themselves, once taken) hold.
-        array: the network's input, once a formatting transform has made it.
+        name: the sample's name in messages and results (``frame_dir`` of an annotation pickle).
+        label: class number, or None if it is unknown.
+        img_shape: ``(height, width)`` of the image that 2D coordinates refer to, or None.
+        frame_inds: frames that a sampler chose, ``(num_clips * clip_len,)``; ``PoseDecode`` takes them.
+        num_clips: number of clips in ``frame_inds``, or in the frames once ``PoseDecode`` has taken them.
+        array: the model's input, once a formatting transform has made it.
     """
     keypoint: np.ndarray
     keypoint_score: np.ndarray = None
@@ -41,5 +41,5 @@ class Annotation:
         self.keypoint = value.transpose(3, 1, 2, 0)
 
     def copy(self):
-        """A copy whose fields can be replaced; arrays are shared, transforms never write into them."""
+        """A copy whose fields can be replaced. The arrays are shared: transforms never write into them."""
         return type(self)(**vars(self))  # dataclasses.replace takes ten times as long

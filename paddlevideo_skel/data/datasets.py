@@ -5,7 +5,7 @@ from ..errors import ConfigError, DataError
 from ..registry import Registry
 from ..safe_pickle import load_npy, load_pickle
 from .readers import check_labels, from_data, load_skeletons, read_annotations
-from .transforms.base import positive, truth
+from .transforms.base import check_bool, check_positive
 
 DATASETS = Registry("dataset")
 
@@ -43,7 +43,7 @@ class SkeletonDataset(Dataset):
     in_array = True
 
     def __init__(self, file_path, label_path=None, test_mode=False):
-        if not truth(test_mode, "test_mode") and label_path is None:
+        if not check_bool(test_mode, "test_mode") and label_path is None:
             raise DataError(file_path, "has no label_path, but training needs labels",
                             "Add label_path, or set test_mode: True")
         self.given = (file_path, label_path, test_mode)
@@ -123,10 +123,10 @@ class AnnotationDataset(Dataset):
     """
 
     def __init__(self, file_path, split=None, repeat_times=1, test_mode=False, bad=None):
-        truth(test_mode, "test_mode")
+        check_bool(test_mode, "test_mode")
         if split is not None and not isinstance(split, str):
             raise ValueError(f"split is {split!r}, expected a name")
-        self.repeat_times = positive(repeat_times, "repeat_times")
+        self.repeat_times = check_positive(repeat_times, "repeat_times")
         self.files = [file_path]
         self.annotations = read_annotations(file_path, split, bad)
         if bad is not None and not (test_mode and all(a.label is None for a in self.annotations)):

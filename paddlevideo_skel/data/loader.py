@@ -9,7 +9,7 @@ from ..config_schema import DEFAULT_SEED
 from ..errors import ConfigError, DataError
 from ..workers import OrderedPool
 
-ORDER, SAMPLE, MIX = 0, 1, 2  # purposes of random numbers; each has a stream of its own
+SHUFFLE, SAMPLE, MIX = 0, 1, 2  # purposes of random numbers: each has its own stream
 DEAD_WORKER_HINT = "Set num_workers: 0 to load without workers, or a smaller batch_size"
 
 
@@ -18,12 +18,12 @@ class Batch:
     """One batch.
 
     Attributes:
-        array: the network's input ``(B, …)`` float32.
+        array: the model's input ``(B, …)`` float32.
         label: ``(B,)`` int64, or None.
         index: the samples' numbers in the data set, ``(B,)`` int64.
         names: the samples' names, B texts.
-        mix: None, or what a batch transform tells: for ``Mixup`` (labels of the other part, λ).
-        number: of the batch in its epoch; the same in all processes for the parts of one training batch.
+        mix: None, or what a batch transform returns; for ``Mixup`` (labels of the partners, λ).
+        number: the batch's number in its epoch; all processes' parts of a training batch have the same.
     """
     array: np.ndarray
     label: np.ndarray
@@ -34,7 +34,7 @@ class Batch:
 
 
 def random_numbers(seed, epoch, *purpose):
-    """The NumPy generator for a purpose in an epoch."""
+    """The NumPy ``Generator`` for a purpose in an epoch."""
     return np.random.default_rng((seed, epoch, *purpose))
 
 
@@ -49,9 +49,9 @@ def load_arrays(dataset, pipeline, seed, epoch, index):
     for i in index:
         array = pipeline(dataset[i], sample_numbers(i, seed, epoch))
         if arrays and array.shape != arrays[0].shape:
-            raise DataError(names[i], f"becomes {array.shape}, {names[index[0]]} in the same batch {arrays[0].shape}",
-                            "Make them equal: UniformSampleFrames or AutoPadding for the frames, FormatPersons or "
-                            "FormatGCNInput for the persons")
+            raise DataError(names[i], f"has shape {array.shape}, but {names[index[0]]} in its batch {arrays[0].shape}",
+                            "Add UniformSampleFrames or AutoPadding to equalise frames, FormatPersons or "
+                            "FormatGCNInput to equalise persons")
         arrays.append(array)
     return np.stack(arrays)
 
@@ -62,32 +62,32 @@ class BatchLoader:
     Args:
         dataset: see ``datasets``.
         pipeline: see ``Pipeline``.
-        batch_size: samples a batch.
-        shuffle: a new order every epoch.
-        drop_last: leave out a last batch that is short.
-        num_workers: processes that run the pipeline; 0: this one.
-        seed: whole number from 0.
+        batch_size: samples per batch.
+        shuffle: use a new order in every epoch.
+        drop_last: omit a short last batch.
+        num_workers: number of processes that run the pipeline; 0: this one.
+        seed: integer from 0.
         mix: batch transform (see ``mixup``), or None. Needs labels.
-        share: (rank, W): this is one of W processes that go through the data set together, and ``batch_size`` is for
-            each. With ``shuffle``, for training, every batch is a batch of W · ``batch_size`` in one process, parted:
-            all have the same number of batches, of equal sizes; a last short batch is cut to a multiple of W. Without,
-            for testing, a process has every W-th batch, whole: none is left out and none comes twice.
+        share: (rank, W): this is one of W processes that share the data set, and ``batch_size`` is per process. With
+            ``shuffle``, for training, a batch of W · ``batch_size`` is divided among the processes: all have the same
+            number of batches of equal sizes, and a short last batch is cut to a multiple of W. Without it, for testing,
+            a process has every W-th batch: no sample is omitted or repeated.
     """
 
     def __init__(self, dataset, pipeline, batch_size, shuffle=False, drop_last=False, num_workers=0,
                  seed=DEFAULT_SEED, mix=None, share=(0, 1)):
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(name, f"is {value!r}, expected a whole number from {least}")
+                raise ConfigError(name, f"is {value!r}, expected an integer from {least}")
         if mix is not None and dataset.labels is None:
-            raise DataError(type(mix).__name__, "needs labels, the data set has none")
+            raise DataError(type(mix).__name__, "needs labels, but the data set has none")
         rank, world = share
         if not 0 <= rank < world:
             raise ConfigError("share", f"is {share!r}, expected (rank, W) with 0 <= rank < W")
         if drop_last and len(dataset) < batch_size * world:
             each = "" if world == 1 else f" in each of {world} processes"
-            raise DataError("batch_size", f"is {batch_size}{each}, but there are only {len(dataset)} samples, and a "
-                            "short batch is dropped: nothing would be left", "Set a smaller batch_size")
+            raise DataError("batch_size", f"is {batch_size}{each}, but there are only {len(dataset)} samples: the "
+                            "only batch is short and would be dropped", "Set a smaller batch_size")
         if shuffle and len(dataset) < world:
             raise DataError("training data", f"has only {len(dataset)} samples for {world} processes",
                             "Start fewer processes")
@@ -99,12 +99,12 @@ class BatchLoader:
 
     @property
     def total(self):
-        """Batches an epoch of all processes; the parts of one training batch count once."""
+        """Number of batches per epoch of all processes; the parts of a training batch count once."""
         full, rest = divmod(len(self.dataset), self.batch_size * self._parts)
         return full + (not self.drop_last and rest >= self._parts)
 
     def __len__(self):
-        """Batches an epoch of this process."""
+        """Number of batches per epoch of this process."""
         return len(self._numbers())
 
     def _numbers(self):
@@ -112,25 +112,25 @@ class BatchLoader:
         return range(self.total) if self._parts > 1 else range(rank, self.total, world)
 
     def _part(self, order, number):
-        """This process's samples of batch ``number``."""
+        """This process's samples in batch ``number``."""
         whole = order[number * self.batch_size * self._parts:(number + 1) * self.batch_size * self._parts]
         size = len(whole) // self._parts
         start = self.share[0] * size if self._parts > 1 else 0
         return whole[start:start + size]
 
     def batches(self, epoch, first=0):
-        """Iterate over the ``Batch``es of an epoch, without those before ``first``; these are not loaded.
+        """Iterate over the ``Batch``es of an epoch from number ``first`` on; earlier ones are not loaded.
 
         Raises:
-            DataError: of a sample, the same with and without workers; or a worker was killed.
+            DataError: a sample is unusable; the error is the same with and without workers. Or a worker was killed.
         """
         order = np.arange(len(self.dataset))
         if self.shuffle:
-            order = random_numbers(self.seed, epoch, ORDER).permutation(order)
+            order = random_numbers(self.seed, epoch, SHUFFLE).permutation(order)
         numbers = self._numbers()[first:]
         parts = [self._part(order, number) for number in numbers]
         arrays = self._arrays(epoch, parts)
-        # Each process mixes with random numbers of its own; the first with those of a process alone.
+        # Each process mixes with its own random numbers; the first one with those of a single process.
         rank = self.share[:1] if self.share[0] else ()
         for number, index, array in zip(numbers, parts, arrays, strict=True):
             label = None if self.dataset.labels is None else self.dataset.labels[index]

@@ -8,20 +8,20 @@ MIXES = Registry("batch transform")
 
 @MIXES.register
 class Mixup:
-    """Every sample blended with another of its batch (Zhang et al., ICLR 2018): x ← λ·x + (1 − λ)·x[perm].
+    """Blend every sample with another of its batch (mixup, Zhang et al., ICLR 2018): x ← λ·x + (1 − λ)·x[perm].
 
     Args:
-        alpha: λ ~ Beta(alpha, alpha), one λ a batch.
-        num_classes: PaddleVideo's; not needed, as labels stay numbers and the losses are blended.
+        alpha: λ ~ Beta(alpha, alpha), one λ per batch.
+        num_classes: an argument of PaddleVideo's, not used: labels stay numbers, and the losses are blended.
     """
 
     def __init__(self, alpha, num_classes=None):
         if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real) or not 0 < alpha < float("inf"):
-            raise ValueError(f"alpha is {alpha!r}, expected a number over 0")
+            raise ValueError(f"alpha is {alpha!r}, expected a positive number")
         self.alpha = float(alpha)
 
     def __call__(self, array, label, rng):
-        """Blend.
+        """Blend a batch.
 
         Args:
             array: ``(B, …)`` float32; not changed.
@@ -33,6 +33,6 @@ class Mixup:
         """
         lam = float(rng.beta(self.alpha, self.alpha))
         order = rng.permutation(len(array))
-        # Weights in the array's own type: a float64 λ would double the batch's size.
+        # λ in the array's type: a float64 λ would double the batch's memory.
         mixed = array * array.dtype.type(lam) + array[order] * array.dtype.type(1 - lam)
         return mixed, (label[order], lam)

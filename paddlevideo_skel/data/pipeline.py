@@ -1,4 +1,4 @@
-"""The list of transforms from a config: annotation in, the network's array out."""
+"""The list of transforms from a config: annotation in, the model's array out."""
 import numpy as np
 
 from ..errors import ConfigError, DataError, near_miss
@@ -6,20 +6,20 @@ from ..registry import split_name
 from .readers import check_usable
 from .transforms import TRANSFORMS
 
-SECTIONS = ("decode_sampler", "decode", "sample", "transform")
-PASSING = ("Iden", "Collect")  # harmless after the array was made
+STEP_GROUPS = ("decode_sampler", "decode", "sample", "transform")
+NEUTRAL_STEPS = ("Iden", "Collect")  # may follow the step that makes the array
 
 
 class Pipeline:
-    """The transforms of ``PIPELINE.train``, ``.valid`` or ``.test``, in the order of ``SECTIONS``.
+    """The transforms of ``PIPELINE.train``, ``.valid`` or ``.test``, in the order of ``STEP_GROUPS``.
 
     Args:
-        section: mapping of ``SECTIONS`` to one step or a list of steps; a step is ``{name: X, …arguments}``,
+        section: mapping of ``STEP_GROUPS`` to one step or a list of steps; a step is ``{name: X, …arguments}``,
             ``{X: {…arguments}}``, ``{X: None}`` or ``X``.
         where: file and key path, for messages.
 
     Raises:
-        ConfigError: an unknown section, transform or argument, or a value that a transform refuses.
+        ConfigError: an unknown group of steps, transform or argument, or a value that a transform refuses.
     """
 
     def __init__(self, section, where="PIPELINE"):
@@ -33,30 +33,30 @@ class Pipeline:
         """The array of a sample, float32 in C order: ``annotation.array`` if a step made one, else ``.data``.
 
         Args:
-            annotation: not changed, nor are its arrays.
+            annotation: the sample; neither it nor its arrays are changed.
             rng: NumPy ``Generator``, the only source of randomness.
 
         Raises:
-            DataError: naming the sample: it has no person, or a number that is none, or does not fit a step.
+            DataError: naming the sample: it has no person, holds NaN or infinity, or does not fit a step.
         """
         check_usable(annotation)
         name = annotation.name
         for place, step in self.steps:
             made, annotation = annotation.array, step(annotation, rng)
-            if made is not None and annotation.array is made and type(step).__name__ not in PASSING:
-                raise ConfigError(place, "comes after the network's array was made, and would have no effect on it",
+            if made is not None and annotation.array is made and type(step).__name__ not in NEUTRAL_STEPS:
+                raise ConfigError(place, "comes after the model's array was made, and would have no effect",
                                   f"Put {type(step).__name__} before it")
         if annotation.frame_inds is not None:
-            raise ConfigError(self.where, "UniformSampleFrames chooses frames, but nothing takes them",
+            raise ConfigError(self.where, "UniformSampleFrames chooses frames, but no step takes them",
                               "Add PoseDecode after it")
         if annotation.array is None and annotation.num_clips != 1:
-            raise ConfigError(self.where, f"makes {annotation.num_clips} clips, but nothing forms them into an array",
+            raise ConfigError(self.where, f"makes {annotation.num_clips} clips, but no step makes an array of them",
                               "Add FormatGCNInput at the end, or set num_clips: 1")
         array = annotation.data if annotation.array is None else annotation.array
         array = np.ascontiguousarray(array, np.float32)
         if not np.isfinite(array).all():
-            raise DataError(name or "sample", "a number became infinite or none on the way to the network",
-                            "Are its coordinates in metres (3D) or pixels (2D)?")
+            raise DataError(name or "sample", "the pipeline produced NaN or infinity",
+                            "Check that its coordinates are metres (3D) or pixels (2D)")
         return array
 
     def __repr__(self):
@@ -64,19 +64,19 @@ class Pipeline:
 
 
 def check_pipeline(section, where):
-    """Check every name and argument of a pipeline's section."""
+    """Check every name and argument in a pipeline's section."""
     Pipeline(section, where)
 
 
 def list_steps(section, where):
     """``(name, arguments, key path)`` of every step, in the order in which they run."""
     if not isinstance(section, dict):
-        raise ConfigError(where, f"found {section!r}, expected a mapping of {', '.join(SECTIONS)}")
+        raise ConfigError(where, f"found {section!r}, expected a mapping of {', '.join(STEP_GROUPS)}")
     for key in section:
-        if key not in SECTIONS:
-            raise ConfigError(f"{where}.{key}", "is not a step of a pipeline", near_miss(key, SECTIONS))
+        if key not in STEP_GROUPS:
+            raise ConfigError(f"{where}.{key}", "is not a group of steps", near_miss(key, STEP_GROUPS))
     steps = []
-    for key in SECTIONS:
+    for key in STEP_GROUPS:
         given = section.get(key)
         if isinstance(given, (list, tuple)):
             steps += [(*_step(item, f"{where}.{key}.{i}"), f"{where}.{key}.{i}") for i, item in enumerate(given)]
@@ -98,7 +98,7 @@ def _step(item, where):
 
 
 def _plain(value):
-    """Mappings and sequences as the dicts and lists that JSON has."""
+    """A copy with the dicts and lists of JSON."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

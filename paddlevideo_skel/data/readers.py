@@ -1,9 +1,9 @@
-"""From files to annotations: everything is checked here, once, so that nothing after this doubts its input."""
+"""From files to annotations: the input is checked here, once, so that later code can rely on it."""
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, near_miss
+from ..errors import DataError, near_miss, shorten_list
 from ..safe_pickle import load_npy, load_pickle
 from .annotation import Annotation
 
@@ -17,11 +17,11 @@ def read_annotations(path, split=None, bad=None):
         path: a dict with ``split`` (name → list of sequence names) and ``annotations``; or a list of annotations;
             or one annotation on its own.
         split: only the sequences of this split; None: all.
-        bad: a list to which ``(name, reason)`` of annotations that cannot be used are added, and left out; None: the
-            first of them is an error.
+        bad: a list to which ``(name, reason)`` of unusable annotations is added; these are omitted. None: the first one
+            is an error.
 
     Returns:
-        list of ``Annotation``; coordinates stay in the file's type (half precision keeps a large set small).
+        list of ``Annotation``; coordinates keep the file's type (half precision keeps a large set small).
 
     Raises:
         DataError: naming the file and the sequence.
@@ -30,7 +30,7 @@ def read_annotations(path, split=None, bad=None):
 
 
 def parse_annotations(content, path, split=None, bad=None):
-    """The same of a pickle's ``content``, which ``load_pickle`` gave; ``path`` is for messages."""
+    """The annotations in a pickle's ``content``, see ``read_annotations``; ``path`` is for messages."""
     entries, splits = annotation_entries(content, path)
     names = [entry_name(entry, f"{path}: annotation {i}") for i, entry in enumerate(entries)]
     if split is not None:
@@ -38,11 +38,11 @@ def parse_annotations(content, path, split=None, bad=None):
         entries = [entry for entry, name in zip(entries, names, strict=True) if name in chosen]
         names = [name for name in names if name in chosen]
     if not entries:
-        raise DataError(path, "holds no annotation" if split is None else f"the split {split!r} is empty")
+        raise DataError(path, "has no annotations" if split is None else f"the split {split!r} is empty")
     seen = set()
     for name in names:
         if name in seen and name:
-            raise DataError(f"{path}: {name}", "stands twice among the annotations", "Names must be unique")
+            raise DataError(f"{path}: {name}", "duplicate name", "Names must be unique")
         seen.add(name)
     annotations = []
     for i, (entry, name) in enumerate(zip(entries, names, strict=True)):
@@ -60,7 +60,7 @@ def annotation_entries(content, path):
     """The dicts of a pickle's annotations, not yet checked, and its ``split`` or None.
 
     Args:
-        content: what ``load_pickle`` gave, in any of the forms that ``read_annotations`` takes.
+        content: from ``load_pickle``, in one of the forms that ``read_annotations`` accepts.
     """
     if isinstance(content, dict) and "annotations" not in content and "keypoint" in content:
         content = [content]
@@ -69,23 +69,23 @@ def annotation_entries(content, path):
     if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, dict) for entry in entries):
         keys = f"a dict with {', '.join(map(repr, content)) or 'no keys'}" if isinstance(content, dict) else (
             f"a {type(content).__name__}")
-        raise DataError(path, f"holds {keys}, expected a dict with 'split' and 'annotations', a list of annotations, "
+        raise DataError(path, f"found {keys}, expected a dict with 'split' and 'annotations', a list of annotations, "
                               "or one annotation", FIELDS_HINT)
     return entries, splits
 
 
 def entry_name(entry, where):
-    """What an annotation's dict calls its sequence, or an empty text."""
+    """The name of an annotation's sequence, or an empty text."""
     name = entry.get("frame_dir", entry.get("filename", ""))
     if not isinstance(name, str):
-        raise DataError(where, f"its frame_dir is {name!r}, expected a text")
+        raise DataError(where, f"frame_dir is {name!r}, expected a text")
     return name
 
 
 def split_names(splits, split, names, path):
-    """The set of names in a split, all of them among ``names`` (None: any); or a ``DataError``."""
+    """The set of names in a split; raises a ``DataError`` for a name that is not in ``names`` (None: any name)."""
     if not isinstance(splits, dict):
-        raise DataError(path, f"has no splits, but the split {split!r} was asked for", "Remove 'split' to take all")
+        raise DataError(path, f"has no splits, expected the split {split!r}", "Remove 'split' to use all annotations")
     if split not in splits:
         raise DataError(path, f"has no split {split!r}", near_miss(split, splits))
     chosen = splits[split]
@@ -96,8 +96,8 @@ def split_names(splits, split, names, path):
     chosen = set(map(str, chosen))
     missing = [] if names is None else sorted(chosen - names)
     if missing:
-        raise DataError(path, f"the split {split!r} names {len(missing)} sequence(s) that have no annotation, such as "
-                              f"{', '.join(missing[:3])}", "Split and annotations must come from the same set")
+        raise DataError(path, f"the split {split!r} lists {len(missing)} sequence(s) without annotation: "
+                              f"{shorten_list(missing, 3)}", "Split and annotations must be of the same set")
     return chosen
 
 
@@ -111,7 +111,7 @@ def check_annotation(fields, where):
         where: file and sequence, for messages.
 
     Raises:
-        DataError: telling which field is wrong, and for a number that is none: its frame and joint.
+        DataError: naming the field that is wrong, and for NaN or infinity its frame and joint.
     """
     if "keypoint" not in fields:
         raise DataError(where, f"has no 'keypoint', only {', '.join(map(repr, fields)) or 'nothing'}", FIELDS_HINT)
@@ -121,12 +121,12 @@ def check_annotation(fields, where):
         keypoint = keypoint[None]
         score = score[None] if score is not None and score.ndim == 2 else score
     if keypoint.ndim != 4:
-        raise DataError(where, f"its keypoint has the shape {keypoint.shape}, expected (M, T, V, C)", FIELDS_HINT)
+        raise DataError(where, f"keypoint has shape {keypoint.shape}, expected (M, T, V, C)", FIELDS_HINT)
     if score is not None and score.ndim == 4 and score.shape[-1] == 1:
         score = score[..., 0]
     if score is not None and score.shape != keypoint.shape[:3]:
-        raise DataError(where, f"its keypoint_score has the shape {score.shape}, expected {keypoint.shape[:3]} "
-                               f"to go with the keypoint's {keypoint.shape}")
+        raise DataError(where, f"keypoint_score has shape {score.shape}, expected {keypoint.shape[:3]} for "
+                               f"keypoint with {keypoint.shape}")
     frames = fields.get("total_frames")
     if frames is not None:
         frames = _whole(frames, "total_frames", where)
@@ -143,7 +143,7 @@ def check_annotation(fields, where):
 
 
 def as_array(value):
-    """The array of what a file holds; an empty one of objects for what is none, such as lists of unequal lengths."""
+    """The array of a value from a file; an empty one of objects for invalid ones, such as lists of unequal lengths."""
     try:
         return np.asarray(value)
     except (ValueError, OverflowError):
@@ -154,14 +154,14 @@ def _numbers(value, field, where):
     array = as_array(value)
     if array.dtype.kind not in "iuf":
         kind = f"an array of {array.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-        raise DataError(where, f"its {field} is {kind}, expected a numeric array", FIELDS_HINT)
+        raise DataError(where, f"{field} is {kind}, expected a numeric array", FIELDS_HINT)
     return array
 
 
 def _whole(value, field, where):
     array = as_array(value)
     if array.dtype.kind not in "iu" or array.size != 1 or array.item() < 0:
-        raise DataError(where, f"its {field} is {value!r}, expected a whole number from 0")
+        raise DataError(where, f"{field} is {value!r}, expected an integer from 0")
     return int(array.item())
 
 
@@ -171,7 +171,7 @@ def _img_shape(fields, where):
         return None
     array = as_array(shape)
     if array.shape != (2,) or array.dtype.kind not in "iuf" or not np.all(np.isfinite(array) & (array > 0)):
-        raise DataError(where, f"its img_shape is {shape!r}, expected (height, width)")
+        raise DataError(where, f"img_shape is {shape!r}, expected (height, width)")
     return tuple(array.tolist())
 
 
@@ -179,30 +179,30 @@ def _check_shape(shape, where):
     persons, frames, joints, channels = shape
     for count, what in ((persons, "person"), (frames, "frame"), (joints, "joint")):
         if not count:
-            raise DataError(where, f"has no {what}: its keypoint (M, T, V, C) is {tuple(shape)}",
+            raise DataError(where, f"has no {what}: keypoint (M, T, V, C) has shape {tuple(shape)}",
                             "Remove the sequence from the data set")
     if channels not in (2, 3):
-        raise DataError(where, f"has {channels} coordinates a joint, expected 2 or 3 (x, y and z or score)",
-                        "Confidence goes in 'keypoint_score'" if channels == 4 else FIELDS_HINT)
+        raise DataError(where, f"has {channels} coordinates per joint, expected 2 or 3 (x, y and z or score)",
+                        "Put the score into 'keypoint_score'" if channels == 4 else FIELDS_HINT)
 
 
 def check_finite(keypoint, where, what="coordinate"):
-    """Refuse NaN and infinity in ``(M, T, V, C)``, telling where the first one is."""
+    """Raise a ``DataError`` for NaN or infinity in ``(M, T, V, C)``, with the position of the first one."""
     finite = np.isfinite(keypoint)
     if not finite.all():
         person, frame, joint, channel = np.argwhere(~finite)[0]
-        raise DataError(where, f"the {what} {keypoint[person, frame, joint, channel]} stands at person {person}, "
-                               f"frame {frame}, joint {joint} (of {np.count_nonzero(~finite)} such)",
-                        "A missing joint is 0 in all its coordinates")
+        raise DataError(where, f"found the {what} {keypoint[person, frame, joint, channel]} at person {person}, "
+                               f"frame {frame}, joint {joint} ({np.count_nonzero(~finite)} in all)",
+                        "Set all coordinates of a missing joint to 0")
 
 
 def check_usable(annotation):
-    """Refuse what no network can answer: a coordinate that is no number, or a sequence without any person."""
+    """Raise a ``DataError`` for a sequence with NaN or infinity, or without any person."""
     where = annotation.name or "sample"
     _check_shape(annotation.keypoint.shape, where)
     check_finite(annotation.keypoint, where)
     if not annotation.keypoint.any():
-        raise DataError(where, "has no person: all its coordinates are 0", "Remove it, or detect its persons anew")
+        raise DataError(where, "has no person: all coordinates are 0", "Remove it, or detect its persons again")
 
 
 def check_labels(labels, num_classes, where, names):
@@ -214,11 +214,11 @@ def check_labels(labels, num_classes, where, names):
 
 
 def read_sample(path):
-    """The samples in a file that was given for prediction.
+    """The samples in a file for prediction.
 
     Args:
         path: ``.npy`` ``(C, T, V, M)`` for one sample or ``(N, C, T, V, M)`` for N, memory-mapped; or ``.pkl``, one
-            annotation or a data set of them.
+            annotation or a data set.
 
     Returns:
         list of ``Annotation``.
@@ -227,8 +227,8 @@ def read_sample(path):
     if path.suffix == ".pkl":
         return read_annotations(path)
     if path.suffix != ".npy":
-        raise DataError(path, f"is of the kind {path.suffix!r}, expected .npy or .pkl",
-                        "See docs for the form of samples" if path.exists() else "And there is no such file")
+        raise DataError(path, f"has the suffix {path.suffix!r}, expected .npy or .pkl" + (
+            "" if path.exists() else "; file not found"), "docs/data.md describes the form of samples")
     data = load_skeletons(path, (4, 5))
     if data.ndim == 4:
         return [from_data(data, path.name)]
@@ -236,14 +236,14 @@ def read_sample(path):
 
 
 def load_skeletons(path, dimensions=(5,)):
-    """The memory-mapped array of an ``.npy`` file of skeletons, ``(N, C, T, V, M)`` or one ``(C, T, V, M)``."""
+    """The memory-mapped array of an ``.npy`` file: ``(N, C, T, V, M)``, or ``(C, T, V, M)`` if ``dimensions`` has 4."""
     data = load_npy(path)
     if data.ndim not in dimensions or data.dtype.kind not in "iuf":
         form = " or ".join({4: "(C, T, V, M)", 5: "(N, C, T, V, M)"}[d] for d in dimensions)
-        raise DataError(path, f"has the shape {data.shape} of {data.dtype}, expected numbers {form}",
+        raise DataError(path, f"has shape {data.shape} and type {data.dtype}, expected numbers {form}",
                         "N samples, C coordinates, T frames, V joints, M persons")
     if data.ndim == 5 and not len(data):
-        raise DataError(path, f"holds no sample: its shape is {data.shape}")
+        raise DataError(path, f"has no samples: its shape is {data.shape}")
     channels, frames, joints, persons = data.shape[-4:]
     _check_shape((persons, frames, joints, channels), path)
     return data

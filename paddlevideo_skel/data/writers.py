@@ -1,4 +1,4 @@
-"""Writing data sets: pickles of plain data, and ``.npy`` files sample by sample. Whole or not at all."""
+"""Writing data sets, whole or not at all: pickles of plain data, and ``.npy`` files sample by sample."""
 import io
 import pickle
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from ..errors import DataError
-from ..files import remove_unfinished, replacing
+from ..files import remove_temporary_files, replacing
 
 
 def save_pickle(content, path):
@@ -23,17 +23,17 @@ def save_pickle(content, path):
 def writing_annotations(path):
     """A function that writes the next annotation (a dict of plain data) of an annotation pickle.
 
-    The pickle is written piece by piece, so that a set may be larger than the memory. The function's ``rest``, a dict
-    of all else that the file shall hold, such as its ``split``, is written at the end.
+    The pickle is written piece by piece, so that a data set may be larger than memory. The function's ``rest``, a dict
+    of the file's other entries, such as its ``split``, is written at the end.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    remove_unfinished(path)
+    remove_temporary_files(path)
     with replacing(path) as temporary, open(temporary, "wb") as file:
 
         def piece(value):
-            # Protocol 3 has no frames, and a fast pickler no memo: pieces can stand one after the other.
+            # Protocol 3 has no frames, and a fast pickler no memo: pieces can be concatenated.
             buffer = io.BytesIO()
             pickler = pickle.Pickler(buffer, 3)
             pickler.fast = True
@@ -55,15 +55,15 @@ def writing_annotations(path):
 def writing_npy(path, shape, dtype):
     """A function that writes the next sample of an ``.npy`` file of ``shape`` ``(N, …)``.
 
-    Sample by sample: the whole would fill the memory. Not through a memory map: there, a full disk is no error but the
-    end of the process.
+    It is written sample by sample to save memory, and not through a memory map: there, a full disk kills the process
+    instead of raising an error.
 
     Raises:
-        DataError: a sample of another shape, or fewer or more than N of them.
+        DataError: a sample has another shape, or there are fewer or more than N samples.
         OutputError: the file cannot be written.
     """
     dtype, written = np.dtype(dtype), 0
-    remove_unfinished(path)
+    remove_temporary_files(path)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": np.lib.format.dtype_to_descr(dtype),
                                                     "fortran_order": False, "shape": tuple(shape)})
@@ -71,11 +71,11 @@ def writing_npy(path, shape, dtype):
         def write(sample):
             nonlocal written
             if sample.shape != tuple(shape[1:]) or written == shape[0]:
-                raise DataError(path, f"is given sample {written} of the shape {sample.shape}, expected {shape[0]} "
-                                      f"samples of {tuple(shape[1:])}")
+                raise DataError(path, f"got sample {written} of shape {sample.shape}, expected {shape[0]} samples of "
+                                      f"shape {tuple(shape[1:])}")
             file.write(np.ascontiguousarray(sample, dtype).tobytes())
             written += 1
 
         yield write
         if written != shape[0]:
-            raise DataError(path, f"was given {written} samples, expected {shape[0]}")
+            raise DataError(path, f"got {written} samples, expected {shape[0]}")

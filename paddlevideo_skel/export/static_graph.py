@@ -27,7 +27,9 @@ def save_graph(model, shape, stem):
         shape: one sample's; the batch axis stays open.
     """
     spec = paddle.static.InputSpec([-1, *shape], "float32", INPUT)
-    paddle.jit.save(paddle.jit.to_static(model, input_spec=[spec], full_graph=True), str(stem))
+    traced = paddle.jit.to_static(model, input_spec=[spec], full_graph=True)
+    paddle.jit.save(traced, str(stem))
+    traced.forward.rollback()  # to_static changed the model itself, which shall compute dynamically again
 
 
 def save_old_graph(config, model, kind, shape, stem):

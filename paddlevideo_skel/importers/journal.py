@@ -22,12 +22,13 @@ MANIFEST_FILE, JOURNAL_FILE, SAMPLES_FILE = "manifest.json", "journal.jsonl", "s
 SAMPLE_DTYPE = np.dtype("<f4")
 FILES_PER_STEP = 32  # files that a worker reads at a time; at most so many are lost when it is interrupted
 MAX_DEFAULT_WORKERS = 8
+GET_AGAIN = "Get the file from the data set again"
 WITHOUT_STRICT = "Get the file again, or import without --strict: then such files are skipped and listed"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file to be read: what it is called, where it is, its size in bytes and its time of change in nanoseconds."""
+    """A file to read: its name, path, size in bytes, and time of its last change in nanoseconds."""
     name: str
     path: str
     size: int
@@ -35,31 +36,31 @@ class Source:
 
     @classmethod
     def of(cls, name, path):
-        """The source of a file as it is now.
+        """The source of a file.
 
         Raises:
-            DataError: there is no such file, or it may not be looked at.
+            DataError: the file is missing, or its folder is not readable.
         """
         try:
             about = os.stat(path)
         except OSError as error:
-            raise DataError(path, f"cannot be read ({error.strerror})", "Check the path, and who may read it"
+            raise DataError(path, f"cannot be read ({error.strerror})", "Check the path and its permissions"
                             ) from error
         return cls(name, str(path), about.st_size, about.st_mtime_ns)
 
 
 def list_sources(folder, suffix):
-    """The ``Source``s of a folder whose names end with ``suffix`` (which is left out of the name), sorted by name."""
+    """The ``Source``s of a folder's files with this suffix, sorted by name; names are without the suffix."""
     try:
         with os.scandir(folder) as entries:
             found = [(entry, entry.stat()) for entry in entries if entry.name.endswith(suffix) and entry.is_file()]
     except OSError as error:
-        raise DataError(folder, f"cannot be read ({error.strerror})", "Name the folder of the unpacked files"
+        raise DataError(folder, f"cannot be read ({error.strerror})", "Give the folder of the unpacked files"
                         ) from error
     sources = [Source(entry.name[:-len(suffix)], entry.path, about.st_size, about.st_mtime_ns)
                for entry, about in found]
     if not sources:
-        raise DataError(folder, f"holds no file *{suffix}", "Name the folder in which the unpacked files are")
+        raise DataError(folder, f"has no file *{suffix}", "Give the folder of the unpacked files")
     return sorted(sources, key=lambda source: source.name)
 
 

@@ -1,37 +1,37 @@
-"""One sequence of anybody's keypoints from a CSV, NPY or JSON file: an array with NaN where something is missing."""
+"""One sequence of keypoints from a CSV, NPY or JSON file, as an array with NaN for missing values."""
 import re
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, shorten_list
 from ..files import parse_json, read_text
 from ..safe_pickle import load_npy
 from .tables import read_table
 
-SUFFIXES = (".csv", ".tsv", ".npy", ".json")
+KEYPOINT_SUFFIXES = (".csv", ".tsv", ".npy", ".json")
 AXES = {"x": "x", "y": "y", "z": "z", "score": "score", "s": "score", "c": "score", "conf": "score",
         "confidence": "score", "visibility": "score", "v": "score"}
-CHANNELS = {"xy": ("x", "y"), "xys": ("x", "y", "score"), "xyz": ("x", "y", "z"), "xyzs": ("x", "y", "z", "score")}
-LONG_FORM = "Expected the columns frame, joint, x, y and, where there are any, person, z, score"
-MAX_NUMBERS = 1 << 25  # numbers of a file: hours of a few persons
-MAX_GAP = 1000  # frames; more, and ten times as many as there are, is a mistake in the frame numbers
+CHANNEL_NAMES = {"xy": ("x", "y"), "xys": ("x", "y", "score"), "xyz": ("x", "y", "z"), "xyzs": ("x", "y", "z", "score")}
+LONG_FORM = "Expected the columns frame, joint, x, y and, optionally, person, z, score"
+MAX_FILE_VALUES = 1 << 25  # hours of a few persons
+MAX_FRAME_GAP = 1000  # missing frame numbers beyond ten times the frames; more is a mistake
 
 
 def read_keypoints(path, layout):
     """The keypoints of a file.
 
     Args:
-        path: ``.npy`` or ``.json`` of ``(T, V, C)`` or ``(M, T, V, C)``; ``.csv`` or ``.tsv`` with a row a frame, or
-            with a row a joint (columns frame, joint, x, y …).
-        layout: the ``Layout``; where a file names its joints, they are put into its order.
+        path: ``.npy`` or ``.json`` of ``(T, V, C)`` or ``(M, T, V, C)``; ``.csv`` or ``.tsv`` with one row per frame,
+            or one row per joint (columns frame, joint, x, y …).
+        layout: the ``Layout``; joints that the file names are put into its order.
 
     Returns:
-        array ``(M, T, V, C)`` float64, NaN where a value is missing; and what its channels are, one of ``CHANNELS``,
-        or None where the file does not tell.
+        array ``(M, T, V, C)`` float64, NaN for missing values; and the name of its channels, a key of
+        ``CHANNEL_NAMES``, or None if the file does not name them.
 
     Raises:
-        DataError: naming the file, and the row and column or the place in the array.
+        DataError: naming the file, and the row and column or the position in the array.
     """
     suffix = Path(path).suffix.lower()
     if suffix in (".csv", ".tsv"):
@@ -41,15 +41,15 @@ def read_keypoints(path, layout):
     if keypoint.ndim == 3:
         keypoint = keypoint[None]
     if keypoint.ndim != 4 or 0 in keypoint.shape or not 2 <= keypoint.shape[3] <= 4:
-        raise DataError(path, f"has the shape {keypoint.shape}, expected (T, V, C) or (M, T, V, C) with 2 to 4 "
+        raise DataError(path, f"has shape {keypoint.shape}, expected (T, V, C) or (M, T, V, C) with 2 to 4 "
                               "coordinates C", "T frames, V joints, M persons")
     if keypoint.shape[2] != layout.num_joints:
         raise DataError(path, f"has {keypoint.shape[2]} joints, the layout {layout.name!r} has {layout.num_joints}",
-                        "Name the right layout, or describe yours in a file for --layout")
+                        "Choose another --layout, or describe yours in a file")
     beyond = np.argwhere(np.abs(keypoint) > np.finfo(np.float32).max)
     if beyond.size:
-        raise DataError(path, f"holds infinity, or what is too large, at {_place(beyond[0])}",
-                        "A missing value is NaN, or null in JSON")
+        raise DataError(path, f"holds infinity or a number too large for float32 at {_place(beyond[0])}",
+                        "Write missing values as NaN, or null in JSON")
     return keypoint, channels
 
 
@@ -68,24 +68,24 @@ def _from_json(path):
     try:
         content = parse_json(read_text(path))
     except ValueError as error:
-        raise DataError(path, f"is no JSON ({error})") from error
+        raise DataError(path, f"is not valid JSON ({error})") from error
     if isinstance(content, dict):
         if "keypoint" not in content:
-            raise DataError(path, f"is an object with {', '.join(map(repr, content)) or 'nothing'}, expected "
-                                  "'keypoint' in it, or the lists themselves")
+            raise DataError(path, f"found an object with {', '.join(map(repr, content)) or 'no keys'}, expected "
+                                  "the key 'keypoint', or the lists themselves")
         content = content["keypoint"]
     _check_lists(content, path, ())
     try:
         return np.array(content, float)
     except (ValueError, TypeError, OverflowError) as error:
-        raise DataError(path, f"its lists are no array of numbers ({error})") from error
+        raise DataError(path, f"its lists do not form an array of numbers ({error})") from error
 
 
 def _check_lists(content, path, place):
-    """Refuse lists of unequal lengths, and what is neither a list, a number nor null, with its place."""
+    """Raise a ``DataError`` with the position of a list of another length, or of anything but lists, numbers, null."""
     where = f"{path}: " + (f"[{']['.join(map(str, place))}]" if place else "the content")
     if not isinstance(content, list):
-        raise DataError(where, f"is {_short(content)}, expected lists of numbers (T, V, C) or (M, T, V, C)")
+        raise DataError(where, f"found {_short(content)}, expected lists of numbers (T, V, C) or (M, T, V, C)")
     if len(place) == 4:
         raise DataError(where, "is nested too deeply, expected (T, V, C) or (M, T, V, C)")
     nested = any(isinstance(item, list) for item in content)
@@ -97,7 +97,7 @@ def _check_lists(content, path, place):
                                 f"has {len(item)} items, expected {len(content[0])} like the first")
         elif not isinstance(item, (int, float, type(None))) or isinstance(item, bool):
             raise DataError(f"{path}: [{']['.join(map(str, (*place, i)))}]",
-                            f"is {_short(item)}, expected a number, or null where it is missing")
+                            f"found {_short(item)}, expected a number, or null for a missing one")
 
 
 def _short(value):
@@ -112,45 +112,45 @@ def _from_table(table, layout):
 
 
 def _wide_form(table, layout):
-    """A row a frame: V·C columns, or columns named ``nose_x``, with ``frame`` and ``person`` among them."""
+    """One row per frame: V·C columns, or columns such as ``nose_x``, and optionally ``frame`` and ``person``."""
     if table.header is None:
         coordinates, rest = divmod(len(table.rows[0]), layout.num_joints)
         if rest or not 2 <= coordinates <= 4:
-            raise DataError(table.path, f"has {len(table.rows[0])} columns without names, expected 2 to 4 for each of "
-                            f"the {layout.num_joints} joints of {layout.name!r}",
-                            "Put names into the first row: nose_x, nose_y, …")
+            raise DataError(table.path, f"has {len(table.rows[0])} unnamed columns, expected 2 to 4 for each of the "
+                            f"{layout.num_joints} joints of {layout.name!r}",
+                            "Name the columns in the first row: nose_x, nose_y, …")
         array = table.numbers(range(len(table.rows[0])))
         return array.reshape(1, len(array), layout.num_joints, coordinates), None
     columns, axes = _joint_columns(table, layout)
     values = table.numbers(columns).reshape(len(table.rows), layout.num_joints, len(axes))
     frame, person = (_whole(table, name) for name in ("frame", "person"))
     if frame is None and person is not None:
-        raise DataError(table.path, "has a column 'person', but none 'frame'", "Number the frames")
+        raise DataError(table.path, "has a column 'person' but no column 'frame'", "Add the frame numbers")
     frame = np.arange(len(values)) if frame is None else frame
     person = np.zeros(len(values), int) if person is None else person
     return _placed(table, frame, person, None, values, layout.num_joints), _channels(axes, table.path)
 
 
 def _joint_columns(table, layout):
-    """The numbers of the columns in the layout's order, joint by joint, and the axes of a joint."""
+    """Column numbers in the layout's order, joint by joint, and the axes of a joint."""
     found = {}
     for c, name in enumerate(table.header):
         if name in ("frame", "person"):
             continue
         match = re.fullmatch(r"(.+)[_. ]([a-z]+)", name)
         if not match or match[2] not in AXES:
-            raise DataError(f"{table.path}: column {c + 1}", f"its name is {name!r}, expected a joint with _x, _y, _z "
-                                                             "or _score, frame, or person")
+            raise DataError(f"{table.path}: column {c + 1}", f"found {name!r}, expected a joint with _x, _y, _z or "
+                                                             "_score, frame, or person")
         axes = found.setdefault(match[1], {})
         if AXES[match[2]] in axes:
-            raise DataError(f"{table.path}: column {c + 1}", f"the name {name!r} stands twice")
+            raise DataError(f"{table.path}: column {c + 1}", f"duplicate name {name!r}")
         axes[AXES[match[2]]] = c
     joints = _in_layout_order(list(found), layout, table.path)
     axes = [axis for axis in ("x", "y", "z", "score") if axis in found[joints[0]]]
     for joint in joints:
         if set(found[joint]) != set(axes):
             raise DataError(table.path, f"the joint {joint!r} has {', '.join(found[joint])}, expected "
-                                        f"{', '.join(axes)} like {joints[0]!r}")
+                                        f"{', '.join(axes)} as {joints[0]!r}")
     return [found[joint][axis] for joint in joints for axis in axes], axes
 
 
@@ -159,7 +159,7 @@ def _plain(name):
 
 
 def _in_layout_order(names, layout, path):
-    """``names`` in the order of the layout's joints; joints may also be numbers, ``3`` or ``joint_3``."""
+    """``names`` in the order of the layout's joints; names may also be numbers, ``3`` or ``joint_3``."""
     by_name = {_plain(name): name for name in names}
     for wanted in ([_plain(joint) for joint in layout.joints], [str(j) for j in range(layout.num_joints)],
                    [f"joint_{j}" for j in range(layout.num_joints)]):
@@ -168,35 +168,35 @@ def _in_layout_order(names, layout, path):
     missing = [joint for joint in layout.joints if _plain(joint) not in by_name]
     surplus = sorted(set(by_name) - {_plain(joint) for joint in layout.joints})
     raise DataError(path, f"its joints are not those of the layout {layout.name!r}: missing "
-                          f"{', '.join(missing[:5]) or 'none'}; unknown {', '.join(surplus[:5]) or 'none'}",
-                    "Name the joints as the layout does, or number them from 0")
+                          f"{shorten_list(missing) or 'none'}; unknown {shorten_list(surplus) or 'none'}",
+                    "Name the joints as in the layout, or number them from 0")
 
 
 def _channels(axes, path):
-    for name, channels in CHANNELS.items():
+    for name, channels in CHANNEL_NAMES.items():
         if set(channels) == set(axes):
             return name
-    raise DataError(path, f"its joints have {', '.join(axes)}, expected x, y and, where there are any, z and score")
+    raise DataError(path, f"its joints have {', '.join(axes)}, expected x, y and, optionally, z and score")
 
 
 def _whole(table, name):
-    """A column of whole numbers ``(rows,)``, or None where the table has none of that name."""
+    """A column of integers ``(rows,)``, or None if the table has no column of that name."""
     if name not in table.header:
         return None
     column = table.header.index(name)
     values = table.numbers([column])[:, 0]
     bad = np.flatnonzero(~(values == np.round(values)) | (np.abs(values) > 1e9))
     if bad.size:
-        raise DataError(table.where(bad[0], column), f"found {table.rows[bad[0]][column]!r}, expected a whole number")
+        raise DataError(table.where(bad[0], column), f"found {table.rows[bad[0]][column]!r}, expected an integer")
     return values.astype(int)
 
 
 def _long_form(table, layout):
-    """A row a joint: the columns frame, joint, x, y and, where there are any, person, z, score."""
+    """One row per joint: the columns frame, joint, x, y and, optionally, person, z, score."""
     known = ("frame", "person", "joint", *AXES)
     for c, name in enumerate(table.header):
         if name not in known or name in table.header[:c]:
-            raise DataError(f"{table.path}: column {c + 1}", f"its name {name!r} is unknown or stands twice", LONG_FORM)
+            raise DataError(f"{table.path}: column {c + 1}", f"unknown or duplicate name {name!r}", LONG_FORM)
     for name in ("frame", "x", "y"):
         if name not in table.header:
             raise DataError(table.path, f"has no column {name!r}", LONG_FORM)
@@ -224,23 +224,23 @@ def _joint_numbers(table, layout):
 
 
 def _placed(table, frame, person, joint, values, joints):
-    """Rows put where their frame, person and joint say, ``(M, T, V, C)``; NaN where there is no row."""
+    """The array ``(M, T, V, C)`` of rows with their frames, persons and joints; NaN where there is no row."""
     frames = int(frame.max() - frame.min()) + 1
     present = len(np.unique(frame))
-    if frames > 10 * present + MAX_GAP:
-        raise DataError(table.path, f"its frames are numbered {frame.min()} to {frame.max()}, but there are only "
-                                    f"{present}", "Number the frames one by one")
+    if frames > 10 * present + MAX_FRAME_GAP:
+        raise DataError(table.path, f"its frames are numbered from {frame.min()} to {frame.max()}, but there are "
+                                    f"only {present}", "Number the frames consecutively")
     people, person = np.unique(person, return_inverse=True)
-    if len(people) * frames * joints * values.shape[-1] > MAX_NUMBERS:
-        raise DataError(table.path, f"its {frames} frames with {len(people)} persons, each in every frame, would be "
-                                    f"more than {MAX_NUMBERS} numbers",
-                        "Split it into several files, or give persons who follow one another the same number")
+    if len(people) * frames * joints * values.shape[-1] > MAX_FILE_VALUES:
+        raise DataError(table.path, f"the array of its {frames} frames with {len(people)} persons would hold more "
+                                    f"than {MAX_FILE_VALUES} numbers",
+                        "Split it into several files, or use one number for persons who follow one another")
     place = (person, frame - frame.min()) + (() if joint is None else (joint,))
     taken, first = np.unique(np.stack(place), axis=1, return_index=True)
     if taken.shape[1] != len(values):
         row = np.setdiff1d(np.arange(len(values)), first)[0]
-        raise DataError(f"{table.path}: row {table.lines[row]}", f"tells of frame {frame[row]}, person "
-                        f"{people[person[row]]}{'' if joint is None else f', joint {joint[row]}'} a second time")
+        raise DataError(f"{table.path}: row {table.lines[row]}", f"duplicate row of frame {frame[row]}, person "
+                        f"{people[person[row]]}{'' if joint is None else f', joint {joint[row]}'}")
     result = np.full((len(people), frames, joints, values.shape[-1]), np.nan)
     result[place] = values
     return result

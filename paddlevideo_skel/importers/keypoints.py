@@ -1,4 +1,4 @@
-"""Anybody's keypoints → an annotation pickle with a split, and a config that trains on it."""
+"""Keypoint files of any source to an annotation pickle with a split, and a config that trains on it."""
 import logging
 import os
 from dataclasses import dataclass
@@ -7,80 +7,81 @@ from pathlib import Path
 
 import numpy as np
 
+from ..config import write_config
 from ..data.annotation import Annotation
 from ..data.synthetic.samples import write_pickle
 from ..data.transforms.coordinates import SCORED_LAYOUTS
 from ..errors import ConfigError, DataError
-from ..files import is_file, remove_unfinished
+from ..files import is_file, remove_temporary_files
 from .journal import Journal, Source, default_workers, read_all
-from .keypoint_files import CHANNELS, SUFFIXES, read_keypoints
+from .keypoint_files import CHANNEL_NAMES, KEYPOINT_SUFFIXES, read_keypoints
 from .labels import number_labels, read_label_list
-from .ready_config import ready_config, write_ready_config
+from .ready_config import make_config
 from .split import describe_parts, find_subjects, split_by_class, split_by_subject
 
 logger = logging.getLogger(__name__)
 
-SPATIAL_LAYOUTS = ("ntu-rgb+d", "ntu-rgb+d-pyskl", "kinect20")  # of depth cameras, always in 3D
-PARTS = ("train", "val")
-FEW = 200  # files: to start processes would take longer than to read them
-FORMAT = 1  # of what the work folder holds; a change in reading or cleaning must raise it
+SPATIAL_LAYOUTS = ("ntu-rgb+d", "ntu-rgb+d-pyskl", "kinect20")  # of depth cameras: always 3D
+SPLIT_NAMES = ("train", "val")
+MIN_FILES_FOR_WORKERS = 200  # for fewer files, starting processes takes longer than reading
+KEYPOINTS_FORMAT = 1  # of the journal; increase it whenever the reading or cleaning changes
 
 
 @dataclass
 class Listing:
-    """Where the samples come from: their files, names and labels (texts), and what to call the list in messages."""
+    """The samples' files, names and labels (texts); ``where``: the name of the list in messages."""
     files: list
     names: list
     labels: list
     where: str
 
 
-def find_samples(source, labels=None):
+def find_recordings(source, labels=None):
     """The ``Listing`` of a folder, or of a list of files.
 
     Args:
-        source: a folder, searched with its subfolders; or a list ``file,label`` (see ``read_label_list``) whose paths
-            count from the list's folder.
-        labels: list ``file,label`` for a folder, whose files may stand there without their suffix. None: the folder
-            that a file is in is its label.
+        source: a folder, searched with its subfolders; or a list ``file,label`` (see ``read_label_list``) with paths
+            relative to the list's folder.
+        labels: list ``file,label`` for a folder; files may be listed without suffix. None: the name of a file's
+            folder is its label.
 
     Raises:
-        DataError: a file that is listed but missing, two files of one name, no files, no labels.
+        DataError: a listed file is missing, two files have the same name, there are no files or no labels.
     """
     source = Path(source)
     if not source.is_dir():
         if labels is not None:
-            raise ConfigError("--labels", f"{source} is a list with labels already", "Leave --labels out")
+            raise ConfigError("--labels", f"{source} is a list that has labels", "Omit --labels")
         pairs, folder = read_label_list(source), source.parent
         files = [folder / name for name, _ in pairs]
         for file in files:
             if not is_file(file):
-                raise DataError(source, f"lists {str(file)!r}, and there is no such file",
-                                "Paths count from the list's folder")
+                raise DataError(source, f"file not found: {str(file)!r}",
+                                "Paths are relative to the list's folder")
         where = str(source)
     else:
         files = _files_below(source)
         if labels is not None:
             files = [file for file in files if file.resolve() != Path(labels).resolve()]
         if not files:
-            raise DataError(source, f"holds no file of the kinds {', '.join(SUFFIXES)}")
+            raise DataError(source, f"has no {', '.join(KEYPOINT_SUFFIXES)} file")
         files, pairs = _paired(source, files, labels)
         folder, where = source, str(labels or source)
     names = [_name(file, folder) for file in files]
     for i, name in enumerate(sorted(names)[1:]):
         if name == sorted(names)[i]:
-            raise DataError(where, f"has two files of the name {name!r}", "Only their suffixes differ; remove one")
+            raise DataError(where, f"has two files named {name!r}, with different suffixes", "Remove one of them")
     return Listing(files, names, [label for _, label in pairs], where)
 
 
 def _files_below(folder):
     """The keypoint files of a folder and its subfolders, sorted."""
 
-    def refuse(error):  # else a folder that may not be read would be passed over, and its class be missing
-        raise DataError(error.filename, f"cannot be read ({error.strerror})", "See who may read that folder")
+    def refuse(error):  # otherwise the class of an unreadable folder would be missing
+        raise DataError(error.filename, f"cannot be read ({error.strerror})", "Check its permissions")
 
     files = (Path(place) / name for place, _, names in os.walk(folder, onerror=refuse) for name in names)
-    return sorted(file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
+    return sorted(file for file in files if file.suffix.lower() in KEYPOINT_SUFFIXES and file.is_file())
 
 
 def _name(file, folder):
@@ -93,8 +94,8 @@ def _paired(folder, files, labels):
     if labels is None:
         loose = [file for file in files if file.parent == folder]
         if loose:
-            raise DataError(loose[0], "has no label: without --labels a file's class is the folder it is in",
-                            "Give --labels, or put the files into a folder for each class")
+            raise DataError(loose[0], "has no label: without --labels, the name of a file's folder is its class",
+                            "Give --labels, or put the files into one folder per class")
         return files, [(file.name, file.parent.name) for file in files]
     known = {}
     for file in files:
@@ -103,23 +104,23 @@ def _paired(folder, files, labels):
     pairs = read_label_list(labels)
     for name, _ in pairs:
         if name not in known:
-            raise DataError(labels, f"lists {name!r}, but {folder} has no such file", "Names count from that folder")
+            raise DataError(labels, f"lists {name!r}, which is not in {folder}", "Names are relative to that folder")
     chosen = [known[name] for name, _ in pairs]
     if len(set(chosen)) < len(chosen):
-        raise DataError(labels, "lists a file twice, once with its suffix and once without")
+        raise DataError(labels, "lists a file twice, with and without its suffix")
     if len(files) > len(chosen):
         left = next(file for file in files if file not in set(chosen))
-        logger.warning("%s: %d files of %s have no label and are left out, such as %s", labels,
+        logger.warning("%s: %d files of %s have no label and are omitted, such as %s", labels,
                        len(files) - len(chosen), folder, left.name)
     return chosen, pairs
 
 
 def find_channels(file, layout):
-    """What the numbers of a joint are, one of ``CHANNELS``, as a file's columns are named or as the layout has it.
+    """The name of a joint's channels, a key of ``CHANNEL_NAMES``, from a file's columns or its layout.
 
     Raises:
         DataError: see ``read_keypoints``.
-        ConfigError: three numbers a joint, and nothing tells what the third is.
+        ConfigError: a joint has three numbers, and the third may be z or a score.
     """
     keypoint, named = read_keypoints(file, layout)
     count = keypoint.shape[3]
@@ -129,37 +130,38 @@ def find_channels(file, layout):
         return "xys"
     if layout.name in SPATIAL_LAYOUTS:
         return "xyz"
-    raise ConfigError(file, "has 3 numbers a joint: x, y, z or x, y, score?", "Say --channels xyz or --channels xys")
+    raise ConfigError(file, "has 3 numbers per joint, which may be x, y, z or x, y, score",
+                      "Give --channels xyz or --channels xys")
 
 
 def read_samples(journal, layout, channels, min_score=0.0, workers=0):
-    """Read and clean every file of a ``Journal`` that was not read before.
+    """Read and clean the files of a ``Journal`` that were not read before.
 
     Args:
         layout: ``Layout``.
-        channels: what the numbers of a joint are, one of ``CHANNELS``.
+        channels: a joint's channels, a key of ``CHANNEL_NAMES``.
         min_score: joints with a lower score are missing.
-        workers: processes that read; 0: this one.
+        workers: number of processes; 0: this one.
 
     Returns:
-        list of ``Annotation`` float32 without labels; how many joints are missing.
+        list of ``Annotation`` float32 without labels, and the number of missing joints.
 
     Raises:
         DataError: see ``read_keypoints``; a file without any joint, or with other channels.
     """
-    read_all(journal, partial(read_sample, layout=layout, channels=channels, min_score=min_score), workers, strict=True,
-             unit="file", hint=None)
+    read = partial(read_clean_sample, layout=layout, channels=channels, min_score=min_score)
+    read_all(journal, read, workers, strict=True, unit="file", hint=None)
     annotations = [Annotation(array[..., :2], array[..., 2], source.name) if channels == "xys" else
                    Annotation(array, name=source.name) for source, _, array in journal.samples()]
     return annotations, sum(result["missing"] for result in journal.results)
 
 
-def read_sample(source, layout, channels, min_score):
-    """The cleaned persons of a file, ``(M, T, V, C)`` with the score of 2D joints last; and how many joints miss."""
+def read_clean_sample(source, layout, channels, min_score):
+    """The cleaned persons of a file, ``(M, T, V, C)`` with 2D joints' scores last; and the number of missing joints."""
     keypoint, named = read_keypoints(source.path, layout)
-    if len(CHANNELS[channels]) != keypoint.shape[3] or named not in (None, channels):
-        raise DataError(source.path, f"has {keypoint.shape[3]} numbers a joint ({named or 'unnamed'}), expected "
-                                     f"{channels}", "All files must be alike, and as --channels says")
+    if len(CHANNEL_NAMES[channels]) != keypoint.shape[3] or named not in (None, channels):
+        raise DataError(source.path, f"has {keypoint.shape[3]} numbers per joint ({named or 'unnamed'}), expected "
+                                     f"{channels}", "All files must have the same channels, those of --channels")
     coordinates, score, lost = clean(keypoint, channels, min_score)
     persons = coordinates.any(axis=(1, 2, 3))
     if not persons.any():
@@ -171,10 +173,10 @@ def read_sample(source, layout, channels, min_score):
 def clean(keypoint, channels, min_score=0.0):
     """Coordinates with zeros for missing joints, scores or None, and which joints are missing ``(M, T, V)``.
 
-    A joint is missing if any of its numbers is, if all its coordinates are 0, or if its score is below ``min_score``.
-    Scores of 3D joints only serve that: the networks take x, y and z.
+    A joint is missing if any of its numbers is NaN, if all its coordinates are 0, or if its score is below
+    ``min_score``. Scores of 3D joints are used for nothing else: the models take x, y and z.
     """
-    names = CHANNELS[channels]
+    names = CHANNEL_NAMES[channels]
     spatial = "z" in names
     coordinates = keypoint[..., :3 if spatial else 2]
     lost = np.isnan(keypoint).any(axis=-1) | ~coordinates.any(axis=-1)
@@ -186,79 +188,83 @@ def clean(keypoint, channels, min_score=0.0):
     return coordinates, None if spatial else score, lost
 
 
-def picture_size(annotations):
-    """``(height, width)`` that holds all 2D coordinates: the greatest y and x, rounded up."""
+def guess_image_size(annotations):
+    """``(height, width)`` of an image that contains all 2D coordinates: the maxima of y and x, rounded up."""
     greatest = np.max([a.keypoint.max(axis=(0, 1, 2)) for a in annotations], axis=0)
     return max(1, int(np.ceil(greatest[1]))), max(1, int(np.ceil(greatest[0])))
 
 
-def _set_picture(annotations, img_shape):
-    """Give each its picture's size; a line that says so where nobody told it."""
-    size = picture_size(annotations) if img_shape is None else img_shape
+def _set_image_size(annotations, img_shape):
+    """Set the image's size of every annotation; returns lines for the log about a guessed size."""
+    size = guess_image_size(annotations) if img_shape is None else img_shape
     for annotation in annotations:
         annotation.img_shape = tuple(size)
-    return [] if img_shape else [f"picture: taken to be {size[0]} high and {size[1]} wide, as far as the joints go; "
-                                 "--img_shape HEIGHT WIDTH says it rightly"]
+    return [] if img_shape else [f"image: assumed to be {size[0]} high and {size[1]} wide, the extent of the joints; "
+                                 "--img_shape HEIGHT WIDTH sets its size"]
 
 
 def import_keypoints(source, output, layout, labels=None, class_names=None, channels=None, img_shape=None,
                      min_score=0.0, shares=(0.8, 0.2), seed=0, subject=None, workers=0):
-    """Write an annotation pickle, and beside it a config (``.yaml``) that trains ST-GCN++ on it.
+    """Write an annotation pickle, and with it a config (``.yaml``) that trains ST-GCN++ on it.
 
-    What was read is kept in a folder beside the output until that is written: an import that was interrupted goes on.
+    A journal in the output's folder keeps what was read until the output is written: an interrupted import resumes.
 
     Args:
-        source, labels: see ``find_samples``. layout: ``Layout``. min_score: see ``read_samples``.
-        output: the ``.pkl``.
-        channels: what the numbers of a joint are; None: see ``find_channels``, of the first file.
+        source, labels: see ``find_recordings``.
+        output: path of the ``.pkl`` file.
+        layout: ``Layout``.
         class_names: list; None: from the labels, see ``number_labels``.
-        img_shape: (height, width) of the picture of 2D keypoints, (1, 1) for coordinates from 0 to 1; None: see
-            ``picture_size``.
-        shares: of training and validation. seed: of the split.
-        subject: regular expression that finds the subject in a name: no subject is then in both; None: split class by
+        channels: a joint's channels, a key of ``CHANNEL_NAMES``; None: see ``find_channels``, of the first file.
+        img_shape: (height, width) of the image of 2D keypoints, (1, 1) for coordinates from 0 to 1; None: see
+            ``guess_image_size``.
+        min_score: see ``read_samples``.
+        shares: of training and validation.
+        seed: of the split.
+        subject: regular expression that finds the subject in a name; no subject is then in both parts. None: split by
             class.
-        workers: processes that read; 0: this one; None: one a core if there are many files.
+        workers: number of processes; 0: this one; None: one per core if there are many files.
 
     Returns:
-        lines that tell what was made.
+        lines for the user about what was written.
 
     Raises:
-        ConfigError, DataError: see the functions named above. OutputError: see ``Journal``.
+        ConfigError, DataError: see the functions named above.
+        OutputError: see ``Journal``.
     """
     output = Path(output)
     if output.suffix != ".pkl":
-        raise ConfigError("--out", f"found {str(output)!r}, expected a name that ends with .pkl")
-    found = find_samples(source, labels)
+        raise ConfigError("--out", f"found {str(output)!r}, expected a path that ends with .pkl")
+    found = find_recordings(source, labels)
     numbers, class_names = number_labels(found.labels, found.where, class_names)
     subjects = None if subject is None else find_subjects(found.names, subject)
     parts = split_by_class(found.names, numbers, shares, seed) if subjects is None else split_by_subject(
         subjects, shares, seed)
-    splits = {part: [name for name, own in zip(found.names, parts) if own == i] for i, part in enumerate(PARTS)}
+    splits = {part: [name for name, own in zip(found.names, parts) if own == i] for i, part in enumerate(SPLIT_NAMES)}
     for part, names in splits.items():
         if not names:
-            raise DataError(found.where, f"{len(found.names)} samples leave none for {part!r}", "Give more samples")
+            raise DataError(found.where, f"of {len(found.names)} samples none is left for {part!r}", "Add samples")
     if workers is None:
-        workers = default_workers() if len(found.files) >= FEW else 0
+        workers = default_workers() if len(found.files) >= MIN_FILES_FOR_WORKERS else 0
     channels = channels or find_channels(found.files[0], layout)
-    settings = {"format": FORMAT, "layout": layout.to_dict(), "channels": channels, "min_score": min_score}
+    settings = {"format": KEYPOINTS_FORMAT, "layout": layout.to_dict(), "channels": channels, "min_score": min_score}
     sources = [Source.of(name, file) for name, file in zip(found.names, found.files)]
     with Journal(output.with_name(f".import-{output.name}"), settings, sources) as journal:
         annotations, missing = read_samples(journal, layout, channels, min_score, workers)
         lines = _about(output, annotations, class_names, layout, channels, missing)
         if "z" not in channels:
-            lines += _set_picture(annotations, img_shape)
+            lines += _set_image_size(annotations, img_shape)
         for annotation, number in zip(annotations, numbers):
             annotation.label = number
         absent = [name for number, name in enumerate(class_names) if number not in set(numbers)]
         if absent:
             lines.append(f"classes without a sample: {', '.join(absent)}")
-        remove_unfinished(output)
+        remove_temporary_files(output)
         write_pickle(output, annotations, splits, "float32")
         config = output.with_suffix(".yaml")
-        write_ready_config(config, ready_config(output, layout, annotations, class_names, splits), [
-            "ST-GCN++, a short recipe: made by tools/data/keypoints.py for", *lines])
+        write_config(make_config(output, layout, annotations, class_names, splits), config, [
+            "ST-GCN++ with a short schedule, written by tools/data/keypoints.py for", *lines])
         journal.remove()
-    return [*lines, *describe_parts(parts, PARTS, numbers, class_names, subjects),
+    return [*lines, *describe_parts(parts, SPLIT_NAMES, numbers, class_names, subjects),
             f"config: {config}", f"next: python main.py --validate -c {config}"]
 
 
@@ -267,8 +273,8 @@ def _about(output, annotations, class_names, layout, channels, missing):
     joints = sum(a.keypoint[..., 0].size for a in annotations)
     lines = [f"{output}: {len(annotations)} samples of {len(class_names)} classes, {min(lengths)} to {max(lengths)} "
              f"frames (median {np.median(lengths):g}), up to {max(len(a.keypoint) for a in annotations)} persons",
-             f"joints: {layout.num_joints} of the layout {layout.name}, each {' '.join(CHANNELS[channels])}",
+             f"joints: {layout.num_joints} of the layout {layout.name}, each with {' '.join(CHANNEL_NAMES[channels])}",
              f"missing joints: {missing} of {joints} ({missing / joints:.2%}), written as zeros"]
     if channels == "xyzs":
-        lines.append("scores: used only to tell missing joints; networks take x, y and z")
+        lines.append("scores: used only to find missing joints; the models take x, y and z")
     return lines

@@ -1,9 +1,9 @@
-"""Kinetics-skeleton: OpenPose's skeletons as JSON, a file a clip → the ``(N, 3, 300, 18, 2)`` sets of ST-GCN.
+"""Kinetics-skeleton: OpenPose skeletons as JSON, one file per clip, to the ``(N, 3, 300, 18, 2)`` sets of ST-GCN.
 
-The numbers are those of ST-GCN's own feeder (Yan et al., AAAI 2018): x and y go from 0 to 1 over the picture and are
-moved to -0.5 to 0.5, with y pointing down as in the picture (2s-AGCN's data has y upwards); joints of score 0 are 0; of
-the first five persons of a frame the two most confident are kept, the more confident first. That order is found for
-each frame by itself: a person may change places.
+The numbers are those of ST-GCN's own feeder (Yan et al., AAAI 2018): x and y, from 0 to 1 over the image, are shifted
+to -0.5 to 0.5, with y pointing down as in the image (in 2s-AGCN's data y points up); joints of score 0 are 0; of the
+first five persons of a frame the two most confident are kept, the more confident first. Each frame is ordered by
+itself: a person may change places.
 """
 import logging
 from functools import partial
@@ -14,62 +14,60 @@ import numpy as np
 from ..data.writers import save_pickle
 from ..errors import DataError
 from ..files import parse_json
-from .journal import Journal, list_sources, read_all
-from .outputs import array_paths, log_summary, need_room, need_samples, npy_header, training_line, write_skipped
+from .journal import GET_AGAIN, Journal, list_sources, read_all
+from .outputs import array_paths, log_summary, npy_header, require_samples, require_space, training_line, write_skipped
 
 logger = logging.getLogger(__name__)
 
-FRAMES, JOINTS, READ_PERSONS, PERSONS = 300, 18, 5, 2
-SHAPE = (3, FRAMES, JOINTS, PERSONS)
-PARTS = ("train", "val")
-MAX_BYTES, MAX_LABEL_BYTES = 64 << 20, 512 << 20  # of a clip, which has about 1 MB, and of the labels
-MAX_COORDINATE = 10.0  # of x, y and score, which are 0 to 1; pixels are more
-AGAIN = "Get the file from the data set again"
-FORMAT = 1  # of what the work folder holds; a change in reading must raise it
+CLIP_FRAMES, CLIP_JOINTS, MAX_READ_PERSONS, CLIP_PERSONS = 300, 18, 5, 2
+CLIP_SHAPE = (3, CLIP_FRAMES, CLIP_JOINTS, CLIP_PERSONS)
+KINETICS_PARTS = ("train", "val")
+MAX_CLIP_BYTES, MAX_LABEL_BYTES = 64 << 20, 512 << 20  # a clip has about 1 MB
+MAX_COORDINATE = 10.0  # x, y and score are 0 to 1; pixels would be larger
+KINETICS_FORMAT = 1  # of the journal; increase it whenever the reading changes
 
 
-def import_kinetics(folder, output, parts=PARTS, workers=0, strict=False):
+def import_kinetics(folder, output, parts=KINETICS_PARTS, workers=0, strict=False):
     """Import the unpacked data set: ``kinetics_train/*.json`` with ``kinetics_train_label.json``, and the same for val.
 
     Args:
-        folder: which holds these.
-        output: folder; ``{train,val}_data.npy`` and ``_label.pkl`` come into it, and a list of the skipped clips.
-        parts: of ``train`` and ``val``.
-        workers: processes; 0: this one.
-        strict: stop at the first clip that cannot be used, unless the labels say that it has no skeleton.
+        folder: the folder that holds these.
+        output: folder to write: ``{train,val}_data.npy``, ``_label.pkl``, and a list of skipped clips.
+        parts: ``train``, ``val`` or both.
+        workers: number of processes; 0: this one.
+        strict: stop at the first unusable clip, unless the labels say that it has no skeleton.
 
     Returns:
-        the paths of the files written.
+        paths of the files written.
 
     Raises:
-        DataError: a part is missing, its labels are damaged, or nothing can be used; with ``strict``: the first clip
-            that cannot.
-        OutputError: the output cannot be written, or has too little room.
+        DataError: a part is missing, its labels are damaged, or no clip is usable; with ``strict``: a clip is unusable.
+        OutputError: the output cannot be written, or its disk is too small.
     """
     folder, output, files = Path(folder), Path(output), []
-    chosen = [(part, *select(folder, part)) for part in parts]
-    need_room(output, sum(len(sources) for _, sources, _, _ in chosen) * 4 * int(np.prod(SHAPE)))
+    chosen = [(part, *select_clips(folder, part)) for part in parts]
+    require_space(output, sum(len(sources) for _, sources, _, _ in chosen) * 4 * int(np.prod(CLIP_SHAPE)))
     for part, sources, labels, skipped in chosen:
         files += import_part(part, sources, labels, skipped, output, workers, strict)
     usual = output == Path("data/Kinetics/kinetics-skeleton")
-    logger.info("now train: %s", training_line("stgcn/stgcn_kinetics.yaml", {} if usual else array_paths(output)))
+    logger.info("Now train: %s", training_line("stgcn/stgcn_kinetics.yaml", {} if usual else array_paths(output)))
     return files
 
 
 def import_part(part, sources, labels, skipped, output, workers, strict):
     """Import one part; returns the paths of its files."""
     data, label_file, listing = (output / f"{part}_{name}" for name in ("data.npy", "label.pkl", "skipped.tsv"))
-    header = npy_header(len(sources), SHAPE)
+    header = npy_header(len(sources), CLIP_SHAPE)
     indices = {source.name: labels[source.name]["label_index"] for source in sources}
-    with Journal(output / f".import-{part}", {"format": FORMAT}, sources, len(header)) as journal:
+    with Journal(output / f".import-{part}", {"format": KINETICS_FORMAT}, sources, len(header)) as journal:
         read_all(journal, partial(read_clip, indices=indices), workers, strict, "clip")
         good, bad = journal.outcome()
-        need_samples(good, skipped + bad, f"kinetics_{part}")
+        require_samples(good, skipped + bad, f"kinetics_{part}")
         late = sum(result["late"] > 0 for _, result in good)
         if late:
-            logger.warning("%s: %d clips have frames after number %d, which were left out", part, late, FRAMES - 1)
+            logger.warning("%s: %d clips have frames after number %d, which are omitted", part, late, CLIP_FRAMES - 1)
         save_pickle(([name for name, _ in good], [indices[name] for name, _ in good]), label_file)
-        journal.move_samples(data, npy_header(len(good), SHAPE))
+        journal.move_samples(data, npy_header(len(good), CLIP_SHAPE))
         journal.remove()
     write_skipped(listing, skipped + bad)
     log_summary(part, [(indices[name], result["persons"], result["frames"]) for name, result in good], skipped + bad,
@@ -77,126 +75,126 @@ def import_part(part, sources, labels, skipped, output, workers, strict):
     return [data, label_file, listing]
 
 
-def select(folder, part):
-    """``(sources, labels, skipped)`` of a part: its clips that have a skeleton, what the labels say, and the others."""
+def select_clips(folder, part):
+    """``(sources, labels, skipped)`` of a part: its clips with a skeleton, the label file's content, other clips."""
     path = folder / f"kinetics_{part}_label.json"
-    labels = load_labels(path)
+    labels = load_clip_labels(path)
     sources, skipped = [], []
     for source in list_sources(folder / f"kinetics_{part}", ".json"):
         if source.name not in labels:
-            skipped.append((f"{source.name}.json", f"label: {path.name} does not name it"))
+            skipped.append((f"{source.name}.json", f"label: not in {path.name}"))
         elif not labels[source.name]["has_skeleton"]:
-            skipped.append((f"{source.name}.json", f"no skeleton: so says {path.name}"))
+            skipped.append((f"{source.name}.json", f"no skeleton: according to {path.name}"))
         else:
             sources.append(source)
     found = {source.name for source in sources}
-    skipped += [(f"{name}.json", "missing: there is no such file") for name, about in labels.items()
+    skipped += [(f"{name}.json", "missing: file not found") for name, about in labels.items()
                 if about["has_skeleton"] and name not in found]
     if not sources:
-        raise DataError(folder / f"kinetics_{part}", f"holds no clip that {path.name} names",
-                        "Clips and labels must come from the same set")
+        raise DataError(folder / f"kinetics_{part}", f"has no clip that {path.name} lists",
+                        "Clips and labels must be of the same set")
     return sources, labels, skipped
 
 
-def load_labels(path):
-    """What a label file says: name → dict of ``has_skeleton``, ``label`` and ``label_index``."""
+def load_clip_labels(path):
+    """The content of a label file: name → dict of ``has_skeleton``, ``label`` and ``label_index``."""
     labels = load_json(path, MAX_LABEL_BYTES, path)
     if not isinstance(labels, dict) or not labels:
-        raise DataError(path, f"holds a {type(labels).__name__}, expected an object with an entry a clip", AGAIN)
+        raise DataError(path, f"holds a {type(labels).__name__}, expected an object with one entry per clip", GET_AGAIN)
     for name, about in labels.items():
         index = about.get("label_index") if isinstance(about, dict) else None
         if type(index) is not int or index < 0 or type(about.get("has_skeleton")) is not bool:
             raise DataError(f"{path}: {name}", f"found {str(about)[:80]}, expected has_skeleton (true or false) and "
-                                               "label_index (a whole number from 0)", AGAIN)
+                                               "label_index (an integer from 0)", GET_AGAIN)
     return labels
 
 
-def load_json(path, most_bytes, where):
-    """The content of a JSON file of at most so many bytes; a ``DataError`` whose problem begins with ``damaged:``."""
+def load_json(path, max_bytes, where):
+    """The content of a JSON file of at most ``max_bytes``; raises a ``DataError`` that begins with ``damaged:``."""
     try:
         with open(path, "rb") as file:
-            content = file.read(most_bytes + 1)
-        if len(content) > most_bytes:
-            raise DataError(where, f"damaged: is longer than {most_bytes >> 20} MB", AGAIN)
+            content = file.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise DataError(where, f"damaged: is larger than {max_bytes >> 20} MB", GET_AGAIN)
         return parse_json(content)
     except OSError as error:
-        raise DataError(where, f"damaged: cannot be read ({error.strerror})", AGAIN) from error
+        raise DataError(where, f"damaged: cannot be read ({error.strerror})", GET_AGAIN) from error
     except ValueError as error:
-        raise DataError(where, f"damaged: is no JSON ({str(error)[:80]})", AGAIN) from error
+        raise DataError(where, f"damaged: is not valid JSON ({str(error)[:80]})", GET_AGAIN) from error
 
 
 def read_clip(source, indices):
     """A clip's array ``(3, 300, 18, 2)`` float32 of x, y and score, and its facts.
 
-    A pose stands at the place of its ``frame_index``, as in ST-GCN's own arrays: where a file counts from 1, the first
-    frame stays empty. Frames from number 300 on are left out (``late`` tells how many).
+    A pose is put at its ``frame_index``, as in ST-GCN's own arrays: if a file counts from 1, the first frame is empty.
+    Frames from number 300 on are omitted; ``late`` is their number.
 
     Raises:
         DataError: its problem begins with ``damaged:``, ``label:`` or ``empty:``.
     """
-    path, content = source.path, load_json(source.path, MAX_BYTES, source.path)
+    path, content = source.path, load_json(source.path, MAX_CLIP_BYTES, source.path)
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
-        raise DataError(path, "damaged: has no list 'data' of frames", AGAIN)
+        raise DataError(path, "damaged: has no list 'data' of frames", GET_AGAIN)
     if content.get("label_index", indices[source.name]) != indices[source.name]:
-        raise DataError(path, f"label: its label_index is {str(content['label_index'])[:20]}, the label file says "
-                              f"{indices[source.name]}", "Clips and labels must come from the same set")
-    keypoint = np.zeros((FRAMES, READ_PERSONS, JOINTS, 3))
+        raise DataError(path, f"label: its label_index is {str(content['label_index'])[:20]}, the label file has "
+                              f"{indices[source.name]}", "Clips and labels must be of the same set")
+    keypoint = np.zeros((CLIP_FRAMES, MAX_READ_PERSONS, CLIP_JOINTS, 3))
     places, late = _places(content["data"], path)
     if places:
         frames, persons, poses, scores = zip(*places)
-        keypoint[list(frames), list(persons), :, :2] = _numbers(poses, frames, 2 * JOINTS, "pose", path).reshape(
-            -1, JOINTS, 2) - 0.5
-        keypoint[list(frames), list(persons), :, 2] = _numbers(scores, frames, JOINTS, "score", path)
+        keypoint[list(frames), list(persons), :, :2] = _numbers(poses, frames, 2 * CLIP_JOINTS, "pose", path).reshape(
+            -1, CLIP_JOINTS, 2) - 0.5
+        keypoint[list(frames), list(persons), :, 2] = _numbers(scores, frames, CLIP_JOINTS, "score", path)
     keypoint[keypoint[..., 2] == 0] = 0
-    keypoint = most_confident(keypoint)
+    keypoint = take_most_confident(keypoint)
     present = keypoint.any(axis=(2, 3))
     if not present.any():
-        raise DataError(path, "empty: no joint is seen in any of its frames", "Nothing can be learnt from it")
+        raise DataError(path, "empty: no joint is seen in any frame", "Remove it")
     facts = {"persons": int(present.any(axis=0).sum()), "frames": int(present.any(axis=1).sum()), "late": late}
     return keypoint.transpose(3, 0, 2, 1).astype(np.float32), facts
 
 
 def _places(data, path):
-    """``(frame, person, pose, score)`` of every skeleton that is read, and the number of frames that come too late."""
+    """``(frame, person, pose, score)`` of every skeleton that is read, and the number of frames that are omitted."""
     places, seen, late = [], set(), 0
     for i, frame in enumerate(data):
         index = frame.get("frame_index") if isinstance(frame, dict) else None
         skeletons = frame.get("skeleton") if isinstance(frame, dict) else None
         if type(index) is not int or index < 0 or not isinstance(skeletons, list) or index in seen:
-            raise DataError(path, f"damaged: data[{i}] is {ascii(frame)[:60]}, expected a frame_index of "
-                                  "its own and a list 'skeleton'", AGAIN)
+            raise DataError(path, f"damaged: data[{i}] is {ascii(frame)[:60]}, expected a unique "
+                                  "frame_index and a list 'skeleton'", GET_AGAIN)
         seen.add(index)
-        late += index >= FRAMES
-        for person, skeleton in enumerate(skeletons[:READ_PERSONS] if index < FRAMES else ()):
+        late += index >= CLIP_FRAMES
+        for person, skeleton in enumerate(skeletons[:MAX_READ_PERSONS] if index < CLIP_FRAMES else ()):
             if not isinstance(skeleton, dict) or "pose" not in skeleton or "score" not in skeleton:
-                raise DataError(path, f"damaged: a skeleton of frame {index} has no pose or no score", AGAIN)
+                raise DataError(path, f"damaged: a skeleton of frame {index} has no pose or no score", GET_AGAIN)
             places.append((index, person, skeleton["pose"], skeleton["score"]))
     return places, late
 
 
 def _numbers(rows, frames, count, what, path):
-    """Rows of so many numbers, none of them large, as an array; float64."""
+    """Rows of ``count`` numbers as an array, float64; refuses large numbers."""
     for row, frame in zip(rows, frames):
         if not isinstance(row, list) or len(row) != count:
             found = f"{len(row)} numbers" if isinstance(row, list) else f"a {type(row).__name__}"
-            raise DataError(path, f"damaged: a {what} of frame {frame} holds {found}, expected {count}", AGAIN)
+            raise DataError(path, f"damaged: a {what} of frame {frame} holds {found}, expected {count}", GET_AGAIN)
     try:
         numbers = np.array(rows)
     except ValueError:
         numbers = np.empty(0)
     if numbers.shape != (len(rows), count) or numbers.dtype.kind not in "iuf":
-        raise DataError(path, f"damaged: a {what} holds something else than numbers", AGAIN)
-    near = np.abs(numbers) <= MAX_COORDINATE  # false for NaN as well
+        raise DataError(path, f"damaged: a {what} holds something other than numbers", GET_AGAIN)
+    near = np.abs(numbers) <= MAX_COORDINATE  # also false for NaN
     if not near.all():
         row, column = np.argwhere(~near)[0]
         raise DataError(path, f"damaged: a {what} of frame {frames[row]} holds {numbers[row, column]:.4g}, expected "
-                              "about 0 to 1", "x and y are shares of the picture's width and height")
+                              "about 0 to 1", "x and y are fractions of the image's width and height")
     return numbers.astype(np.float64)
 
 
-def most_confident(keypoint):
-    """Of each frame the two persons of the highest mean score: ``(T, 5, V, 3)`` → ``(T, 2, V, 3)``."""
-    # Added joint by joint, as ST-GCN does it: rounding decides between equals.
+def take_most_confident(keypoint):
+    """The two persons of the highest mean score in each frame: ``(T, 5, V, 3)`` → ``(T, 2, V, 3)``."""
+    # Summed joint by joint, as ST-GCN does: rounding breaks ties.
     scores = np.ascontiguousarray(keypoint[..., 2].swapaxes(1, 2)).sum(axis=1)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :PERSONS]
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :CLIP_PERSONS]
     return np.take_along_axis(keypoint, order[:, :, None, None], axis=1)

@@ -1,9 +1,9 @@
-"""Kinetics' HRNet keypoints, kept apart from their annotations in kpfiles → one annotation pickle.
+"""Kinetics' HRNet keypoints, published apart from their annotations in kpfiles, to one annotation pickle.
 
-Three forms are known. pyskl's: ``raw_file`` of an annotation names its kpfile, a dict of ``frame_dir`` → ``keypoint``.
-mmaction2 1's: a pickle for each video, called after its ``frame_dir``. mmaction2 0's: ``filename`` names a pickle of
-the array itself. In each, ``keypoint`` is ``(N, V, 3)`` of the N skeletons of a video: x, y, score; ``frame_inds`` and
-``box_score`` ``(N,)`` of the annotation tell their frames and how sure the detector was.
+Three forms are read. pyskl: an annotation's ``raw_file`` names its kpfile, a dict of ``frame_dir`` → ``keypoint``.
+mmaction2 1: one pickle per video, named after its ``frame_dir``. mmaction2 0: ``filename`` names a pickle of the array
+itself. In each, ``keypoint`` is ``(N, V, 3)``, the x, y and score of the N skeletons of a video; ``frame_inds`` and
+``box_score`` ``(N,)`` of the annotation are their frames and the detector's scores.
 """
 from itertools import groupby
 from pathlib import Path
@@ -19,21 +19,23 @@ from ..safe_pickle import load_pickle
 from .convert import splits_of
 
 KEPT = ("frame_dir", "label", "img_shape", "original_shape")
-NO_SKELETON, TOO_FEW = "no skeleton with such a box score", "too few frames with a skeleton"
+NO_SKELETON, TOO_FEW = "no skeleton with that box score", "too few frames with a skeleton"
 
 
 def join_kpfiles(path, folder, output, splits=None, box_score=0.5, max_person=2, valid_ratio=0.0, progress=False):
-    """Join annotations and their kpfiles; the kpfiles are read one at a time, and the output is written as it goes.
+    """Join annotations and their kpfiles, one kpfile at a time; the output is written meanwhile.
 
     Args:
-        path: the pickle without keypoints. folder: of the kpfiles. output: the annotation pickle.
-        splits: names of the splits to take; None: all annotations.
-        box_score: skeletons whose box has less are dropped.
-        max_person: M at most; of more in a frame, those with the greatest sums of joint scores, best first.
-        valid_ratio: a video is left out if less than this share of its frames has a skeleton.
+        path: the pickle without keypoints.
+        folder: the folder of the kpfiles.
+        output: the annotation pickle to write.
+        splits: names of the splits to keep; None: all annotations.
+        box_score: skeletons with a lower box score are dropped.
+        max_person: maximum M; of more persons in a frame, those with the highest sums of joint scores, best first.
+        valid_ratio: a video is omitted if a smaller share of its frames has a skeleton.
 
     Returns:
-        how many annotations were written, and a dict of reason → names of those left out.
+        the number of annotations written, and a dict of reason → names of the omitted videos.
 
     Raises:
         DataError: naming the file and the video.
@@ -41,7 +43,7 @@ def join_kpfiles(path, folder, output, splits=None, box_score=0.5, max_person=2,
     entries, known = annotation_entries(load_pickle(path), path)
     names = [entry_name(entry, f"{path}: annotation {i}") for i, entry in enumerate(entries)]
     if len(set(names)) < len(names) or "" in names:
-        raise DataError(path, "has annotations without a frame_dir, or two of one", "Names must be unique")
+        raise DataError(path, "has missing or duplicate values of frame_dir", "Names must be unique")
     known = splits_of(known, path)
     wanted = set(names) if splits is None else set().union(*(split_names(known, s, set(names), path) for s in splits))
     todo = sorted(((str(_kpfile(entry, name, Path(folder), path)), i) for i, (entry, name) in
@@ -60,24 +62,24 @@ def join_kpfiles(path, folder, output, splits=None, box_score=0.5, max_person=2,
                     written.add(names[i])
                 bar.update()
         if not written:
-            raise DataError(path, f"of {len(todo)} videos none is left", "Lower --box_score or --valid_ratio")
+            raise DataError(path, f"none of {len(todo)} videos is left", "Lower --box_score or --valid_ratio")
         write.rest["split"] = {split: [name for name in map(str, known[split]) if name in written]
                                for split in (splits or known)}
     return len(written), left_out
 
 
 def _kpfile(entry, name, folder, path):
-    """The file that holds a video's keypoints: only its last name counts, so that no path leads out of the folder."""
+    """The file of a video's keypoints, always inside ``folder``: of a path only the file name is used."""
     named = entry.get("raw_file", entry.get("filename", f"{name}.pkl"))
     file = folder / Path(str(named)).name
     if not is_file(file):
-        raise DataError(f"{path}: {name}", f"its keypoints are in {file.name[:80]!r}, which is not in {folder}",
+        raise DataError(f"{path}: {name}", f"its keypoint file {file.name[:80]!r} is not in {folder}",
                         "Unpack all kpfiles into that folder")
     return file
 
 
 def _joined(entry, name, content, file, box_score, max_person, valid_ratio):
-    """A reason to leave the video out, or None; and its annotation."""
+    """``(reason, None)`` for a video to omit, or ``(None, annotation)``."""
     where = f"{file}: {name}"
     if isinstance(content, dict) and "keypoint" not in content:
         if name not in content:
@@ -85,19 +87,20 @@ def _joined(entry, name, content, file, box_score, max_person, valid_ratio):
         content = content[name]
     keypoint = as_array(content.get("keypoint") if isinstance(content, dict) else content)
     if keypoint.ndim != 3 or keypoint.shape[2] != 3 or keypoint.dtype.kind != "f":
-        raise DataError(where, f"its keypoint is {keypoint.shape} of {keypoint.dtype}, expected (N, V, 3): x, y, score")
+        raise DataError(where, f"keypoint has shape {keypoint.shape} and type {keypoint.dtype}, expected (N, V, 3): x, "
+                               "y, score")
     frames, boxes = (_column(entry, key, len(keypoint), where) for key in ("frame_inds", "box_score"))
     if frames.dtype.kind not in "iu":
-        raise DataError(where, f"its frame_inds are of {frames.dtype}, expected whole numbers")
+        raise DataError(where, f"frame_inds has type {frames.dtype}, expected integers")
     total = entry.get("total_frames")
     if not isinstance(total, (int, np.integer)) or total < 1:
-        raise DataError(where, f"its total_frames is {total!r}, expected a whole number from 1")
+        raise DataError(where, f"total_frames is {total!r}, expected an integer from 1")
     sure = boxes >= box_score
     if not sure.any():
         return NO_SKELETON, None
     if len(np.unique(frames[sure])) < valid_ratio * total:
         return TOO_FEW, None
-    coordinates, score = by_person(keypoint[sure], frames[sure], max_person)
+    coordinates, score = group_by_person(keypoint[sure], frames[sure], max_person)
     result = {key: entry[key] for key in KEPT if entry.get(key) is not None}
     result.update(frame_dir=name, total_frames=coordinates.shape[1], keypoint=coordinates, keypoint_score=score)
     check_annotation(result, where)
@@ -107,20 +110,21 @@ def _joined(entry, name, content, file, box_score, max_person, valid_ratio):
 def _column(entry, key, count, where):
     array = as_array(entry.get(key))
     if array.shape != (count,) or array.dtype.kind not in "iuf":
-        raise DataError(where, f"its {key} has the shape {array.shape} of {array.dtype}, expected a number for each of "
-                               f"the {count} skeletons", "Annotations and kpfiles must come from the same set")
+        raise DataError(where, f"{key} has shape {array.shape} and type {array.dtype}, expected one number for each of "
+                               f"the {count} skeletons", "Annotations and kpfiles must be of the same set")
     return array
 
 
-def by_person(keypoint, frames, max_person):
-    """Skeletons in a row → ``(M, T, V, 2)`` and scores ``(M, T, V)``.
+def group_by_person(keypoint, frames, max_person):
+    """Coordinates ``(M, T, V, 2)`` and scores ``(M, T, V)`` of a list of skeletons.
 
-    Only frames with a skeleton remain, so that it does not matter whether they are counted from 0 or from 1. In a frame
-    the skeletons keep their order; but where any frame has more than ``max_person``, they are put in the order of their
-    sums of joint scores, greatest first, in all frames, and the first are kept (pyskl's ``DecompressPose``).
+    Only frames with a skeleton remain, so that they may be counted from 0 or from 1. The skeletons of a frame keep
+    their order; but if any frame has more than ``max_person``, all frames are sorted by the sums of joint scores,
+    highest first, and the first skeletons are kept (pyskl's ``DecompressPose``).
 
     Args:
-        keypoint: ``(N, V, 3)``. frames: ``(N,)`` whole numbers.
+        keypoint: ``(N, V, 3)``.
+        frames: ``(N,)`` integers.
     """
     _, place, counts = np.unique(frames, return_inverse=True, return_counts=True)
     sums = keypoint[..., 2].sum(axis=1, dtype=np.float64)

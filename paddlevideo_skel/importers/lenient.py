@@ -1,4 +1,4 @@
-"""Samples read leniently, one by one: what a training run would refuse comes with its reason, and what looks wrong."""
+"""Samples read one by one for an inspection: unusable ones come with the reason, usable ones with what looks wrong."""
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +17,20 @@ from ..errors import DataError
 from ..safe_pickle import load_pickle
 from .convert import splits_of, trimmed
 
-FAR = 12  # times the median distance of the joints from their middle
-MOSTLY, MANY = 0.5, 0.1  # shares
+MAX_DISTANCE_RATIO = 12  # times the median distance of the joints from their median position
+MAX_EMPTY, MAX_OUTSIDE = 0.5, 0.1  # shares: of empty or repeated frames, and of joints outside of the image
 
 
 def read_leniently(path, split=None, labels=None):
-    """How many samples a file has; its splits, name → set of names; and an iterator of them.
+    """The number of samples in a file; its splits, name → set of names; and an iterator over the samples.
 
-    The iterator gives ``(name, Annotation, None)``, or ``(name, None, reason)`` for a sample that cannot be used.
-    Arrays are read one sample at a time, without the zeros that they are padded with.
+    The iterator yields ``(name, Annotation, None)``, or ``(name, None, reason)`` for an unusable sample. Arrays are
+    read one sample at a time, without their padding.
 
     Args:
-        path: annotation pickle, or ``.npy`` ``(N, C, T, V, M)`` or ``(C, T, V, M)``. split: only this one of a pickle.
-        labels: label file of an ``.npy``; None: none.
+        path: annotation pickle, or ``.npy`` ``(N, C, T, V, M)`` or ``(C, T, V, M)``.
+        split: name of the only split to read of a pickle; None: all samples.
+        labels: label file of an ``.npy``, or None.
 
     Raises:
         DataError: the file as a whole cannot be read.
@@ -73,8 +74,8 @@ def _from_entry(entry, name, path):
     return name, annotation, None
 
 
-def problems(annotation):
-    """What looks wrong in one sample: a list of texts, most often empty."""
+def find_problems(annotation):
+    """What looks wrong in a sample: a list of texts, usually empty."""
     keypoint = np.asarray(annotation.keypoint, np.float64)
     present = keypoint.any(axis=-1)
     if not present.any():
@@ -89,22 +90,22 @@ def problems(annotation):
         repeats = int((same & filled[1:]).sum())
         if repeats == frames - 1:
             found.append(f"never moves in {frames} frames")
-        elif repeats > MOSTLY * frames:
-            found.append(f"{repeats} of {frames} frames repeat the one before")
-    if empty > MOSTLY * frames:
+        elif repeats > MAX_EMPTY * frames:
+            found.append(f"{repeats} of {frames} frames repeat the frame before")
+    if empty > MAX_EMPTY * frames:
         found.append(f"{empty} of {frames} frames are empty")
     far = _far_off(keypoint, present)
     if far:
-        found.append(f"{far} joints lie more than {FAR} times as far from the middle as is usual in it")
+        found.append(f"{far} joints are more than {MAX_DISTANCE_RATIO} times as far off as the median joint")
     if annotation.img_shape is not None:
         outside = _outside(keypoint, present, annotation.img_shape)
-        if outside > MANY:
-            found.append(f"{outside:.0%} of the joints lie outside of the picture")
+        if outside > MAX_OUTSIDE:
+            found.append(f"{outside:.0%} of the joints are outside of the image")
     return found
 
 
 def _outside(keypoint, present, img_shape):
-    """The share of joints outside of a picture (height, width)."""
+    """The share of joints outside of an image (height, width)."""
     place = keypoint[present][:, :2]
     return float(((place < 0) | (place > img_shape[::-1])).any(axis=1).mean())
 
@@ -113,4 +114,4 @@ def _far_off(keypoint, present):
     joints = keypoint[present]
     distance = np.linalg.norm(joints - np.median(joints, axis=0), axis=-1)
     usual = np.median(distance)
-    return int((distance > FAR * usual).sum()) if usual > 0 else 0
+    return int((distance > MAX_DISTANCE_RATIO * usual).sum()) if usual > 0 else 0

@@ -1,4 +1,4 @@
-"""NTU RGB+D 60 and 120: raw ``.skeleton`` files → ``.npy`` sets and annotation pickles, with the published splits."""
+"""NTU RGB+D 60 and 120: ``.skeleton`` files to ``.npy`` sets and annotation pickles, with the published splits."""
 import logging
 import re
 from dataclasses import dataclass
@@ -8,35 +8,35 @@ from pathlib import Path
 from ..data.writers import save_pickle, writing_annotations, writing_npy
 from ..errors import ConfigError, DataError
 from .journal import Journal, list_sources, read_all
-from .ntu_bodies import align, centre, choose_persons, to_data
-from .ntu_skeleton import JOINTS, read_bodies
-from .outputs import array_paths, log_summary, need_room, need_samples, training_line, write_skipped
+from .ntu_bodies import align_spine, centre_spine, choose_persons, pad_sequence
+from .ntu_skeleton import NTU_JOINTS, read_bodies
+from .outputs import array_paths, log_summary, require_samples, require_space, training_line, write_skipped
 
 logger = logging.getLogger(__name__)
 
-FRAMES = 300
-NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+MAX_NTU_FRAMES = 300
+RECORDING_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 PROTOCOLS = {60: ("xsub", "xview"), 120: ("xsub", "xset")}
-PARTS = ("train", "val")
+NTU_PARTS = ("train", "val")
 STEMS = {60: "ntu-rgb-d", 120: "ntu-rgb-d120"}
-# The 53 of NTU RGB+D 120; those up to 40 are the 20 of NTU RGB+D 60.
+# The 53 subjects of NTU RGB+D 120; those up to 40 are the 20 subjects of NTU RGB+D 60.
 TRAINING_SUBJECTS = frozenset((
     1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38, 45, 46, 47, 49, 50, 52, 53, 54, 55, 56,
     57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95, 97, 98, 100, 103))
 TRAINING_CAMERAS = (2, 3)
-PAIR_ACTIONS = frozenset((*range(50, 61), *range(106, 121)))  # of two persons
-MISSING_HINT = ("The authors list {} recordings whose skeletons are missing or incomplete; published accuracies leave "
-                "them out: get the text file from their page (NTURGB-D on GitHub, 'Samples with missing skeletons') "
-                "and name it with --missing")
+PAIR_ACTIONS = frozenset((*range(50, 61), *range(106, 121)))  # actions of two persons
+MISSING_HINT = ("The authors list {} recordings with missing or incomplete skeletons, which published accuracies omit: "
+                "get the text file from their page (NTURGB-D on GitHub, 'Samples with missing skeletons') and give it "
+                "with --missing")
 MISSING_COUNT = {60: 302, 120: 535}
-LISTED = "listed: stands in the list of missing skeletons"
-TEXT_BYTES = 7  # of a file for each byte of coordinates; real files have about 10
-FORMAT = 1  # of what the work folder holds; a change in reading or choosing must raise it
+LISTED = "listed: is in the list of missing skeletons"
+MIN_TEXT_RATIO = 7  # bytes of a file per byte of coordinates; real files have about 10
+NTU_FORMAT = 1  # of the journal; increase it whenever the reading or the choice of persons changes
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a file's name tells: ``S001C002P003R002A013``."""
+    """What a file name such as ``S001C002P003R002A013`` says."""
     setup: int
     camera: int
     subject: int
@@ -45,29 +45,29 @@ class Recording:
 
     @classmethod
     def of(cls, name):
-        """The recording of a name without suffix; None if it is none."""
-        found = NAME.fullmatch(name)
+        """The recording of a name without suffix; None for any other name."""
+        found = RECORDING_NAME.fullmatch(name)
         return found and cls(*map(int, found.groups()))
 
     def is_training(self, protocol):
-        """Whether it is for training in ``xsub``, ``xview`` or ``xset``; otherwise it is for validation."""
+        """Whether it belongs to the training set of ``xsub``, ``xview`` or ``xset``, and not to the validation set."""
         return {"xsub": self.subject in TRAINING_SUBJECTS, "xview": self.camera in TRAINING_CAMERAS,
                 "xset": self.setup % 2 == 0}[protocol]
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What is made of the recordings.
+    """What to write.
 
     Attributes:
-        classes: 60 or 120; recordings of other actions are left out.
-        protocols: some of those of the set, ``PROTOCOLS``; empty: all.
-        forms: of ``npy`` and ``pickle``.
-        centred: see ``centre``; None: for ``npy``, not for ``pickle``, whose recipes do it themselves.
-        aligned: see ``align``.
-        repeat: ``.npy`` sets hold after a sequence's end the sequence from its beginning; otherwise zeros.
-        dtype: of a pickle's coordinates, ``float32`` or ``float16``.
-        bystanders: keep a second person in actions of one person too.
+        classes: 60 or 120; recordings of other actions are omitted.
+        protocols: some of the set's ``PROTOCOLS``; empty: all.
+        forms: ``npy``, ``pickle`` or both.
+        centred: whether to call ``centre_spine``; None: for ``npy``, but not for ``pickle``, whose configs do it.
+        aligned: whether to call ``align_spine``.
+        repeat: pad ``.npy`` sets by repeating the sequence; otherwise with zeros.
+        dtype: type of a pickle's coordinates, ``float32`` or ``float16``.
+        bystanders: keep a second person also in actions of one person.
     """
     classes: int = 60
     protocols: tuple = ()
@@ -79,45 +79,46 @@ class Choices:
     bystanders: bool = False
 
     def change(self, form):
-        """What is done to the persons of a recording for a form: a function of ``(M, T, 25, 3)``."""
+        """The function of ``(M, T, 25, 3)`` that centres and aligns the persons for a form."""
         centred = form == "npy" if self.centred is None else self.centred
-        return partial(prepare, centred=centred, aligned=self.aligned)
+        return partial(centre_and_align, centred=centred, aligned=self.aligned)
 
 
 def import_ntu(folders, output, choices, missing=None, workers=0, strict=False):
     """Import the ``.skeleton`` files of some folders.
 
     Args:
-        folders: of the unpacked files; more than one are taken together.
-        output: folder; for 60 classes ``ntu-rgb-d/<protocol>/{train,val}_data.npy`` and ``_label.pkl`` and
-            ``ntu60_3danno.pkl`` come into it, for 120 ``ntu-rgb-d120/…`` and ``ntu120_3danno.pkl``.
+        folders: one or more folders of unpacked files, which form one set.
+        output: folder to write: for 60 classes ``ntu-rgb-d/<protocol>/{train,val}_data.npy`` and ``_label.pkl`` and
+            ``ntu60_3danno.pkl``, for 120 classes ``ntu-rgb-d120/…`` and ``ntu120_3danno.pkl``.
         choices: ``Choices``.
-        missing: text file of the authors with the names of recordings to leave out; None: none.
-        workers: processes; 0: this one.
-        strict: stop at the first file that cannot be used; otherwise such are skipped and listed.
+        missing: the authors' text file with names of recordings to omit; None: omit none.
+        workers: number of processes; 0: this one.
+        strict: stop at the first unusable file; otherwise skip and list such files.
 
     Returns:
-        the paths of the files written.
+        paths of the files written.
 
     Raises:
-        ConfigError: the set has no such protocol, or a recording stands in two folders.
-        DataError: nothing can be used; with ``strict``: the first file that cannot.
-        OutputError: the output cannot be written, or has too little room.
+        ConfigError: a protocol that the set does not have, or a recording in two folders.
+        DataError: no file is usable; with ``strict``: a file is unusable.
+        OutputError: the output cannot be written, or its disk is too small.
     """
     output, stem, known = Path(output), f"ntu{choices.classes}", PROTOCOLS[choices.classes]
     protocols = choices.protocols or known
     if not set(protocols) <= set(known):
         raise ConfigError("--protocols", f"found {' '.join(protocols)}, expected some of {' '.join(known)}",
                           f"These are the protocols of NTU RGB+D {choices.classes}")
-    sources, skipped = select(folders, choices.classes, load_missing(missing) if missing else ())
+    sources, skipped = select_recordings(folders, choices.classes, load_missing(missing) if missing else ())
     if not missing:
         logger.warning(MISSING_HINT.format(MISSING_COUNT[choices.classes]))
-    need_room(output, room(sources, len(protocols), choices.forms))
+    require_space(output, required_bytes(sources, len(protocols), choices.forms))
     folder, pickle, files = output / STEMS[choices.classes], output / f"{stem}_3danno.pkl", []
-    with Journal(output / f".import-{stem}", {"format": FORMAT, "bystanders": choices.bystanders}, sources) as journal:
+    settings = {"format": NTU_FORMAT, "bystanders": choices.bystanders}
+    with Journal(output / f".import-{stem}", settings, sources) as journal:
         read_all(journal, partial(read_persons, bystanders=choices.bystanders), workers, strict, "file")
         samples, bad = journal.outcome()
-        need_samples(samples, skipped + bad, folders[0])
+        require_samples(samples, skipped + bad, folders[0])
         if "npy" in choices.forms:
             files += write_arrays(journal, folder, protocols, choices.change("npy"), choices.repeat)
         if "pickle" in choices.forms:
@@ -128,27 +129,27 @@ def import_ntu(folders, output, choices, missing=None, workers=0, strict=False):
     write_skipped(listing, skipped + bad)
     log_summary(stem, [(label_of(name), *result["shape"][:2]) for name, result in samples], skipped + bad, files,
                 listing)
-    logger.info("now train: %s", training_command(output, choices))
+    logger.info("Now train: %s", training_command(output, choices))
     return [*files, listing]
 
 
-def room(sources, protocols, forms):
-    """Bytes that an import needs at most: its journal, and what it writes."""
-    coordinates = sum(source.size for source in sources) // TEXT_BYTES
-    arrays = len(sources) * 3 * FRAMES * JOINTS * 2 * 4
+def required_bytes(sources, protocols, forms):
+    """The most bytes that an import needs, for its journal and its outputs."""
+    coordinates = sum(source.size for source in sources) // MIN_TEXT_RATIO
+    arrays = len(sources) * 3 * MAX_NTU_FRAMES * NTU_JOINTS * 2 * 4
     return coordinates + ("npy" in forms) * protocols * arrays + ("pickle" in forms) * coordinates
 
 
-def select(folders, classes, missing):
-    """The ``Source``s of a set, sorted by name, and ``(file, reason)`` for those that are left out."""
+def select_recordings(folders, classes, missing):
+    """The ``Source``s of a set, sorted by name, and ``(file, reason)`` of the skipped files."""
     sources, skipped, others = {}, [], 0
     for source in (source for folder in folders for source in list_sources(folder, ".skeleton")):
         recording = Recording.of(source.name)
         if source.name in sources:
-            raise ConfigError(source.path, f"stands in {Path(sources[source.name].path).parent} too",
-                              "Name every folder once")
+            raise ConfigError(source.path, f"is also in {Path(sources[source.name].path).parent}",
+                              "Give each recording in one folder only")
         if recording is None:
-            skipped.append((Path(source.path).name, "name: is not of the form SsssCcccPpppRrrrAaaa"))
+            skipped.append((Path(source.path).name, "name: expected SsssCcccPpppRrrrAaaa"))
         elif source.name in missing:
             skipped.append((Path(source.path).name, LISTED))
         elif 1 <= recording.action <= classes:
@@ -156,29 +157,29 @@ def select(folders, classes, missing):
         else:
             others += 1
     if others:
-        logger.info("%d recordings of other actions than 1 to %d are left out", others, classes)
+        logger.info("%d recordings of actions other than 1 to %d are omitted", others, classes)
     if not sources:
-        raise DataError(folders[0], f"holds no recording of the actions 1 to {classes}",
-                        "Check --classes, and that these are the files of NTU RGB+D")
+        raise DataError(folders[0], f"has no recording of the actions 1 to {classes}",
+                        "Check --classes, and that the files are NTU RGB+D's")
     return [sources[name] for name in sorted(sources)], skipped
 
 
 def load_missing(path):
-    """The names in the authors' list of missing skeletons; its lines of prose are passed over.
+    """The names in the authors' list of missing skeletons; other lines are ignored.
 
     Raises:
-        DataError: it cannot be read, or holds no name.
+        DataError: the list cannot be read, or has no name.
     """
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})", "Name the authors' text file") from error
+        raise DataError(path, f"cannot be read ({error.strerror})", "Give the authors' text file") from error
     names = {line.strip().removesuffix(".skeleton") for line in text.splitlines()}
-    names = {name for name in names if NAME.fullmatch(name)}
+    names = {name for name in names if RECORDING_NAME.fullmatch(name)}
     if not names:
-        raise DataError(path, "holds no name of a recording, expected lines such as S001C002P005R002A008",
-                        "Name the authors' list of samples with missing skeletons")
-    logger.info("%s: %d names of recordings to leave out", path, len(names))
+        raise DataError(path, "has no name of a recording, expected lines such as S001C002P005R002A008",
+                        "Give the authors' list of samples with missing skeletons")
+    logger.info("%s: %d recordings to omit", path, len(names))
     return names
 
 
@@ -188,14 +189,14 @@ def read_persons(source, bystanders):
     return choose_persons(read_bodies(source.path), 2 if pair or bystanders else 1), {}
 
 
-def prepare(persons, centred, aligned):
-    """Centred, then aligned, where that is asked for."""
-    persons = centre(persons) if centred else persons
-    return align(persons) if aligned else persons
+def centre_and_align(persons, centred, aligned):
+    """Persons ``(M, T, 25, 3)``, centred if ``centred``, then aligned if ``aligned``."""
+    persons = centre_spine(persons) if centred else persons
+    return align_spine(persons) if aligned else persons
 
 
 def label_of(name):
-    """The class of a recording: its action, counted from 0."""
+    """The class of a recording: its action, numbered from 0."""
     return Recording.of(name).action - 1
 
 
@@ -205,40 +206,40 @@ def belongs(name, protocol, part):
 
 
 def write_arrays(journal, folder, protocols, change, repeat):
-    """Write ``{train,val}_data.npy`` and ``_label.pkl`` for each protocol; returns the paths."""
+    """Write ``{train,val}_data.npy`` and ``_label.pkl`` for each protocol; returns their paths."""
     files, samples = [], journal.outcome()[0]
-    cut = sum(result["shape"][1] > FRAMES for _, result in samples)
+    cut = sum(result["shape"][1] > MAX_NTU_FRAMES for _, result in samples)
     if cut:
-        logger.warning("%d samples are longer than %d frames and were cut", cut, FRAMES)
+        logger.warning("%d samples are longer than %d frames and were cut", cut, MAX_NTU_FRAMES)
     for protocol in protocols:
-        for part in PARTS:
+        for part in NTU_PARTS:
             chosen = partial(belongs, protocol=protocol, part=part)
             names = [name for name, _ in samples if chosen(name)]
             if not names:
-                logger.warning("%s has no sample for %s: nothing is written for it", protocol, part)
+                logger.warning("%s has no samples for %s, which is not written", protocol, part)
                 continue
             data, labels = folder / protocol / f"{part}_data.npy", folder / protocol / f"{part}_label.pkl"
-            with writing_npy(data, (len(names), 3, FRAMES, JOINTS, 2), "<f4") as write:
+            with writing_npy(data, (len(names), 3, MAX_NTU_FRAMES, NTU_JOINTS, 2), "<f4") as write:
                 for _, _, persons in journal.samples(chosen):
-                    write(to_data(change(persons), FRAMES, repeat))
+                    write(pad_sequence(change(persons), MAX_NTU_FRAMES, repeat))
             save_pickle((names, [label_of(name) for name in names]), labels)
             files += [data, labels]
     return files
 
 
 def write_annotations(journal, path, protocols, change, dtype):
-    """Write the annotation pickle: ``split`` and ``annotations``, as in pyskl's ``ntu60_3danno.pkl``."""
+    """Write an annotation pickle with ``split`` and ``annotations``, as pyskl's ``ntu60_3danno.pkl``."""
     names = [name for name, _ in journal.outcome()[0]]
     with writing_annotations(path) as write:
         for source, _, persons in journal.samples():
             write({"frame_dir": source.name, "label": label_of(source.name), "total_frames": persons.shape[1],
                    "keypoint": change(persons).astype(dtype)})
         write.rest = {"split": {f"{protocol}_{part}": [name for name in names if belongs(name, protocol, part)]
-                                for protocol in protocols for part in PARTS}}
+                                for protocol in protocols for part in NTU_PARTS}}
 
 
 def training_command(output, choices):
-    """The command that trains on what was written: CTR-GCN on ``.npy`` sets, ST-GCN++ on a pickle."""
+    """The command that trains on the import: CTR-GCN on ``.npy`` sets, ST-GCN++ on a pickle."""
     protocol = (choices.protocols or PROTOCOLS[choices.classes])[0]
     if "npy" in choices.forms:
         config, folder = "ctrgcn/ctrgcn_ntucs_joint.yaml", output / STEMS[choices.classes] / protocol

@@ -1,72 +1,74 @@
-"""From the bodies that NTU RGB+D's camera took for persons to the persons of the action.
+"""From the bodies that NTU RGB+D's camera tracked to the persons of the action.
 
 The choice follows the denoising of CTR-GCN's data (Chen et al., ICCV 2021) and pyskl's: short and implausible bodies
-are dropped, then those that move most are taken.
+are dropped, then those that move most are kept.
 """
 import numpy as np
 
 from ..data.transforms.coordinates import rotation_between
 from ..errors import DataError
-from .ntu_skeleton import JOINTS, Body
+from .ntu_skeleton import NTU_JOINTS, TrackedBody
 
-SHORT = 11  # frames; a body seen in no more is noise
-WIDE = 0.8  # a person is at most so wide for its height, or the frame is implausible
-MAX_WIDE_SHARE = 0.69754  # share of implausible frames from which a body is dropped
+MAX_NOISE_FRAMES = 11  # a body seen in at most so many frames is noise
+MAX_WIDTH_RATIO = 0.8  # width by height; a wider body is no person
+MAX_WIDE_SHARE = 0.69754  # a body is dropped from this share of implausible frames on
 SPINE_BASE, SPINE_MID, LEFT_SHOULDER, RIGHT_SHOULDER = 0, 1, 4, 8
 
 
 def choose_persons(bodies, most):
     """The persons of an action, those that move most first.
 
-    In this order: frames in which nobody is seen are left out; bodies seen in 11 frames or fewer are dropped; of
-    several, implausible ones (``plausible``); the rest, by falling ``energy``, become persons (``assign``); a person's
-    gaps are filled with its last pose; frames before the first and after the last person are cut off.
+    In this order: frames without bodies are removed; bodies seen in 11 frames or fewer are dropped; of several bodies,
+    implausible ones are dropped (``drop_implausible``); the others become persons (``assign_persons``), in descending
+    order of ``measure_energy``; a person's gaps are filled with its last pose; frames before the first and after the
+    last person are cut off.
 
     Args:
-        bodies: list of ``Body``.
-        most: persons at most.
+        bodies: list of ``TrackedBody``.
+        most: maximum number of persons.
 
     Returns:
-        ``(M, T, 25, 3)`` float32, metres, with M from 1 to ``most``; zeros where a person is not there yet, or no more.
+        ``(M, T, 25, 3)`` float32, metres, with M from 1 to ``most``; zeros where a person is absent.
 
     Raises:
-        DataError: no body is long enough; its problem begins with ``short:``. The file is for the caller to name.
+        DataError: no body is long enough; its problem begins with ``short:``. The caller adds the file.
     """
     bodies = _without_empty_frames(bodies)
-    long = [body for body in bodies if len(body.frames) > SHORT]
+    long = [body for body in bodies if len(body.frames) > MAX_NOISE_FRAMES]
     if not long:
         seen = max(len(body.frames) for body in bodies)
-        raise DataError("bodies", f"short: no body is seen in more than {seen} frames, expected {SHORT + 1} or more")
-    kept = plausible(long) if len(long) > 1 else long
-    persons = assign(sorted(kept, key=energy, reverse=True), most)
+        raise DataError("bodies", f"short: no body is seen in more than {seen} frames, expected at least "
+                                  f"{MAX_NOISE_FRAMES + 1}")
+    kept = drop_implausible(long) if len(long) > 1 else long
+    persons = assign_persons(sorted(kept, key=measure_energy, reverse=True), most)
     present = persons.any(axis=(0, 2, 3)).nonzero()[0]
     return persons[:, present[0]:present[-1] + 1]
 
 
 def _without_empty_frames(bodies):
-    """The bodies with frames numbered over those in which anybody is seen."""
+    """The bodies, with frames renumbered so that frames without bodies do not count."""
     frames = np.unique(np.concatenate([body.frames for body in bodies]))
-    return [Body(np.searchsorted(frames, body.frames), body.joints) for body in bodies]
+    return [TrackedBody(np.searchsorted(frames, body.frames), body.joints) for body in bodies]
 
 
-def wide(body):
-    """In which of its frames a body is more than 0.8 times as wide (x) as high (y), ``(n,)``: such are no persons."""
+def is_wide(body):
+    """Whether a body is more than 0.8 times as wide (x) as high (y), for each of its frames ``(n,)``."""
     width, height = np.ptp(body.joints[..., 0], axis=1), np.ptp(body.joints[..., 1], axis=1)
-    return width > WIDE * height
+    return width > MAX_WIDTH_RATIO * height
 
 
-def plausible(bodies):
-    """The bodies of which less than 69.754 % of the frames are ``wide``; if none is left, the one with fewest."""
-    shares = [wide(body).mean() for body in bodies]
+def drop_implausible(bodies):
+    """The bodies that are wide in less than 69.754 % of their frames; if there are none, the one with fewest."""
+    shares = [is_wide(body).mean() for body in bodies]
     return [body for body, share in zip(bodies, shares) if share < MAX_WIDE_SHARE] or [bodies[int(np.argmin(shares))]]
 
 
-def energy(body):
-    """How much a body moves: the variances of x, y and z over its joints and frames, added up (m²).
+def measure_energy(body):
+    """How much a body moves: the sum of the variances of x, y and z over its joints and frames, m².
 
-    If some of its frames are ``wide``, the lesser of this and the same without them.
+    If the body is wide in some frames, the smaller value of all frames and of all others.
     """
-    usual = ~wide(body)
+    usual = ~is_wide(body)
     values = [_variance(body.joints)]
     if 0 < usual.sum() < len(usual):
         values.append(_variance(body.joints[usual]))
@@ -77,15 +79,15 @@ def _variance(joints):
     return joints.reshape(-1, 3).astype(np.float64).var(axis=0).sum()
 
 
-def assign(bodies, most):
-    """Persons ``(M, T, 25, 3)`` from bodies in the order of their importance.
+def assign_persons(bodies, most):
+    """Persons ``(M, T, 25, 3)`` from bodies in descending importance.
 
-    A body becomes the first person whose time it does not touch, for the camera gives one person several ids when it
-    loses sight of it. A body that touches the time of all ``most`` persons is dropped. The time of a body goes from
-    the first to the last frame in which it is seen.
+    A body joins the first person with whom it does not overlap in time: the camera gives a person a new id after it
+    lost sight of it. A body that overlaps with all ``most`` persons is dropped. A body's time goes from the first to
+    the last frame in which it is seen.
     """
     frames = max(body.frames[-1] for body in bodies) + 1
-    persons = np.zeros((most, frames, JOINTS, 3), np.float32)
+    persons = np.zeros((most, frames, NTU_JOINTS, 3), np.float32)
     taken, seen = np.zeros((2, most, frames), bool)
     for body in bodies:
         time = slice(body.frames[0], body.frames[-1] + 1)
@@ -97,7 +99,7 @@ def assign(bodies, most):
 
 
 def _filled(person, seen):
-    """A person ``(T, 25, 3)`` with the pose of its last frame in each gap between its first and last."""
+    """A person ``(T, 25, 3)`` whose gaps hold the pose before them."""
     last = np.maximum.accumulate(np.where(seen, np.arange(len(seen)), -1))
     between = slice(last.max() + 1)
     filled = np.zeros_like(person)
@@ -105,24 +107,24 @@ def _filled(person, seen):
     return filled
 
 
-def centre(persons):
-    """Move the first person's middle of the spine (joint 1) in its first frame to the origin.
+def centre_spine(persons):
+    """Move the middle of the spine (joint 1) of the first person in its first frame to the origin.
 
     Args:
-        persons: ``(M, T, 25, 3)``; zeros where a person is not there stay so.
+        persons: ``(M, T, 25, 3)``; zeros of absent persons stay zeros.
     """
     return np.where(_present(persons), persons - _first_pose(persons)[SPINE_MID], 0).astype(np.float32)
 
 
-def align(persons):
-    """Turn all, so that in the first person's first frame the bone from the spine's base to its middle is the z axis,
-    and the line from the left to the right shoulder points along x.
+def align_spine(persons):
+    """Rotate all persons about the origin so that, in the first person's first frame, the bone from the base to the
+    middle of the spine points along z, and the line from the left to the right shoulder along x.
 
-    2s-AGCN and pyskl turn the shoulders onto the x axis itself, by a turn that moves the spine again. Here the second
-    turn is about z, as far as the shoulders are level: the spine stays upright.
+    2s-AGCN and pyskl rotate the shoulders onto the x axis by a rotation that tilts the spine again. Here the second
+    rotation is about z, by the shoulders' horizontal direction: the spine stays upright.
 
     Args:
-        persons: ``(M, T, 25, 3)``; turned about the origin.
+        persons: ``(M, T, 25, 3)``.
     """
     pose = _first_pose(persons).astype(np.float64)
     upright = rotation_between(pose[SPINE_MID] - pose[SPINE_BASE], (0, 0, 1))
@@ -138,14 +140,16 @@ def _present(persons):
 
 
 def _first_pose(persons):
-    """The first person's joints in the first frame in which it is there, ``(25, 3)``."""
+    """The first person's joints in its first frame, ``(25, 3)``."""
     return persons[0, _present(persons)[0].argmax()]
 
 
-def to_data(persons, frames, repeat=False):
-    """The ``(3, frames, 25, 2)`` array of ``.npy`` sets: cut off, or with zeros or ``repeat`` the sequence from its
-    beginning, up to so many frames; a missing second person is zeros."""
-    data = np.zeros((3, frames, JOINTS, 2), np.float32)
+def pad_sequence(persons, frames, repeat=False):
+    """The array ``(3, frames, 25, 2)`` of ``.npy`` sets; an absent second person is zeros.
+
+    Longer sequences are cut; shorter ones are padded with zeros or, with ``repeat``, with the sequence itself.
+    """
+    data = np.zeros((3, frames, NTU_JOINTS, 2), np.float32)
     length = frames if repeat else min(frames, persons.shape[1])
     data[:, :length, :, :len(persons)] = persons[:, np.arange(length) % persons.shape[1]].transpose(3, 1, 2, 0)
     return data

@@ -1,8 +1,8 @@
 """One ``.skeleton`` file of NTU RGB+D, checked line by line.
 
-The number of frames; for each frame the number of bodies; for each body a line of 10 numbers that begins with its id,
-the number of joints, 25, and a line a joint: x, y, z in metres, its places in the depth and the colour picture, its
-orientation and how it was tracked, 12 numbers.
+The file holds the number of frames; for each frame the number of bodies; for each body a line of 10 numbers that begins
+with its id, the number of joints, 25, and one line per joint with 12 numbers: x, y, z in metres, its positions in the
+depth and the colour image, its orientation, and its tracking state.
 """
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from .journal import GET_AGAIN
 
-JOINTS = 25
+NTU_JOINTS = 25
 BODY_NUMBERS, JOINT_NUMBERS = 10, 12
-BODY_LINES = 2 + JOINTS
-MAX_BYTES = 64 << 20  # the largest real file has less than a tenth
-FARTHEST = 1000.0  # metres
-SHOWN = 40  # characters
-AGAIN = "Get the file from the data set again"
+BODY_LINES = 2 + NTU_JOINTS
+MAX_SKELETON_BYTES = 64 << 20  # more than ten times the largest real file
+MAX_DISTANCE = 1000.0  # metres from the camera, in each coordinate
+MAX_SHOWN_CHARACTERS = 40  # of a line, in a message
 
 
 @dataclass
-class Body:
-    """What the camera took for one body.
+class TrackedBody:
+    """What the camera tracked as one body.
 
     Attributes:
         frames: numbers of the frames in which it is seen, ``(n,)``, increasing, from 0.
@@ -33,10 +33,10 @@ class Body:
 
 
 def read_bodies(path):
-    """The bodies of a ``.skeleton`` file, in the order in which they appear; at least one.
+    """The bodies of a ``.skeleton`` file, at least one, in the order in which they appear.
 
     Raises:
-        DataError: its problem begins with ``damaged:`` and tells the line, or with ``empty:``.
+        DataError: its problem begins with ``damaged:`` and names the line, or with ``empty:``.
     """
     lines = _Lines(path)
     num_frames = lines.count("frames", 1)
@@ -46,41 +46,42 @@ def read_bodies(path):
         for _ in range(lines.count("bodies", BODY_LINES)):
             body = lines.body_id()
             if body in here:
-                raise lines.damaged(f"the body {body} stands twice in the frame {frame + 1}")
+                raise lines.damaged(f"duplicate body {body} in frame {frame + 1}")
             here.add(body)
             ids.setdefault(body, []).append(len(starts))
             frames.append(frame)
             starts.append(lines.joints())
     lines.end()
     if not starts:
-        raise DataError(path, f"empty: nobody is seen in any of its {num_frames} frames", AGAIN)
+        raise DataError(path, f"empty: no body is seen in its {num_frames} frames", GET_AGAIN)
     coordinates, frames = lines.coordinates(starts), np.array(frames)
-    return [Body(frames[found], coordinates[found]) for found in ids.values()]
+    return [TrackedBody(frames[found], coordinates[found]) for found in ids.values()]
 
 
 class _Lines:
-    """The lines of a file, taken one after the other."""
+    """The lines of a file, read one after the other."""
 
     def __init__(self, path):
         self.path, self.next = path, 0
         try:
             with open(path, "rb") as file:
-                content = file.read(MAX_BYTES + 1)
-            if len(content) > MAX_BYTES:
-                raise DataError(path, f"damaged: is longer than {MAX_BYTES >> 20} MB, which no recording is", AGAIN)
+                content = file.read(MAX_SKELETON_BYTES + 1)
+            if len(content) > MAX_SKELETON_BYTES:
+                raise DataError(path, f"damaged: is larger than {MAX_SKELETON_BYTES >> 20} MB, the limit",
+                                GET_AGAIN)
             self.lines = content.decode("ascii").rstrip().split("\n")
         except OSError as error:
-            raise DataError(path, f"damaged: cannot be read ({error.strerror})", AGAIN) from error
+            raise DataError(path, f"damaged: cannot be read ({error.strerror})", GET_AGAIN) from error
         except UnicodeDecodeError as error:
-            raise DataError(path, f"damaged: the byte {error.start} is no text, expected lines of numbers",
-                            AGAIN) from error
+            raise DataError(path, f"damaged: byte {error.start} is not text, expected lines of numbers",
+                            GET_AGAIN) from error
         if self.lines == [""]:
-            raise DataError(path, "empty: holds nothing, expected lines of numbers", AGAIN)
+            raise DataError(path, "empty: expected lines of numbers", GET_AGAIN)
 
     def damaged(self, problem, number=None):
-        """The error about a line, counted from 0; None: the last one taken."""
+        """The error about a line, numbered from 0; None: the last line read."""
         number = self.next - 1 if number is None else number
-        return DataError(Path(self.path), f"damaged: line {number + 1}: {problem}", AGAIN)
+        return DataError(Path(self.path), f"damaged: line {number + 1}: {problem}", GET_AGAIN)
 
     def _take(self, expected):
         if self.next == len(self.lines):
@@ -89,39 +90,40 @@ class _Lines:
         return self.lines[self.next - 1].strip()
 
     def count(self, what, lines_each):
-        """The whole number of a line, which announces so many ``what`` of at least ``lines_each`` lines."""
+        """The next line, which must be the number of ``what`` that follow, of at least ``lines_each`` lines each."""
         text = self._take(f"the number of {what}")
         if not text.isdigit() or len(text) > 9:
-            raise self.damaged(f"found {text[:SHOWN]!r}, expected the number of {what}")
+            raise self.damaged(f"found {text[:MAX_SHOWN_CHARACTERS]!r}, expected the number of {what}")
         left = len(self.lines) - self.next
         if int(text) * lines_each > left:
-            raise self.damaged(f"announces {text} {what}, which take {lines_each} lines each at least, but only {left} "
-                               "lines follow")
+            raise self.damaged(f"found {text} {what} of at least {lines_each} lines each, but only {left} lines follow")
         return int(text)
 
     def body_id(self):
         text = self._take("a body")
         numbers = text.split()
-        # Ids differ beyond the 15th digit, so that they stay texts.
+        # Ids differ beyond the 15th digit: they stay texts.
         if len(numbers) != BODY_NUMBERS or not numbers[0].isdigit():
-            raise self.damaged(f"found {text[:SHOWN]!r}, expected the {BODY_NUMBERS} numbers of a body, first its id")
+            raise self.damaged(f"found {text[:MAX_SHOWN_CHARACTERS]!r}, expected the {BODY_NUMBERS} numbers of a body, "
+                               "first its id")
         return numbers[0]
 
     def joints(self):
-        """Pass over a body's joints; returns the number of their first line."""
-        if self.count("joints", 1) != JOINTS:
-            raise self.damaged(f"found {self.lines[self.next - 1].strip()} joints, expected {JOINTS}")
-        self.next += JOINTS
-        return self.next - JOINTS
+        """Skip a body's joints; returns the number of their first line."""
+        if self.count("joints", 1) != NTU_JOINTS:
+            raise self.damaged(f"found {self.lines[self.next - 1].strip()} joints, expected {NTU_JOINTS}")
+        self.next += NTU_JOINTS
+        return self.next - NTU_JOINTS
 
     def end(self):
         if self.next < len(self.lines):
             self.next += 1
-            raise self.damaged(f"found {self.lines[self.next - 1][:SHOWN]!r}, expected the end after the last frame")
+            found = self.lines[self.next - 1][:MAX_SHOWN_CHARACTERS]
+            raise self.damaged(f"found {found!r}, expected the end of the file after the last frame")
 
     def coordinates(self, starts):
-        """``(len(starts), 25, 3)`` float32 of the bodies whose joints begin at these lines."""
-        numbers = [number for start in starts for number in range(start, start + JOINTS)]
+        """Joints ``(len(starts), 25, 3)`` float32 of the bodies whose joints begin at these lines."""
+        numbers = [number for start in starts for number in range(start, start + NTU_JOINTS)]
         try:
             table = np.loadtxt([self.lines[number] for number in numbers], comments=None, ndmin=2)
         except ValueError:
@@ -129,20 +131,20 @@ class _Lines:
         if table.shape != (len(numbers), JOINT_NUMBERS) or not _near(table):
             problems = ((_problem(self.lines[number]), number) for number in numbers)
             raise self.damaged(*next(found for found in problems if found[0]))
-        return table[:, :3].astype(np.float32).reshape(-1, JOINTS, 3)
+        return table[:, :3].astype(np.float32).reshape(-1, NTU_JOINTS, 3)
 
 
 def _near(table):
-    return (np.abs(table[:, :3]) <= FARTHEST).all()  # false for NaN as well
+    return (np.abs(table[:, :3]) <= MAX_DISTANCE).all()  # also false for NaN
 
 
 def _problem(line):
-    """What is wrong with a joint's line; None: nothing."""
+    """What is wrong with a joint's line, or None."""
     numbers = line.split()
     if len(numbers) != JOINT_NUMBERS:
         return f"found {len(numbers)} numbers, expected the {JOINT_NUMBERS} of a joint"
     try:
         near = _near(np.loadtxt([line], comments=None, ndmin=2))
     except ValueError as error:
-        return f"holds something else than numbers ({str(error)[:80]})"
-    return None if near else f"found the place {', '.join(numbers[:3])[:80]}, expected metres from the camera"
+        return f"holds something other than numbers ({str(error)[:80]})"
+    return None if near else f"found the position {', '.join(numbers[:3])[:80]}, expected metres"

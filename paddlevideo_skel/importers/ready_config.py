@@ -1,32 +1,33 @@
-"""A config that trains ST-GCN++ on a new data set at once: the packaged short recipe, with its data and skeleton."""
+"""A config that trains ST-GCN++ on a new data set: a packaged config with a short schedule, adapted to the data."""
 import numpy as np
 
-from ..config import load_config, plain, write_config
+from ..config import load_config, plain
 from ..skeleton import LAYOUTS
 
 BASE = "configs/recognition/stgcn_plusplus/stgcn_plusplus_utkinect.yaml"
-BATCH = 16
-CLIP_STEP, MIN_FRAMES, MAX_FRAMES = 8, 16, 100  # frames
+MAX_BATCH_SIZE = 16
+CLIP_STEP, MIN_CLIP_LENGTH, MAX_CLIP_LENGTH = 8, 16, 100  # frames
 
 
-def clip_length(lengths):
-    """Frames a clip: the median length of the sequences to a multiple of 8, from 16 to 100."""
-    return int(np.clip(round(float(np.median(lengths)) / CLIP_STEP) * CLIP_STEP, MIN_FRAMES, MAX_FRAMES))
+def choose_clip_length(lengths):
+    """Number of frames per clip: the sequences' median length, rounded to a multiple of 8, from 16 to 100."""
+    return int(np.clip(round(float(np.median(lengths)) / CLIP_STEP) * CLIP_STEP, MIN_CLIP_LENGTH, MAX_CLIP_LENGTH))
 
 
-def ready_config(path, layout, annotations, class_names, splits):
+def make_config(path, layout, annotations, class_names, splits):
     """The content of a config for the annotation pickle ``path``.
 
     Args:
-        path: as the config shall name it; relative paths count from the working directory.
+        path: as written in the config; a relative path is relative to the working directory.
         layout: ``Layout``.
-        annotations: list of ``Annotation``, all in 2D or all in 3D.
+        annotations: list of ``Annotation``, all 2D or all 3D.
+        class_names: list of the classes' names.
         splits: name → list of names; the first is for training, the second for validation, the last for testing.
     """
     config = plain(load_config(BASE))
     names = list(splits)
     persons = max(len(a.keypoint) for a in annotations)
-    clip = clip_length([a.total_frames for a in annotations])
+    clip = choose_clip_length([a.total_frames for a in annotations])
     spatial = annotations[0].keypoint.shape[3] == 3
     own = LAYOUTS.get(layout.name) != layout
     config.pop("LAYOUT")
@@ -36,7 +37,7 @@ def ready_config(path, layout, annotations, class_names, splits):
     config["MODEL"]["backbone"].update(layout=layout.name, num_person=persons,
                                        in_channels=3 if spatial or scored else 2)
     config["MODEL"]["head"]["num_classes"] = len(class_names)
-    batch = min(BATCH, len(splits[names[0]]))
+    batch = min(MAX_BATCH_SIZE, len(splits[names[0]]))
     config["DATASET"] = {"batch_size": batch, "valid_batch_size": 4 * batch, "test_batch_size": 4 * batch,
                          "num_workers": 0}
     config["PIPELINE"] = {}
@@ -54,8 +55,3 @@ def _steps(layout, spatial, clip, persons, testing):
             {"UniformSampleFrames": {"clip_len": clip, "even": True, **({"test_mode": True} if testing else {})}},
             {"PoseDecode": None}, {"FormatGCNInput": {"num_person": persons}},
             {"Collect": {"keys": ["keypoint", "label"]}}]
-
-
-def write_ready_config(path, config, lines):
-    """Write it as YAML, headed by ``lines``."""
-    write_config(config, path, lines)

@@ -17,36 +17,34 @@ from ..safe_pickle import load_pickle
 from .convert import open_array, splits_of
 from .labels import read_label_list
 
-METHODS = ("class", "subject", "random")
-
 
 def read_share(text, where):
-    """A share between 0 and 1 as a ``Fraction``: texts such as ``0.8`` and ``2/3`` are meant exactly."""
+    """A share between 0 and 1 as an exact ``Fraction``, from a text such as ``0.8`` or ``2/3``."""
     try:
         share = Fraction(text)
     except (ValueError, ZeroDivisionError):
         share = Fraction(0)
     if not 0 < share < 1:
-        raise ConfigError(where, f"found {text!r}, expected a share between 0 and 1, like 0.8")
+        raise ConfigError(where, f"found {text!r}, expected a share between 0 and 1, such as 0.8")
     return share
 
 
 def read_shares(texts):
-    """Parts and their shares from texts such as ``train=0.8``: dict of name → ``Fraction``, summing to 1."""
+    """Parts and their shares from texts such as ``train=0.8``: dict of name → ``Fraction``; the sum is 1."""
     shares = {}
     for text in texts:
         name, equals, share = text.partition("=")
         if not equals or not re.fullmatch(r"[\w-]+", name) or name in shares:
-            raise ConfigError(f"part {text!r}", "expected a new name and a share, like train=0.8")
+            raise ConfigError(f"part {text!r}", "expected a unique name and a share, such as train=0.8")
         shares[name] = read_share(share, f"part {text!r}")
     if sum(shares.values()) != 1:
-        raise ConfigError("parts", f"found {' '.join(texts)}, whose shares sum to {float(sum(shares.values())):g}, "
-                                   "expected 1", "For example train=0.8 val=0.2")
+        raise ConfigError("parts", f"found {' '.join(texts)}, whose sum is {float(sum(shares.values())):g}, expected "
+                                   "1", "For example: train=0.8 val=0.2")
     return shares
 
 
 def allocate(count, shares):
-    """How many of ``count`` things each part gets: a list of whole numbers that sum to ``count``."""
+    """How many of ``count`` samples each part gets: a list of integers with the sum ``count``."""
     exact = [count * Fraction(str(share)) for share in shares]
     sizes = [int(amount) for amount in exact]
     by_remainder = sorted(range(len(sizes)), key=lambda part: sizes[part] - exact[part])
@@ -56,16 +54,16 @@ def allocate(count, shares):
 
 
 def split_random(names, shares, seed):
-    """The part of each sample, ``(N,)`` numbers from 0, by chance alone."""
+    """The part of each sample, ``(N,)`` numbers from 0, drawn at random."""
     return _deal(sorted(range(len(names)), key=names.__getitem__), allocate(len(names), shares),
                  np.random.default_rng(seed), len(names))
 
 
 def split_by_class(names, labels, shares, seed):
-    """The part of each sample, ``(N,)``, such that every part has its share of each class.
+    """The part of each sample, ``(N,)``; every part gets its share of each class.
 
-    A part that would get none of a class gets one from the largest part, unless the class has fewer samples than there
-    are parts.
+    A part that would get no sample of a class gets one from the largest part, unless the class has fewer samples than
+    there are parts.
     """
     parts, rng = np.zeros(len(names), int), np.random.default_rng(seed)
     for label in sorted(set(labels)):
@@ -80,23 +78,23 @@ def split_by_class(names, labels, shares, seed):
 
 
 def split_by_subject(subjects, shares, seed, first=None):
-    """The part of each sample, ``(N,)``, such that no subject is in two parts; shares are shares of the subjects.
+    """The part of each sample, ``(N,)``; no subject is in two parts, and shares are shares of the subjects.
 
     Args:
         subjects: the subject of each sample, texts.
-        first: the subjects of the first part; all others are the second's. None: by chance.
+        first: subjects of the first part; all others are in the second. None: drawn at random.
 
     Raises:
-        ConfigError: fewer subjects than parts; one in ``first`` that has no sample.
+        ConfigError: there are fewer subjects than parts, or one in ``first`` has no sample.
     """
     known = sorted(set(subjects))
     if len(known) < len(shares):
-        raise ConfigError("subjects", f"found {len(known)} ({', '.join(known)}), expected one for each of the "
-                                      f"{len(shares)} parts at least")
+        raise ConfigError("subjects", f"found {len(known)} ({', '.join(known)}), expected at least one "
+                                      f"for each of the {len(shares)} parts")
     if first is None:
         sizes = allocate(len(known), shares)
         if 0 in sizes:
-            raise ConfigError("subjects", f"{len(known)} of them give parts of {sizes}: one would be empty",
+            raise ConfigError("subjects", f"{len(known)} subjects give parts of {sizes}, one of them empty",
                               "Choose other shares")
         part_of = dict(zip(known, _deal(range(len(known)), sizes, np.random.default_rng(seed), len(known))))
     else:
@@ -116,37 +114,42 @@ def _deal(members, sizes, rng, count):
 
 
 def subject_key(text):
-    """What tells a subject: a number without leading zeros, or the text itself."""
+    """The subject that a text names: a number without leading zeros, or the text itself."""
     text = str(text).strip()
     return str(int(text)) if text.isascii() and text.isdigit() else text
 
 
 def find_subjects(names, pattern):
-    """The subject of each sample, the first group (or the whole match) of a regular expression in its name.
+    """The subject of each sample: the first group, or the whole match, of a regular expression in its name.
 
     Raises:
-        ConfigError: the expression is none. DataError: a name in which it is not found.
+        ConfigError: the expression is invalid.
+        DataError: a name does not match it.
     """
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ConfigError(f"subject {pattern!r}", f"is no regular expression ({error})") from error
+        raise ConfigError(f"subject {pattern!r}", f"is not a regular expression ({error})") from error
     subjects = []
     for name in names:
         found = expression.search(name)
         group = found and (found[1] if expression.groups else found[0])
         if not group:
-            raise DataError(f"sample {name!r}", f"its name tells no subject by {pattern!r}",
-                            "The expression's first group is the subject, like 'P(\\d+)'")
+            raise DataError(f"sample {name!r}", f"its name does not match {pattern!r}",
+                            "The expression's first group is the subject, for example 'P(\\d+)'")
         subjects.append(subject_key(group))
     return subjects
 
 
 def describe_parts(parts, part_names, labels, class_names=None, subjects=None):
-    """Lines that tell what each part holds, and which classes are missing from one of them.
+    """Lines for the user about each part's samples, classes and subjects, and about classes missing in a part.
 
     Args:
-        parts: part of each sample. labels: of each sample, or None where they are not known.
+        parts: the part of each sample.
+        part_names: names of the parts.
+        labels: the label of each sample, or None.
+        class_names: names of the classes, or None.
+        subjects: the subject of each sample, or None.
     """
     lines = []
     for number, name in enumerate(part_names):
@@ -169,15 +172,18 @@ def describe_parts(parts, part_names, labels, class_names=None, subjects=None):
 
 
 def choose_parts(names, labels, shares, by="class", seed=0, subject=None, first=None):
-    """The part of each sample ``(N,)``, and the subject of each or None.
+    """The part of each sample ``(N,)``, and each sample's subject or None.
 
     Args:
-        labels: class numbers, or None. shares: dict of part → share.
-        by: one of ``METHODS``. subject: regular expression, or a list file ``name,subject``. first: see
-            ``split_by_subject``.
+        names: the samples' names.
+        labels: class numbers, or None.
+        shares: dict of part → share.
+        by: ``class``, ``subject`` or ``random``.
+        subject: regular expression, or the path of a list ``name,subject``.
+        first: see ``split_by_subject``.
 
     Raises:
-        ConfigError, DataError: see ``splitting``; a part without a sample.
+        ConfigError, DataError: see the functions above; or a part would be empty.
     """
     subjects, portions = None, list(shares.values())
     if (by == "subject") != (subject is not None) or (first is not None and by != "subject"):
@@ -194,7 +200,7 @@ def choose_parts(names, labels, shares, by="class", seed=0, subject=None, first=
         parts = split_by_class(names, labels, portions, seed)
     for number, part in enumerate(shares):
         if not (parts == number).any():
-            raise DataError(part, f"no sample of {len(names)} is left for this part", "Choose other shares")
+            raise DataError(part, f"none of the {len(names)} samples is in this part", "Choose other shares")
     return parts, subjects
 
 
@@ -202,20 +208,23 @@ def _listed(names, path):
     known = dict(read_label_list(path))
     for name in names:
         if name not in known:
-            raise DataError(path, f"tells no subject for the sample {name!r}",
-                            "Expected a line 'name,subject' for each")
+            raise DataError(path, f"has no subject for the sample {name!r}",
+                            "Write a line 'name,subject' for each sample")
     return [subject_key(known[name]) for name in names]
 
 
 def split_pickle(path, output, shares, replace=False, **choice):
-    """Write ``path`` again as ``output`` with the parts among its splits; all else in it stays as it is.
+    """Write a copy of a pickle with the parts added to its splits; everything else stays the same.
 
     Args:
-        output: may be ``path``. shares: dict of part → share. replace: whether splits of these names may go.
+        path: annotation pickle.
+        output: pickle to write; may be ``path``.
+        shares: dict of part → share.
+        replace: whether existing splits with these names may be replaced.
         choice: see ``choose_parts``.
 
     Returns:
-        lines that tell what each part holds.
+        lines for the user about each part.
     """
     content = load_pickle(path)
     entries, splits = annotation_entries(content, path)
@@ -223,7 +232,7 @@ def split_pickle(path, output, shares, replace=False, **choice):
     names, labels = [a.name for a in annotations], [a.label for a in annotations]
     there = [part for part in shares if part in splits]
     if there and not replace:
-        raise ConfigError(path, f"has the splits {', '.join(there)} already", "Add --replace, or name the parts anew")
+        raise ConfigError(path, f"already has the splits {', '.join(there)}", "Add --replace, or choose other names")
     labels = None if None in labels else labels
     parts, subjects = choose_parts(names, labels, shares, **choice)
     whole = content if isinstance(content, dict) and "annotations" in content else {"annotations": list(entries)}
@@ -236,16 +245,23 @@ def split_array(path, output, shares, labels=None, replace=False, progress=False
     """Write ``{part}_data.npy`` and ``{part}_label.pkl`` into the folder ``output``, sample by sample.
 
     Args:
-        path: ``.npy``. labels: its label file; None: see ``label_file``. Others: see ``split_pickle``; ``replace``:
-            whether files of these names may go.
+        path: ``.npy`` file.
+        output: folder to write to.
+        shares: dict of part → share.
+        labels: label file; None: see ``label_file``.
+        replace: whether existing files with these names may be replaced.
+        choice: see ``choose_parts``.
+
+    Returns:
+        lines for the user about each part.
     """
     dataset = open_array(path, labels)
     names, numbers, inputs = dataset.names, dataset.labels.tolist(), [Path(file).resolve() for file in dataset.files]
     targets = [(Path(output) / f"{part}_data.npy", Path(output) / f"{part}_label.pkl") for part in shares]
     for target in (file for pair in targets for file in pair):
         if target.exists() and (not replace or target.resolve() in inputs):
-            raise ConfigError(target, "is there already", "Choose another folder, or add --replace; the input itself "
-                                                          "is never written over")
+            raise ConfigError(target, "already exists", "Choose another folder, or add --replace; the input itself is "
+                                                         "never replaced")
     parts, subjects = choose_parts(names, numbers, shares, **choice)
     for number, (data_file, labels_file) in enumerate(targets):
         inside = np.flatnonzero(parts == number).tolist()

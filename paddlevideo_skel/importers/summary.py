@@ -1,4 +1,4 @@
-"""What is in a data set: classes, lengths, persons, missing joints, ranges, and samples that look wrong."""
+"""What a data set holds: classes, lengths, persons, missing joints, ranges, and suspicious samples."""
 import hashlib
 from collections import Counter, defaultdict
 from itertools import count, islice
@@ -8,23 +8,23 @@ from tqdm import tqdm
 
 from ..errors import shorten_list
 from ..skeleton import get_layout
-from .lenient import problems, read_leniently
+from .lenient import find_problems, read_leniently
 
 USUAL_LAYOUTS = {17: "coco", 18: "openpose", 20: "kinect20", 21: "hand", 25: "ntu-rgb+d"}
 LOW_SCORE = 0.3
 HISTOGRAM_BINS = 10
 MAX_LISTED_CLASSES = 20  # in a warning
-MAX_LISTED_SIZES = 5  # of pictures
+MAX_LISTED_SIZES = 5  # of images
 BAR_LENGTH = 40  # characters of the longest bar
 
 
 def usual_layout(joints):
-    """The ``Layout`` that skeletons of so many joints usually have, or None."""
+    """The usual ``Layout`` of skeletons with that number of joints, or None."""
     return get_layout(USUAL_LAYOUTS[joints]) if joints in USUAL_LAYOUTS else None
 
 
 class Survey:
-    """Sums over samples, from which ``report`` makes a dict that JSON can hold."""
+    """Statistics of samples, collected one by one; ``summarise_survey`` makes a JSON-like dict of them."""
 
     def __init__(self):
         self.lengths, self.persons, self.labels = [], Counter(), {}
@@ -33,11 +33,11 @@ class Survey:
         self.sums = {}
 
     def refuse(self, name, reason):
-        """Note a sample that cannot be read."""
+        """Record an unusable sample."""
         self.suspicious.append({"name": name, "problem": reason})
 
     def add(self, annotation):
-        """Take in a sample."""
+        """Add a sample to the statistics."""
         keypoint = np.asarray(annotation.keypoint)
         present = keypoint.any(axis=-1)
         there = present.any(axis=-1)  # (M, T): whether a person is in a frame
@@ -49,7 +49,7 @@ class Survey:
         self.types[str(keypoint.dtype)] += 1
         self.pictures[annotation.img_shape] += 1
         self.scored += annotation.keypoint_score is not None
-        self.suspicious += [{"name": annotation.name, "problem": text} for text in problems(annotation)]
+        self.suspicious += [{"name": annotation.name, "problem": text} for text in find_problems(annotation)]
         self.same[hashlib.sha1(keypoint.tobytes() + str(keypoint.shape).encode()).digest()].append(annotation.name)
         shape = keypoint.shape[2:]
         self.shapes[shape] += 1
@@ -68,7 +68,7 @@ class Survey:
 
 
 class _Sums:
-    """Of all samples with the same joints and coordinates: counts by joint ``(V,)``, extremes and sums ``(C,)``."""
+    """Sums over samples with equal numbers of joints and coordinates: counts per joint ``(V,)``, others ``(C,)``."""
 
     def __init__(self, shape):
         joints, channels = shape
@@ -78,11 +78,11 @@ class _Sums:
 
 
 def inspect(path, split=None, labels=None, layout=None, progress=False):
-    """Look through a data set; a dict that JSON can hold, see ``inspection_text`` for what is in it.
+    """Statistics and suspicious samples of a data set, a JSON-like dict; ``inspection_text`` shows it.
 
     Args:
-        path, split, labels: see ``read_leniently``. layout: ``Layout`` for the joints' names; None: see
-            ``usual_layout``.
+        path, split, labels: see ``read_leniently``.
+        layout: ``Layout`` for the joints' names; None: see ``usual_layout``.
 
     Raises:
         DataError: the file as a whole cannot be read.
@@ -95,14 +95,14 @@ def inspect(path, split=None, labels=None, layout=None, progress=False):
             survey.refuse(name, reason)
         else:
             survey.add(annotation)
-    result = {"file": str(path), "split": split, "samples": total, **report(survey, layout)}
+    result = {"file": str(path), "split": split, "samples": total, **summarise_survey(survey, layout)}
     result["splits"], odd = _splits(survey, splits if split is None else {})
     result["warnings"] += odd
     return result
 
 
-def report(survey, layout=None):
-    """The dict of a ``Survey``: of joints and coordinates, those that most samples have."""
+def summarise_survey(survey, layout=None):
+    """The JSON-like dict of a ``Survey``; numbers per joint are of the most frequent number of joints."""
     twins = [names for names in survey.same.values() if len(names) > 1]
     suspicious = survey.suspicious + [{"name": name, "problem": f"the same as {names[0]}"}
                                       for names in twins for name in names[1:]]
@@ -110,7 +110,7 @@ def report(survey, layout=None):
               "classes": [{"class": label, "samples": number} for label, number in
                           sorted(Counter(survey.labels.values()).items(), key=lambda item: (item[0] is None, item[0]))]}
     if not survey.lengths:
-        result["warnings"].append("no sample can be read")
+        result["warnings"].append("no sample is usable")
         return result
     (joints, channels), _ = survey.shapes.most_common(1)[0]
     sums = survey.sums[joints, channels]
@@ -138,7 +138,7 @@ def report(survey, layout=None):
 
 
 def _histogram(lengths):
-    """At most ``HISTOGRAM_BINS`` ranges of equal width: lists of first and last length, and the number of samples."""
+    """At most ``HISTOGRAM_BINS`` ranges of equal width, each as [first length, last length, number of samples]."""
     width = -(-(int(lengths.max()) - int(lengths.min()) + 1) // HISTOGRAM_BINS)
     firsts = range(int(lengths.min()), int(lengths.max()) + 1, width)
     return [[first, first + width - 1, int(((lengths >= first) & (lengths < first + width)).sum())]
@@ -166,7 +166,7 @@ def _warnings(survey):
 
 
 def _splits(survey, splits):
-    """Samples and classes by split (name → set of names), and what is odd about them."""
+    """Numbers of samples and classes per split (name → set of names), and warnings."""
     read = {item["name"] for item in survey.suspicious} | set(survey.labels)
     classes = {split: {survey.labels[name] for name in members if name in survey.labels}
                for split, members in splits.items()}
@@ -177,7 +177,7 @@ def _splits(survey, splits):
             odd.append(f"the split {split} has no sample of the classes {shorten_list(absent, MAX_LISTED_CLASSES)}")
         strangers = sorted(members - read)
         if strangers:
-            odd.append(f"the split {split} names {len(strangers)} samples that are not there, such as {strangers[0]}")
+            odd.append(f"the split {split} lists {len(strangers)} samples that do not exist, such as {strangers[0]}")
     for train, other in _opposites(splits):
         both = splits[train] & splits[other]
         if both:
@@ -185,27 +185,28 @@ def _splits(survey, splits):
         twins = [names for names in survey.same.values() if splits[train] & set(names) and splits[other] & set(names)
                  and len(names) > 1]
         if twins:
-            odd.append(f"{len(twins)} sequences of {train} are in {other} too, under another name: "
+            odd.append(f"{len(twins)} sequences of {train} are also in {other}, under another name: "
                        f"{', '.join(twins[0])}")
     return [{"split": split, "samples": len(members), "classes": len(classes[split])}
             for split, members in splits.items()], odd
 
 
 def _opposites(splits):
-    """Pairs of splits that must not share a sample: ``xsub_train`` and ``xsub_val``, ``train1`` and ``test1``."""
+    """Pairs of splits that must not share samples, such as ``xsub_train`` and ``xsub_val``."""
     return [(train, other) for train in splits for word in ("val", "valid", "test")
             if "train" in train and (other := train.replace("train", word)) in splits]
 
 
 def inspection_text(report, class_names=None, most=20):
-    """Lines of text.
+    """The report of ``inspect`` as lines of text.
 
     Args:
-        class_names: of the classes, by number; None: numbers.
-        most: how many suspicious samples to list.
+        report: from ``inspect``.
+        class_names: names of the classes in the order of their numbers; None: show numbers.
+        most: maximum number of suspicious samples to list.
     """
     lines = [f"{report['file']}{' ' + report['split'] if report['split'] else ''}: samples {report['samples']}"
-             + (f", {report['samples'] - report['readable']} of them cannot be used"
+             + (f", {report['samples'] - report['readable']} of them unusable"
                 if report["readable"] < report["samples"] else "")]
     if report["readable"]:
         lines += _form(report) + _lengths(report["lengths"]) + _classes(report["classes"], class_names)
@@ -232,7 +233,7 @@ def _form(report):
     pictures = [item for item in report["pictures"] if item["img_shape"]]
     if pictures:
         sizes = [f"{item['samples']} of {item['img_shape'][1]:g} x {item['img_shape'][0]:g}" for item in pictures]
-        lines.append(f"pictures: {shorten_list(sizes, MAX_LISTED_SIZES)}")
+        lines.append(f"image sizes: {shorten_list(sizes, MAX_LISTED_SIZES)}")
     return lines
 
 
@@ -260,24 +261,24 @@ def _class(label, names):
 
 def _joints(report):
     if not any(row["missing"] or row["low_score"] for row in report["missing"]):
-        return ["", "joints: none is missing where its person is seen"]
+        return ["", "joints: none is missing in the frames of its person"]
     rows = [(row["joint"], row["name"] or "", f"{row['missing']:.2%}",
              "" if row["low_score"] is None else f"{row['low_score']:.2%}") for row in report["missing"]]
-    return _table("joints, of the frames in which their person is seen", ("joint", "name", "missing",
+    return _table("joints, shares of their person's frames", ("joint", "name", "missing",
                   "low score" if report["scores"] else ""), rows)
 
 
 def _table(title, header, rows):
-    """A title and aligned columns; nothing where there are no rows."""
+    """A title and aligned columns; an empty list if there are no rows."""
     if not rows:
         return []
     cells = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
     widths = [max(len(row[c]) for row in cells) for c in range(len(header))]
-    numeric = [all(_is_figure(row[c]) for row in cells[1:]) for c in range(len(header))]
+    numeric = [all(_is_number(row[c]) for row in cells[1:]) for c in range(len(header))]
     return ["", title] + [("  " + "  ".join(
         cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, numeric))).rstrip()
         for row in cells]
 
 
-def _is_figure(cell):
+def _is_number(cell):
     return cell.lstrip("-").replace(".", "").replace("%", "").isdigit()

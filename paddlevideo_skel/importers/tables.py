@@ -1,4 +1,4 @@
-"""Text tables (CSV and the like), read with errors that name the row and the column."""
+"""Text tables such as CSV, read with errors that name the row and the column."""
 import csv
 import io
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from ..errors import DataError
 from ..files import read_text
 
 DELIMITERS = ",;\t"
-EMPTY = ("", "nan", "na", "none", "null")  # cells that say that there is no value
+MISSING_CELLS = ("", "nan", "na", "none", "null")
 
 
 @dataclass
 class Table:
-    """Rows of text cells, all of one length.
+    """Rows of text cells, all of the same length.
 
     Attributes:
         header: the columns' names, lower case, or None.
@@ -28,20 +28,20 @@ class Table:
     lines: list
 
     def where(self, row, column):
-        """``file: row 7, column 3 (nose_x)`` for messages."""
+        """The text ``file: row 7, column 3 (nose_x)`` for messages."""
         name = f" ({self.header[column]})" if self.header else ""
         return f"{self.path}: row {self.lines[row]}, column {column + 1}{name}"
 
     def numbers(self, columns):
-        """The cells of some columns as float64 ``(rows, len(columns))``; a cell without a value is NaN.
+        """The cells of some columns as float64 ``(rows, len(columns))``; a missing value is NaN.
 
         Raises:
-            DataError: a cell that is neither empty nor a finite number, with its row and column.
+            DataError: a cell is neither missing nor a finite number; names its row and column.
         """
         cells = [[row[c] for c in columns] for row in self.rows]
         array = _as_numbers(cells)
         if array is None:
-            array = _as_numbers([["nan" if cell.lower() in EMPTY else cell for cell in row] for row in cells])
+            array = _as_numbers([["nan" if cell.lower() in MISSING_CELLS else cell for cell in row] for row in cells])
         if array is None or np.isinf(array).any():
             self._refuse_the_first_bad_cell(columns)
         return array.reshape(len(cells), len(columns))
@@ -50,12 +50,12 @@ class Table:
         for i, row in enumerate(self.rows):
             for c in columns:
                 if not is_number(row[c]) or np.isinf(float(row[c] or "nan")):
-                    raise DataError(self.where(i, c), f"found {row[c]!r}, expected a number, or nothing where the "
-                                                      "joint is missing", "Numbers are written like 12.5")
+                    raise DataError(self.where(i, c), f"found {row[c]!r}, expected a number, or nothing if the "
+                                                      "joint is missing", "Write numbers like 12.5")
 
 
 def _as_numbers(cells):
-    """Rows of texts as float64, or None if one of them is no number; by far the fastest way to tell."""
+    """Rows of texts as float64, or None if a text is not a number; by far the fastest check."""
     try:
         return np.array(cells, float)
     except ValueError:
@@ -63,8 +63,8 @@ def _as_numbers(cells):
 
 
 def is_number(cell):
-    """Whether a cell is a number, or stands for a missing one."""
-    if cell.lower() in EMPTY:
+    """Whether a cell is a number or a missing value."""
+    if cell.lower() in MISSING_CELLS:
         return True
     try:
         float(cell)
@@ -74,13 +74,13 @@ def is_number(cell):
 
 
 def read_table(path, header=None):
-    """A ``Table``; columns are parted by comma, semicolon or tab, whichever the first row has most of.
+    """A ``Table``; its separator is comma, semicolon or tab, the most frequent one in the first row.
 
     Args:
-        header: whether the first row holds the columns' names; None: if one of its cells is no number.
+        header: whether the first row holds the columns' names; None: it does if one of its cells is not a number.
 
     Raises:
-        DataError: no such file, no text, no row, or a row that is longer or shorter than the first.
+        DataError: the file is missing, not text, or empty, or a row is longer or shorter than the first.
     """
     text = read_text(path)
     first = text.lstrip().partition("\n")[0]
@@ -93,13 +93,13 @@ def read_table(path, header=None):
                 rows.append([cell.strip() for cell in row])
                 lines.append(reader.line_num)
     except csv.Error as error:
-        raise DataError(f"{path}: row {reader.line_num}", f"is no row of a table ({error})") from error
+        raise DataError(f"{path}: row {reader.line_num}", f"is not a row of a table ({error})") from error
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(rows[0]):
-            raise DataError(f"{path}: row {line}", f"has {len(row)} columns, expected {len(rows[0])} like the first")
+            raise DataError(f"{path}: row {line}", f"has {len(row)} columns, expected {len(rows[0])} as in the first")
     if header is None:
         header = bool(rows) and not all(map(is_number, rows[0]))
     names = [cell.lower() for cell in rows.pop(0)] if header and rows else None
     if not rows:
-        raise DataError(path, "holds no row", "Expected a table of numbers parted by commas")
+        raise DataError(path, "has no rows", "Expected a table of numbers separated by commas")
     return Table(Path(path), names, rows, lines[-len(rows):])

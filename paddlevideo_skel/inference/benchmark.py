@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 WARMUP = 3
 SLOW = 2.0  # seconds per answer from which one measurement is enough
-PARTS = ("preprocess_time", "inference_time", "postprocess_time")
+TIMED_PARTS = ("preprocess_time", "inference_time", "postprocess_time")
 
 
 def measure_latency(runtime, array, repeats=20):
@@ -66,7 +66,7 @@ class StepTimes:
 
     def mean(self):
         """Mean milliseconds per part."""
-        return dict(zip(PARTS, (np.mean(self.rounds[WARMUP:], axis=0) * 1000).tolist(), strict=True))
+        return dict(zip(TIMED_PARTS, (np.mean(self.rounds[WARMUP:], axis=0) * 1000).tolist(), strict=True))
 
 
 class PlainLog:
@@ -100,7 +100,7 @@ class PlainLog:
 
 
 def open_log(runtime, model_name, batch_size, shape):
-    """``auto_log.AutoLogger`` if it is installed and supports the runtime, else ``PlainLog``; both have one interface."""
+    """``auto_log.AutoLogger`` if installed and usable for the runtime, else ``PlainLog``; both have one interface."""
     config = runtime.inference_config
     if config is None or importlib.util.find_spec("auto_log") is None:
         return PlainLog(runtime, model_name, batch_size, shape)
@@ -108,7 +108,7 @@ def open_log(runtime, model_name, batch_size, shape):
     return auto_log.AutoLogger(
         model_name=model_name, model_precision=runtime.options.precision, batch_size=batch_size, data_shape=str(shape),
         save_path=None, inference_config=config, pids=os.getpid(), process_name=None,
-        gpu_ids=0 if runtime.device == "gpu" else None, time_keys=list(PARTS), warmup=WARMUP, logger=logger)
+        gpu_ids=0 if runtime.device == "gpu" else None, time_keys=list(TIMED_PARTS), warmup=WARMUP, logger=logger)
 
 
 def resident_megabytes():

@@ -7,18 +7,18 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import ConfigError, DataError, ExportError, UnavailableError
+from ..evaluation import softmax
 from ..files import output_folder, replacing
 from ..plotting import saved_figure
-from ..evaluation import softmax
-from .bin_results import ResultFolder
 from .artifact import relative_error
+from .bin_results import ResultFolder
 
 logger = logging.getLogger(__name__)
 
 SAME_COLOUR, OTHER_COLOUR = "#4c72b0", "#c44e52"
 
 
-def compare(a, b, num_classes=None, out=None):
+def compare_results(a, b, num_classes=None, out=None):
     """Compare every answer of folder ``a`` with that of the reference ``b``.
 
     Args:

@@ -13,14 +13,14 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import ConfigError, DataError, OutputError
-from ..files import HINT, output_folder, replacing
+from ..files import WRITE_HINT, output_folder, replacing
 from ..manifest import Manifest, differences, digest, digest_files, summarize
 from .bin_results import REPORT, read_report
 from .bins import TYPE, BinFolder
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+RESULTS_FORMAT = 1
 BEGUN = "begun.json"
 OTHER_MODEL = "It is the bin folder of another model: make one with tools/preprocess_bin.py --model"
 
@@ -109,7 +109,7 @@ def identify_bins(folder):
 
 def describe_inference(runtime, folder):
     """What the answers depend on: runs that agree in it may share a result folder."""
-    return {"format": FORMAT, "model": runtime.export.metadata["model_name"],
+    return {"format": RESULTS_FORMAT, "model": runtime.export.metadata["model_name"],
             "model_digest": digest_files(*runtime.files),
             "runtime": runtime.kind, "device": runtime.device.split(":")[0], "precision": runtime.options.precision,
             "bins": identify_bins(folder)}
@@ -149,7 +149,7 @@ class Answers:
             os.replace(temporary, target)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise OutputError(target, f"cannot be written ({error.strerror or error})", HINT) from error
+            raise OutputError(target, f"cannot be written ({error.strerror or error})", WRITE_HINT) from error
 
 
 def answer_batches(runtime, folder, batches, answers):

@@ -10,11 +10,21 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..safe_pickle import load_npy
 from ..errors import ConfigError, DataError, shorten_list
-from ..files import output_folder, parse_json
 from ..evaluation import save_results, softmax, summarise
-from .bins import AVERAGES, LABELS, MANIFEST, TYPE, BinFolder, check_range, load_labels, natural, read_label_file
+from ..files import output_folder, parse_json
+from ..safe_pickle import load_npy
+from .bins import (
+    AVERAGES,
+    BINS_FILE,
+    LABEL_FILE,
+    TYPE,
+    BinFolder,
+    check_range,
+    load_bin_labels,
+    natural,
+    read_label_file,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -128,14 +138,14 @@ class AnsweredSamples:
     average: str = None
 
 
-def find_samples(results, label_path=None, bins=None):
+def find_answered_samples(results, label_path=None, bins=None):
     """The ``AnsweredSamples`` of a result folder.
 
     Args:
-        label_path: label file (see ``load_labels``). bins: bin folder. Both None: the bin folder of the report.
+        label_path: label file (see ``load_bin_labels``). bins: bin folder. Both None: the bin folder of the report.
     """
-    if bins is None and label_path and Path(label_path).name == LABELS and (
-            Path(label_path).parent / MANIFEST).is_file():
+    if bins is None and label_path and Path(label_path).name == LABEL_FILE and (
+            Path(label_path).parent / BINS_FILE).is_file():
         bins, label_path = Path(label_path).parent, None
     if bins is None and label_path is None:
         bins = results.report.get("bins", {}).get("path")
@@ -145,7 +155,7 @@ def find_samples(results, label_path=None, bins=None):
     if bins is None:
         names = results.names if Path(label_path).suffix in (".pkl", ".npy") else [
             stem for stem, *_ in read_label_file(label_path)]
-        return AnsweredSamples(str(label_path), names, *load_labels(label_path, names))
+        return AnsweredSamples(str(label_path), names, *load_bin_labels(label_path, names))
     folder = BinFolder(bins)
     digest = results.report.get("bins", {}).get("digest")
     if digest and digest != folder.digest:
@@ -155,7 +165,7 @@ def find_samples(results, label_path=None, bins=None):
                               folder.manifest["num_classes"], folder.manifest["class_names"],
                               folder.manifest["average"])
     if label_path:
-        samples.labels, samples.sample_names = load_labels(label_path, folder.names)
+        samples.labels, samples.sample_names = load_bin_labels(label_path, folder.names)
     return samples
 
 
@@ -197,8 +207,8 @@ def read_scores(results, samples, num_classes, average=None):
         logits = numbers.reshape(-1, num_classes)
         rows = len(logits)
         if rows > 1 and average in (None, "none"):
-            raise ConfigError("--average", f"expected scores or logits, got {average}: {results.files[name]} has {rows} "
-                              f"rows of {num_classes} classes", "Give scores for PoseC3D, logits for ST-GCN++")
+            raise ConfigError("--average", f"expected scores or logits, got {average}: {results.files[name]} has "
+                              f"{rows} rows of {num_classes} classes", "Give scores for PoseC3D, logits for ST-GCN++")
         all_scores.append(softmax(logits).mean(axis=0) if average == "scores" else softmax(logits.mean(axis=0)))
     return np.stack(all_scores), rows
 
@@ -207,7 +217,7 @@ def evaluate(result_dir, label_path=None, bins=None, num_classes=None, average=N
     """Accuracy of a result folder.
 
     Args:
-        result_dir: the folder. label_path, bins: see ``find_samples``.
+        result_dir: the folder. label_path, bins: see ``find_answered_samples``.
         num_classes: None: from the bin folder or the report. average: see ``read_scores``.
         out: JSON file in the format of ``main.py --test --out``, which tools/ensemble.py can fuse.
 
@@ -224,7 +234,7 @@ def evaluate(result_dir, label_path=None, bins=None, num_classes=None, average=N
     if out:
         output_folder(Path(out).parent)
     results = ResultFolder(result_dir)
-    samples = find_samples(results, label_path, bins)
+    samples = find_answered_samples(results, label_path, bins)
     results.check_names(samples.names, samples.where)
     num_classes = find_num_classes(results, samples, num_classes)
     if samples.labels is not None:

@@ -13,7 +13,7 @@ from ..errors import ConfigError, DataError, OutputError
 from ..files import output_folder, replacing
 from ..manifest import Manifest, digest_dataset
 from .artifact import find_export
-from .bins import BINS, FORMAT, LABELS, MANIFEST, TYPE, BinFolder, file_names, read_manifest
+from .bins import BINS_FILE, BINS_FORMAT, LABEL_FILE, SAMPLES_FOLDER, TYPE, BinFolder, file_names, read_manifest
 from .predict import warn_if_pipeline_differs
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def write_bins(config, output, split="test", model=None, num_workers=0, share=(0
                           f"{export.sample_shape}", "Use the kind of data that the model was trained on")
     source = {"section": f"DATASET.{split}", **config.section(f"DATASET.{split}"), "digest": digest_dataset(dataset)}
     folder = start_or_resume_bins(output, dataset, {
-        "format": FORMAT, "model_name": name, "shape": list(shape), "type": TYPE.name, "count": len(dataset),
+        "format": BINS_FORMAT, "model_name": name, "shape": list(shape), "type": TYPE.name, "count": len(dataset),
         "num_classes": classes, "class_names": names, "labels": dataset.labels is not None,
         "average": find_average(pipeline), "source": source, "pipeline": pipeline.spec})
     made = write_files(folder, dataset, pipeline, num_workers, share)
@@ -117,13 +117,14 @@ def find_average(pipeline):
 def start_or_resume_bins(output, dataset, content):
     """Start a bin folder with ``label.txt`` and ``bins.json``, or check that it was started with the same; opens it."""
     path = output_folder(output)
-    output_folder(path / BINS)
+    output_folder(path / SAMPLES_FOLDER)
     if dataset.labels is None:
         content = {**content, "sample_names": dataset.names}
-    manifest = Manifest(path / MANIFEST, f"{BINS}/*.bin", compared=without_paths, read=lambda: read_manifest(path))
+    manifest = Manifest(path / BINS_FILE, f"{SAMPLES_FOLDER}/*.bin", compared=without_paths,
+                        read=lambda: read_manifest(path))
     resumed = manifest.check(content)
     if dataset.labels is not None:
-        write_labels(path / LABELS, dataset)
+        write_labels(path / LABEL_FILE, dataset)
     if not resumed:
         manifest.start(content)
     return BinFolder(path)
@@ -168,6 +169,6 @@ def write_files(folder, dataset, pipeline, num_workers, share):
 def remove_temporary_bins(folder, names):
     """Remove the temporary files that a killed run left for these names; other shards may be writing theirs."""
     own = {f".{name}.bin" for name in names}
-    for path in (folder.path / BINS).glob(".*.tmp"):
+    for path in (folder.path / SAMPLES_FOLDER).glob(".*.tmp"):
         if path.name.rsplit(".", 2)[0] in own:
             path.unlink(missing_ok=True)

@@ -13,13 +13,13 @@ from ..errors import ConfigError, DataError, shorten_list
 from ..files import parse_json
 from ..manifest import digest
 
-FORMAT = 1
-MANIFEST, LABELS, BINS = "bins.json", "label.txt", "bin"
+BINS_FORMAT = 1
+BINS_FILE, LABEL_FILE, SAMPLES_FOLDER = "bins.json", "label.txt", "bin"
 TYPE = np.dtype("<f4")
 MAKE = "Make the folder with tools/preprocess_bin.py"
 RESUME = "Run tools/preprocess_bin.py with the same arguments again: it makes what is missing"
-DIGITS = 5
-MORE_NAMES, MAX_DIGITS = 100, 18
+NAME_DIGITS = 5
+MORE_NAMES, MAX_LABEL_DIGITS = 100, 18
 AVERAGES = ("scores", "logits", "none")
 # Entries of bins.json and their types.
 ENTRIES = {"format": int, "model_name": str, "shape": list, "type": str, "count": int, "num_classes": int,
@@ -50,22 +50,22 @@ class BinFolder:
         self.path = Path(path)
         if not self.path.is_dir():
             raise DataError(path, "folder not found", MAKE)
-        if (self.path / MANIFEST).is_file() or sample_shape is None:
+        if (self.path / BINS_FILE).is_file() or sample_shape is None:
             self.manifest = read_manifest(self.path)
             self._read_labels()
-            self.sample_shape, self._bins = tuple(self.manifest["shape"]), self.path / BINS
+            self.sample_shape, self._bins = tuple(self.manifest["shape"]), self.path / SAMPLES_FOLDER
         else:
             self.manifest, self.labels, self.digest = {}, None, ""
             self.names = sorted((p.stem for p in self.path.glob("*.bin")), key=natural)
             if not self.names:
-                raise DataError(path, f"the folder has neither {MANIFEST} nor .bin files", MAKE)
+                raise DataError(path, f"the folder has neither {BINS_FILE} nor .bin files", MAKE)
             self.sample_names, self.sample_shape, self._bins = self.names, tuple(sample_shape), self.path
         self.size = math.prod(self.sample_shape) * TYPE.itemsize
 
     def _read_labels(self):
-        content = (self.path / MANIFEST).read_bytes()
+        content = (self.path / BINS_FILE).read_bytes()
         if self.manifest["labels"]:
-            where = self.path / LABELS
+            where = self.path / LABEL_FILE
             lines = read_label_file(where)
             # A damaged count may be in the billions; the error lists only the first missing names.
             self.names = file_names(min(self.manifest["count"], 2 * len(lines) + MORE_NAMES))
@@ -120,7 +120,7 @@ class BinFolder:
 
 def file_names(count):
     """The names of the files of ``count`` samples, without ``.bin``."""
-    digits = max(DIGITS, len(str(count - 1)))
+    digits = max(NAME_DIGITS, len(str(count - 1)))
     return [f"{i:0{digits}d}" for i in range(count)]
 
 
@@ -141,7 +141,7 @@ def parse_shard(text):
 
 def read_manifest(folder):
     """The checked content of a folder's ``bins.json``."""
-    path = Path(folder) / MANIFEST
+    path = Path(folder) / BINS_FILE
     try:
         manifest = parse_json(path.read_text(encoding="utf-8"))
         wrong = [key for key, kind in ENTRIES.items() if not isinstance(manifest[key], kind)]
@@ -151,8 +151,8 @@ def read_manifest(folder):
         raise DataError(path, f"has no entry {error}", MAKE) from error
     except (OSError, ValueError, TypeError) as error:
         raise DataError(path, f"is damaged ({type(error).__name__}: {error})", MAKE) from error
-    if not wrong and manifest["format"] != FORMAT:
-        raise DataError(path, f"expected format {FORMAT}, got {manifest['format']}", MAKE)
+    if not wrong and manifest["format"] != BINS_FORMAT:
+        raise DataError(path, f"expected format {BINS_FORMAT}, got {manifest['format']}", MAKE)
     wrong = wrong or find_invalid_entries(manifest)
     if wrong:
         raise DataError(path, f"invalid entry {wrong[0]!r}: {str(manifest.get(wrong[0]))[:60]}", MAKE)
@@ -190,7 +190,7 @@ def read_label_file(path):
         fields = line.split(None, 2)
         if not fields:
             continue
-        if len(fields) < 2 or not fields[1].isdecimal() or len(fields[1]) > MAX_DIGITS:
+        if len(fields) < 2 or not fields[1].isdecimal() or len(fields[1]) > MAX_LABEL_DIGITS:
             raise DataError(f"{path}: line {number}", f"expected a file name and a class number, got {line[:60]!r}",
                             "For example: 00000.bin 12")
         lines.append((fields[0].removesuffix(".bin"), int(fields[1]), fields[2].rstrip() if fields[2:] else ""))
@@ -218,7 +218,7 @@ def match_labels(path, lines, names):
     return [labels[name] for name in names]
 
 
-def load_labels(path, names):
+def load_bin_labels(path, names):
     """``(labels, sample names)`` for the files ``names``, which are in natural order.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ConfigError, ExportError, UnavailableError
 from .artifact import OM
-from .runtime import ROUNDING, Runtime, first_line
+from .runtime import ROUNDING_TOLERANCE, Runtime, first_line
 
 GET = ("Install CANN (toolkit or nnrt) and source its set_env.sh for pyACL (the module acl), or install ais_bench and "
        "aclruntime from Ascend's tools; without an NPU use --runtime onnxruntime")
@@ -41,7 +41,7 @@ class OmRuntime(Runtime):
         if options.use_gpu or options.use_npu is False:
             raise ConfigError("--runtime om", "computes on an NPU, but another device was requested",
                               "Omit --use_gpu and --use_npu")
-        self.session = open_session(path, options.device_id)
+        self.session = open_npu_session(path, options.device_id)
         self.version = self.session.name
         self._check_input(path)
         return f"npu:{options.device_id}"
@@ -52,8 +52,8 @@ class OmRuntime(Runtime):
             raise ExportError(path, f"takes an input {found}, but its metadata has no batch size", "Make an ONNX "
                               "model of one batch size with tools/export_onnx.py and compile it with tools/atc.py")
         if found != expected or self.session.dtype not in ("float32", "float16"):
-            raise ExportError(path, f"expected an input {expected} of float32 or float16, as its metadata says, got {found} "
-                              f"of {self.session.dtype}", COMPILE)
+            raise ExportError(path, f"expected an input {expected} of float32 or float16, as its metadata says, got "
+                              f"{found} of {self.session.dtype}", COMPILE)
 
     @classmethod
     def verify_float32(cls, export, options):
@@ -86,7 +86,7 @@ class OmRuntime(Runtime):
     def advice(self):
         if self.options.precision == "fp32":
             return (f"If it was compiled for float16, ATC's default, use --precision fp16, which allows "
-                    f"{ROUNDING['fp16']:.0e}; otherwise the files do not belong together: {COMPILE}")
+                    f"{ROUNDING_TOLERANCE['fp16']:.0e}; otherwise the files do not belong together: {COMPILE}")
         return f"The files do not belong together, or the model needs more precision: {COMPILE}"
 
 
@@ -256,7 +256,7 @@ class AclSession:
         return pointer
 
 
-def open_session(path, device_id):
+def open_npu_session(path, device_id):
     """An ``AisBenchSession``, or an ``AclSession`` where ais_bench is not installed.
 
     Raises:

@@ -13,11 +13,11 @@ from .runtime import Runtime, first_line
 logger = logging.getLogger(__name__)
 
 WARNING = 2
-CPU, CANN = "CPUExecutionProvider", "CANNExecutionProvider"
+CPU_PROVIDER, CANN_PROVIDER = "CPUExecutionProvider", "CANNExecutionProvider"
 # CANN's provider computes in float16 by default (ONNX Runtime's documentation).
 CANN_PRECISIONS = {"fp32": "must_keep_origin_dtype", "fp16": "force_fp16"}
-NEEDS = {CANN: "It needs CANN's libraries (libascendcl.so): install CANN's toolkit or nnrt and the driver, and source "
-               "its set_env.sh",
+NEEDS = {CANN_PROVIDER: "It needs CANN's libraries (libascendcl.so): install CANN's toolkit or nnrt and the driver, "
+                        "and source its set_env.sh",
          "CUDAExecutionProvider": "It needs the libraries of CUDA and cuDNN"}
 
 
@@ -41,25 +41,26 @@ class OnnxRuntime(Runtime):
                 raise UnavailableError(f"{flag} ({provider})", "is in this ONNX Runtime, but cannot be used: "
                                        f"{problem}", NEEDS.get(provider, ""))
             logger.warning("%s is in this ONNX Runtime, but cannot be used (%s); it is skipped", provider, problem)
-        raise UnavailableError(f"--precision {self.options.precision}", "ONNX Runtime supports only fp32 here, and fp16 "
-                               "through CANN", "Use --precision fp32")
+        raise UnavailableError(f"--precision {self.options.precision}", "ONNX Runtime supports only fp32 here, and "
+                               "fp16 through CANN", "Use --precision fp32")
 
     def list_providers(self):
         """``(flag, required, device, provider)`` of the providers to try, in this order."""
         options, there = self.options, onnxruntime.get_available_providers()
         known = [("--use_tensorrt", options.use_tensorrt, "gpu", "TensorrtExecutionProvider"),
                  ("--use_gpu", options.use_gpu, "gpu", "CUDAExecutionProvider"),
-                 ("--use_npu", options.use_npu, "npu", CANN),
+                 ("--use_npu", options.use_npu, "npu", CANN_PROVIDER),
                  ("--enable_mkldnn", bool(options.enable_mkldnn), "cpu", "DnnlExecutionProvider")]
         for flag, required, _, provider in known:
             if required and provider not in there:
-                get = ", or pip install onnxruntime-cann" if provider == CANN else ""
+                get = ", or pip install onnxruntime-cann" if provider == CANN_PROVIDER else ""
                 raise UnavailableError(flag, f"this ONNX Runtime has no {provider}, only {', '.join(there)}",
                                        f"Omit {flag}{get}")
         required = [row for row in known if row[1]][:1]
         possible = [row for row in known if row[1] is None and row[3] in there]
-        found = required or [*possible, ("", False, "cpu", CPU)]
-        return [row for row in found if options.precision == "fp32" or (row[3], options.precision) == (CANN, "fp16")]
+        found = required or [*possible, ("", False, "cpu", CPU_PROVIDER)]
+        half = options.precision == "fp16"
+        return [row for row in found if options.precision == "fp32" or (half and row[3] == CANN_PROVIDER)]
 
     def try_provider(self, provider):
         """Create the session; returns None, or why the provider cannot be used."""
@@ -69,8 +70,8 @@ class OnnxRuntime(Runtime):
         settings.log_severity_level = WARNING + 1
         if not options.ir_optim:
             settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        given = {} if provider in (CPU, "DnnlExecutionProvider") else {"device_id": str(options.device_id)}
-        if provider == CANN:
+        given = {} if provider in (CPU_PROVIDER, "DnnlExecutionProvider") else {"device_id": str(options.device_id)}
+        if provider == CANN_PROVIDER:
             given["precision_mode"] = CANN_PRECISIONS[options.precision]
         try:
             # By default ONNX Runtime would fall back to the CPU and only print a message.
@@ -106,7 +107,7 @@ def library_problem(provider):
                        for which in ("shared", name))
     if shared.is_file() and library.is_file():
         try:
-            ctypes.CDLL(str(shared), mode=ctypes.RTLD_GLOBAL)  # as ONNX Runtime does: the other library uses its symbols
+            ctypes.CDLL(str(shared), mode=ctypes.RTLD_GLOBAL)  # as in ONNX Runtime: the other library uses its symbols
             ctypes.CDLL(str(library))
         except OSError as error:
             return str(error)

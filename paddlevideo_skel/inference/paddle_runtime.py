@@ -62,7 +62,8 @@ class PaddleRuntime(Runtime):
             raise UnavailableError("--use_tensorrt", "TensorRT needs a GPU and a paddle built with it",
                                    "Omit --use_tensorrt")
         if options.precision != "fp32" and device == "npu":
-            raise UnavailableError(f"--precision {options.precision}", "paddle has no half precision on an NPU", "Use --precision fp32")
+            raise UnavailableError(f"--precision {options.precision}", "paddle has no half precision on an NPU",
+                                   "Use --precision fp32")
         return device
 
     def set_up_cpu(self, config):

@@ -19,7 +19,7 @@ from .bin_results import REPORT
 
 logger = logging.getLogger(__name__)
 
-LOG_LINES = 5
+MAX_OUTPUT_LINES = 5
 CONNECT_TIMEOUT = 10  # seconds
 OBJECT_STORE = 80_000_000  # bytes; tasks return a few lines
 # The process must not outlive the Ray worker that started it: by then the shard runs elsewhere.
@@ -43,11 +43,12 @@ def run_shard(command, shard, folder):
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", SHARD_PROGRAM, str(os.getpid()), *command, "--shard", shard], cwd=folder,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    done = subprocess.run([sys.executable, "-c", SHARD_PROGRAM, str(os.getpid()), *command, "--shard", shard],
+                          cwd=folder, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace")
     printed = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    return done.returncode, " | ".join(printed[-LOG_LINES:]), time.perf_counter() - start
+    return done.returncode, " | ".join(printed[-MAX_OUTPUT_LINES:]), time.perf_counter() - start
 
 
 def run_shards(command, shards, address=None, retries=2, cpus=1, npus=0):
@@ -94,7 +95,8 @@ def connect(address):
     except ImportError as error:
         raise UnavailableError("Ray", f"not installed ({error})", "pip install paddlevideo_skel[ray]") from error
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    own = {} if address else {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "_node_ip_address": "127.0.0.1"}
+    own = {} if address else {"include_dashboard": False, "object_store_memory": OBJECT_STORE,
+                              "_node_ip_address": "127.0.0.1"}
     try:
         if colon and port.isdecimal():
             socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()  # Ray itself retries for minutes
@@ -144,7 +146,8 @@ def write_common_report(output, shards, seconds):
     """
     report = merge_reports(output, shards)
     if report is None:
-        raise OutputError(output, f"reports of some of the {shards} shards are missing", "Is it a folder that all nodes share?")
+        raise OutputError(output, f"reports of some of the {shards} shards are missing",
+                          "Is it a folder that all nodes share?")
     report["ray"] = {"shards": shards, "seconds": seconds, "fps": report["computed"] / seconds}
     write_json(Path(output) / REPORT, report)
     for number, shard in enumerate(report["shards"], 1):

@@ -26,7 +26,7 @@ HOW_TO_GET = {"paddle": "pip install paddlepaddle",
 PRECISIONS = ("fp32", "fp16", "bf16")
 # Half precision rounds to 2^-11 or 2^-8 in every layer; these are the sums that are allowed. They are so wide that a
 # wrong model can pass, so it must be verified in float32 first: ``Runtime.verify_float32``.
-ROUNDING = {"fp16": 5e-3, "bf16": 4e-2}
+ROUNDING_TOLERANCE = {"fp16": 5e-3, "bf16": 4e-2}
 # A runtime with a smaller error than this computed in float32, not in half precision.
 FLOAT32_ERROR = 1e-5
 
@@ -52,7 +52,8 @@ class RuntimeOptions:
 
     def __post_init__(self):
         if self.precision not in PRECISIONS:
-            raise ConfigError("--precision", f"unknown precision {self.precision!r}", near_miss(self.precision, PRECISIONS))
+            raise ConfigError("--precision", f"unknown precision {self.precision!r}",
+                              near_miss(self.precision, PRECISIONS))
         for name in ("cpu_threads", "gpu_mem"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
@@ -89,7 +90,7 @@ class Runtime:
     def __init__(self, export, options):
         self.export, self.options, self.onednn = export, options, bool(options.enable_mkldnn)
         self.selfcheck = export.selfcheck()
-        self.tolerance = ROUNDING.get(options.precision, self.selfcheck.tolerance)
+        self.tolerance = ROUNDING_TOLERANCE.get(options.precision, self.selfcheck.tolerance)
         self.errors, self.seconds = {}, 0.0
         try:
             self.device = self.load()
@@ -160,8 +161,8 @@ class Runtime:
                 self.label, f"answers its self-check wrongly at batch size {batch}: relative error {error:.2g}, "
                 f"allowed {self.tolerance:.0e}", self.advice())
         if self.options.precision != "fp32" and error < FLOAT32_ERROR:
-            raise UnavailableError(f"--precision {self.options.precision}", f"is ignored: {self.kind} computes in float32 "
-                                   f"(relative error {error:.1g})", "Use --precision fp32")
+            raise UnavailableError(f"--precision {self.options.precision}", f"is ignored: {self.kind} computes in "
+                                   f"float32 (relative error {error:.1g})", "Use --precision fp32")
         self.errors[batch] = error
 
     def run(self, array):

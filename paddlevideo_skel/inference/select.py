@@ -8,14 +8,14 @@ import numpy as np
 
 from ..errors import SkelError, UnavailableError
 from ..logs import write_line
-from .benchmark import measure_in_turns
 from .artifact import ONNX
+from .benchmark import measure_in_turns
 from .runtime import open_runtime
 
 logger = logging.getLogger(__name__)
 
 # On a CPU the faster comes first (docs/performance.md). Measuring at every start would take longer than most answers.
-ORDER = ("onnxruntime", "paddle")
+RUNTIME_ORDER = ("onnxruntime", "paddle")
 
 
 @dataclass
@@ -32,8 +32,8 @@ def open_named(export, name, options, batch_size=1, prepare=None):
 
     Args:
         export: ``ExportFolder``. options: ``RuntimeOptions``.
-        name: ``paddle`` or ``onnxruntime``; ``auto``: the one that is known to be the fastest; ``fastest``: the one that
-            is measured to be, with ``batch_size`` samples per answer.
+        name: ``paddle`` or ``onnxruntime``; ``auto``: the one that is known to be the fastest; ``fastest``: the one
+            that is measured to be, with ``batch_size`` samples per answer.
         prepare: called with a runtime's name before it is imported.
 
     Raises:
@@ -54,7 +54,8 @@ def list_candidates(export, options):
     Paddle comes first if it is built for a GPU or an NPU and the options do not exclude one.
     """
     device = options.use_gpu is not False and options.use_npu is not False and is_built_for_device()
-    return [Candidate(kind, options, find_problem(export, kind)) for kind in (ORDER[::-1] if device else ORDER)]
+    order = RUNTIME_ORDER[::-1] if device else RUNTIME_ORDER
+    return [Candidate(kind, options, find_problem(export, kind)) for kind in order]
 
 
 def find_problem(export, kind):
@@ -81,13 +82,13 @@ def open_best(export, options, prepare=None):
     for number, candidate in enumerate(found):
         runtime = try_open(candidate, export, prepare)
         if runtime is not None:
-            why = "; ".join(map(explain, found[:number])) or "the fastest known; --runtime fastest measures"
+            why = "; ".join(map(explain_problem, found[:number])) or "the fastest known; --runtime fastest measures"
             logger.info("Selected: %s (%s)", candidate.kind, why)
             return runtime
     raise no_runtime_error(found)
 
 
-def explain(candidate):
+def explain_problem(candidate):
     """Why a candidate was not used."""
     return f"{candidate.kind}{' with oneDNN' if candidate.options.enable_mkldnn else ''}: {candidate.problem}"
 
@@ -108,7 +109,7 @@ def no_runtime_error(found):
     errors = [candidate.error for candidate in found if candidate.error is not None]
     if len(errors) == 1:
         return errors[0]
-    return UnavailableError("--runtime", "no runtime can be used: " + "; ".join(map(explain, found)),
+    return UnavailableError("--runtime", "no runtime can be used: " + "; ".join(map(explain_problem, found)),
                             "" if errors else "pip install onnxruntime")
 
 
@@ -132,7 +133,7 @@ def open_measured(export, options, batch_size, prepare=None):
             runtime.close()
     for candidate in found:
         if candidate.problem is not None:
-            write_line(explain(candidate))
+            write_line(explain_problem(candidate))
     logger.info("Selected: %s (measured to be the fastest)", best.kind)
     return best
 

@@ -26,8 +26,8 @@ from .predict import Predictor
 STANDARD_INPUT = "-"
 PERSONS_HINT = "Put the persons to follow first, or raise --persons if the model takes any number of them"
 RECENT = 1000  # measurements kept for medians: a stream may never end
-MAX_FRAMES, MAX_PERSONS = 100_000, 100
-MAX_LINES, MIN_SCORE = 8, 0.05  # most classes in the picture, and the least peak score of a class in it
+MAX_STREAM_FRAMES, MAX_PERSONS = 100_000, 100
+MAX_LINES, MIN_PEAK_SCORE = 8, 0.05  # most classes in the picture, and the least peak score of a class in it
 
 
 @dataclass
@@ -73,8 +73,8 @@ class StreamingPredictor:
 
     def __init__(self, runtime, window=64, every=4, smoothing=0.0, mean=None, early=False, persons=None,
                  img_shape=None, top_k=None):
-        for name, value, most in (("--window", window, MAX_FRAMES), ("--every", every, MAX_FRAMES),
-                                  ("--mean", 1 if mean is None else mean, MAX_FRAMES),
+        for name, value, most in (("--window", window, MAX_STREAM_FRAMES), ("--every", every, MAX_STREAM_FRAMES),
+                                  ("--mean", 1 if mean is None else mean, MAX_STREAM_FRAMES),
                                   ("--persons", 1 if persons is None else persons, MAX_PERSONS)):
             if type(value) is not int or not 1 <= value <= most:
                 raise ConfigError(name, f"expected an integer from 1 to {most}, got {value!r}")
@@ -382,7 +382,7 @@ def draw_scores(axes, answers, names):
     scores = np.stack([nobody if answer.scores is None else answer.scores for answer in answers])
     at = [answer.frame for answer in answers]
     best = np.max(known, axis=0)
-    strongest = [c for c in np.argsort(-best, kind="stable")[:MAX_LINES] if best[c] >= min(MIN_SCORE, best.max())]
+    strongest = [c for c in np.argsort(-best, kind="stable")[:MAX_LINES] if best[c] >= min(MIN_PEAK_SCORE, best.max())]
     for c in strongest:
         axes.plot(at, scores[:, c], marker="." if len(at) < 40 else None, label=names[c] if names else f"class {c}")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)

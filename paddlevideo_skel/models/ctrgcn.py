@@ -1,4 +1,4 @@
-"""CTR-GCN (Chen et al., "Channel-wise Topology Refinement Graph Convolution", ICCV 2021), and its Lite form."""
+"""CTR-GCN (Chen et al., "Channel-wise Topology Refinement Graph Convolution", ICCV 2021), and PaddleVideo's Lite."""
 import paddle
 from paddle import nn
 from paddle.nn.initializer import Assign, Constant, Normal
@@ -7,7 +7,7 @@ from ..skeleton import adjacency, get_layout
 from .layers import BACKBONES, JointsBackbone, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch
 
 DILATIONS = (1, 2)
-KERNEL = 5
+BRANCH_KERNEL = 5
 
 
 class CTRGC(nn.Layer):
@@ -15,7 +15,7 @@ class CTRGC(nn.Layer):
 
     def __init__(self, in_channels, out_channels, rel_reduction=8):
         super().__init__()
-        # Raw coordinates (3), or joints with two more features (9), have too few channels to reduce.
+        # Raw coordinates (2 or 3), or three features of each (9), are too few channels to reduce.
         rel_channels = 8 if in_channels in (2, 3, 9) else in_channels // rel_reduction
         self.conv1 = conv1x1(in_channels, rel_channels)
         self.conv2 = conv1x1(in_channels, rel_channels)
@@ -23,18 +23,23 @@ class CTRGC(nn.Layer):
         self.conv4 = conv1x1(rel_channels, out_channels)
 
     def forward(self, x, x_mean, A, alpha):
-        """``x (N, C, T, V)``, its mean over time ``x_mean (N, C, 1, V)``, the shared topology ``A (V, V)``."""
-        # The mean over time is taken before the two convolutions, not after: they are linear, and T times cheaper so.
+        """``(N, C, T, V) → (N, C', T, V)``.
+
+        Args:
+            x: ``(N, C, T, V)``. x_mean: its mean over time, ``(N, C, 1, V)``.
+            A: the topology that all channels share, ``(V, V)``. alpha: weight of the channels' own topologies.
+        """
+        # The mean over time comes before the two convolutions, not after: they are linear, and T times cheaper there.
         query = self.conv1(x_mean).transpose([0, 1, 3, 2])
         relation = paddle.tanh(query - self.conv2(x_mean))
-        # alpha scales the small weights instead of the large result; conv4 is pointwise, so this is the same.
+        # alpha scales the small weights, not the large result: conv4 is pointwise, so this is the same.
         topology = nn.functional.conv2d(relation, self.conv4.weight * alpha)
         topology = topology + (self.conv4.bias * alpha).reshape([-1, 1, 1]) + A
         return paddle.matmul(self.conv3(x), topology, transpose_y=True)
 
 
 class RefinedGraphConv(nn.Layer):
-    """Three refined graph convolutions, summed, with residual: ``(N, C, T, V) → (N, C', T, V)``."""
+    """The sum of three refined graph convolutions, with a residual: ``(N, C, T, V) → (N, C', T, V)``."""
 
     def __init__(self, in_channels, out_channels, A, adaptive=True):
         super().__init__()
@@ -59,7 +64,10 @@ class RefinedGraphConv(nn.Layer):
 
 
 class MultiScaleTemporalConv(nn.Layer):
-    """Four branches over time — two dilations, a maximum, a point — joined: ``(N, C, T/stride, V)``."""
+    """Four parallel branches over time: two dilated convolutions, max pooling, a pointwise convolution.
+
+    ``(N, C, T, V) → (N, C, T/stride, V)``.
+    """
 
     def __init__(self, channels, stride=1, act=False):
         super().__init__()
@@ -72,7 +80,7 @@ class MultiScaleTemporalConv(nn.Layer):
             return [conv1x1(channels, width), nn.BatchNorm2D(width), nn.ReLU()]
 
         self.branches = nn.LayerList(
-            [nn.Sequential(*entry(), TemporalConv(width, width, KERNEL, stride, d)) for d in DILATIONS] +
+            [nn.Sequential(*entry(), TemporalConv(width, width, BRANCH_KERNEL, stride, d)) for d in DILATIONS] +
             [nn.Sequential(*entry(), nn.MaxPool2D((3, 1), (stride, 1), (1, 0)), nn.BatchNorm2D(width)),
              nn.Sequential(conv1x1(channels, width, stride), nn.BatchNorm2D(width))])
 
@@ -99,12 +107,12 @@ class CTRGCN(JointsBackbone):
     """CTR-GCN backbone: ``(N, C, T, V, M) → (N, M, C', T/4, V)``.
 
     Args:
-        num_point: joints V; None takes the layout's. num_person: persons M. base_channel: channels of units 1 to 4.
+        num_point: joints V; None: the layout's. num_person: persons M. base_channel: channels of units 1 to 4.
         graph: name or description of the skeleton.
-        graph_args: ``labeling_mode: spatial``, the only one that CTR-GCN publishes.
+        graph_args: ``labeling_mode: spatial``, the only one published for CTR-GCN.
         in_channels: 3 for x, y, z; 2 for x, y.
-        adaptive: learn the shared topology, starting from the skeleton's.
-        tcn_act: a ReLU after the temporal block, before the residual, as pyskl's and mmaction2's CTR-GCN have it.
+        adaptive: learn the shared topology, which starts as the skeleton's.
+        tcn_act: a ReLU after the temporal block, before the residual, as in pyskl's and mmaction2's CTR-GCN.
     """
 
     num_units = 10
@@ -132,8 +140,8 @@ class CTRGCN(JointsBackbone):
         self.init_weights()
 
     def init_weights(self):
-        """As the authors' code: He for convolutions; the graph's BatchNorm starts near 0, so that a unit starts as
-        its residual; the temporal BatchNorms are drawn around 1."""
+        """As the authors' code: convolutions after He; the graph's BatchNorm near 0, so that a unit starts as its
+        residual; the temporal BatchNorm scales N(1, 0.02²)."""
         init_conv_bn(self)
         for layer in self.sublayers():
             if isinstance(layer, RefinedGraphConv):
@@ -152,7 +160,7 @@ class CTRGCN(JointsBackbone):
 
 @BACKBONES.register
 class CTRGCNLite(CTRGCN):
-    """CTR-GCN without its tenth unit, and without the ninth too with ``remove_l9``."""
+    """CTR-GCN without its tenth unit; with ``remove_l9`` without the ninth too."""
 
     def __init__(self, num_point=None, num_person=2, base_channel=64, graph="ntu_rgb_d", graph_args=None,
                  in_channels=3, adaptive=True, remove_l9=False, tcn_act=False):

@@ -9,16 +9,16 @@ from .layers import HEADS
 
 
 class PooledHead(nn.Layer):
-    """Mean over frames and joints, then over persons, dropout, one linear layer.
+    """Mean over frames and joints, then over persons; dropout; one linear layer.
 
     ``(..., M, C, T, V) → (..., num_classes)``.
 
     Args:
         num_classes: number of classes.
         features: width of the backbone's output.
-        dropout: share of features dropped in training.
+        dropout: fraction of features dropped in training.
         std: standard deviation of the linear layer's initial weights; None: sqrt(2 / num_classes).
-        ls_eps: label smoothing of the loss, kept for the trainer.
+        ls_eps: label smoothing of the loss, for the trainer.
     """
 
     recognizer = "RecognizerGCN"
@@ -50,7 +50,7 @@ class PooledHead(nn.Layer):
         return x.mean(axis=[-2, -1]).mean(axis=-2)
 
     def new_linear(self):
-        """The linear layer."""
+        """Make the linear layer."""
         return nn.Linear(self.features, self.num_classes)
 
     def linear_weight(self):
@@ -64,7 +64,7 @@ class PooledHead(nn.Layer):
 
 @HEADS.register
 class STGCNHead(PooledHead):
-    """ST-GCN's head: its linear layer is kept as a pointwise convolution, as the authors and PaddleVideo have it."""
+    """ST-GCN's head: its linear layer is stored as a pointwise convolution, as in the authors' code and PaddleVideo."""
 
     linear = "fcn"
 
@@ -103,10 +103,10 @@ class CTRGCNHead(PooledHead):
 class I3DHead(PooledHead):
     """PoseC3D's head: mean over frames, height and width, dropout, one linear layer.
 
-    ``(..., C, T, H, W) → (..., num_classes)``. As in PaddleVideo, the linear layer learns at ten times the rate.
+    ``(..., C, T, H, W) → (..., num_classes)``. As in PaddleVideo, the linear layer has ten times the learning rate.
 
     Args:
-        in_channels: width of the backbone's output. spatial_type: ``avg``. drop_ratio: dropout.
+        in_channels: width of the backbone's output. spatial_type: only ``avg``. drop_ratio: dropout.
         std: standard deviation of the linear layer's initial weights.
     """
 
@@ -114,7 +114,7 @@ class I3DHead(PooledHead):
 
     def __init__(self, num_classes, in_channels=512, spatial_type="avg", drop_ratio=0.5, std=0.01, ls_eps=0.0):
         if spatial_type != "avg":
-            raise ValueError(f"spatial_type is {spatial_type!r}, only 'avg' exists")
+            raise ValueError(f"spatial_type is {spatial_type!r}, expected 'avg'")
         super().__init__(num_classes, in_channels, drop_ratio, std, ls_eps)
 
     def pool(self, x):

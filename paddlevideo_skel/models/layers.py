@@ -13,9 +13,9 @@ RECOGNIZERS = Registry("framework")
 
 
 class Conv2D(nn.Conv2D):
-    """``nn.Conv2D`` whose bias is added as ``(C, 1, 1)``.
+    """``nn.Conv2D`` that adds its bias as ``(C, 1, 1)``, which is the same sum.
 
-    Paddle adds it as ``(1, C, 1, 1)``, for which its CPU kernels take a general broadcast; the sum is the same.
+    Paddle adds it as ``(1, C, 1, 1)``, for which its CPU kernels use a slow general broadcast.
     """
 
     def forward(self, x):
@@ -29,7 +29,7 @@ def conv1x1(in_channels, out_channels, stride=1):
 
 
 def init_conv_bn(layer):
-    """He initialisation (fan out) of every convolution in ``layer``, biases 0, BatchNorm 1 and 0."""
+    """Initialise ``layer``: convolutions after He (fan out), biases 0, BatchNorm scales 1 and shifts 0."""
     for sub in layer.sublayers(include_self=True):
         if isinstance(sub, (nn.Conv2D, nn.Conv3D)):
             out_channels, _, *kernel = sub.weight.shape
@@ -42,7 +42,7 @@ def init_conv_bn(layer):
 
 
 class TemporalConv(nn.Layer):
-    """Convolution over time, kernel ``(k, 1)``, with BatchNorm (``norm=True``) after it.
+    """Convolution over time, kernel ``(k, 1)``, followed by BatchNorm unless ``norm=False``.
 
     ``(N, C, T, V) → (N, C', ceil(T / stride), V)``.
     """
@@ -60,21 +60,22 @@ class TemporalConv(nn.Layer):
 
 
 def send_along(x, conv, A):
-    """Send each of K parts of a pointwise convolution's channels along its own graph, and add them up.
+    """Graph convolution with K adjacency matrices, ``Σ_k conv_k(x) · A_k``.
 
     Args:
-        x: ``(N, C, T, V)``. conv: a convolution to K·C' channels.
-        A: the stack ``(K, V, V)``; features are multiplied with it from the right.
+        x: ``(N, C, T, V)``.
+        conv: pointwise convolution to K·C' channels; its k-th part of C' channels is ``conv_k``.
+        A: ``(K, V, V)``, from joint to joint.
 
     Returns:
         ``(N, C', T, V)``.
     """
     subsets, joints = A.shape[:2]
     frames, channels = x.shape[2], conv.weight.shape[0] // subsets
-    # Flat, for an exported graph's sake: oneDNN's matrix product in Paddle 3.3 misreads the blocked layout of a
-    # convolution's result, and a reshape brings that back to the plain one.
+    # The reshape is for exports: oneDNN's matrix product in Paddle 3.3 misreads the blocked layout of a convolution's
+    # result, and a reshape restores the plain layout.
     parts = conv(x).reshape([-1, subsets * channels * frames, joints]).split(subsets, axis=1)
-    # Each subset's product apart: Paddle's gradient of one product broadcast over the subsets fails on some shapes.
+    # One product per subset: Paddle's gradient of a single product broadcast over the subsets fails on some shapes.
     first, *others = (paddle.matmul(part, graph) for part, graph in zip(parts, A))
     return sum(others, start=first).reshape([-1, channels, frames, joints])
 
@@ -83,9 +84,9 @@ class JointsBackbone(nn.Layer):
     """A backbone of ``(N, C, T, V, M)``; subclasses set ``in_channels``, ``layout`` and ``out_channels``.
 
     Attributes:
-        recognizer: the framework that it belongs into.
-        num_person: persons M of a sample; None: any number.
-        sequence_axes: of the input, whose features are averaged: persons.
+        recognizer: the ``framework`` that it belongs to.
+        num_person: persons M per sample; None: any number.
+        sequence_axes: axes of the input over which features are averaged: persons.
     """
 
     recognizer = "RecognizerGCN"
@@ -94,29 +95,29 @@ class JointsBackbone(nn.Layer):
 
     @property
     def expects(self):
-        """The shape of one sample in words."""
+        """The shape of a sample, in words, for error messages."""
         persons = "persons" if self.num_person is None else f"{self.num_person} person{'s' * (self.num_person > 1)}"
         return f"({self.in_channels} channels, frames, {self.layout.num_joints} joints, {persons})"
 
     def takes(self, shape):
-        """Whether one sample of ``shape`` fits."""
+        """Whether a sample of this shape fits."""
         channels, _, joints, persons = shape if len(shape) == 4 else (0,) * 4
         return (channels, joints) == (self.in_channels, self.layout.num_joints) and (
             self.num_person in (None, persons))
 
 
 class ResidualUnit(nn.Layer):
-    """``relu(body(x) + residual(x))``; subclasses give ``body``, and end their ``__init__`` with ``add_residual``."""
+    """``relu(body(x) + residual(x))``; subclasses define ``body`` and call ``add_residual`` last in ``__init__``."""
 
     def add_residual(self, in_channels, out_channels, stride, residual):
-        """The residual is nothing, the input, or where channels or frames change a pointwise convolution of it."""
+        """Set the residual: nothing, the input, or its projection where the number of channels or frames changes."""
         self.identity = residual and in_channels == out_channels and stride == 1
         self.residual = None
         if residual and not self.identity:
             self.residual = self.projection(in_channels, out_channels, stride)
 
     def projection(self, in_channels, out_channels, stride):
-        """The residual where channels or frames change: a convolution and its BatchNorm."""
+        """A pointwise convolution with BatchNorm."""
         return TemporalConv(in_channels, out_channels, 1, stride)
 
     def forward(self, x, *graph):
@@ -129,7 +130,7 @@ class ResidualUnit(nn.Layer):
 
 
 def persons_to_batch(x, data_bn, per_person):
-    """Normalise and give every person a place in the batch.
+    """Normalise coordinates and move the persons into the batch axis.
 
     Args:
         x: ``(N, M, V, C, T)``.

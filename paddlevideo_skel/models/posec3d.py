@@ -1,6 +1,6 @@
 """PoseC3D's network: SlowOnly-R50 on heatmaps (Duan et al., "Revisiting Skeleton-based Action Recognition", CVPR 2022).
 
-A ResNet of 3D convolutions whose early stages see every frame alone. Names of layers and arguments are PaddleVideo's.
+A ResNet of 3D convolutions whose early stages see each frame on its own. Layers and arguments have PaddleVideo's names.
 """
 from paddle import nn
 from paddle.nn.initializer import Constant
@@ -16,7 +16,7 @@ INFLATE_STYLES = ("3x1x1", "3x3x3")
 class ConvBN(nn.Layer):
     """Convolution without bias, BatchNorm, and with ``relu`` a ReLU: ``(N, C, T, H, W) → (N, C', T', H', W')``.
 
-    It is padded by half its kernel, whose sizes are odd; ``dilation`` is one in height and width.
+    Padded by half its kernel, whose sizes are odd; ``dilation`` applies to height and width.
     """
 
     def __init__(self, in_channels, out_channels, kernel=(1, 1, 1), stride=(1, 1, 1), dilation=1, relu=True):
@@ -33,13 +33,13 @@ class ConvBN(nn.Layer):
 
 
 class Bottleneck(nn.Layer):
-    """Three convolutions and a residual; the second one strides, and one of the first two sees neighbouring frames.
+    """Three convolutions and a residual. The second strides; one of the first two may see neighbouring frames.
 
     Args:
         channels: width inside; the result is four times as wide.
         stride: ``(time, height, width)``.
-        inflate: see neighbouring frames: None, or in the first convolution (``3x1x1``) or the second (``3x3x3``).
-        project: the residual is a convolution, as the first block of every stage needs.
+        inflate: which convolution sees neighbouring frames: the first (``3x1x1``), the second (``3x3x3``), or None.
+        project: the residual is a convolution, as in the first block of every stage.
     """
 
     def __init__(self, in_channels, channels, stride, dilation, inflate, project):
@@ -61,22 +61,22 @@ class ResNet3dSlowOnly(nn.Layer):
     """SlowOnly backbone: ``(N, clips, C, T, H, W) → (N, clips, C', T', H', W')``, or both without the axis of clips.
 
     Args:
-        depth: 50, 101 or 152; only the default of ``stage_blocks`` depends on it.
-        in_channels: heatmaps of a frame: joints, limbs, or both.
-        base_channels: width of the first convolution and inside of the first stage; each stage doubles it.
-        conv1_kernel: of the first convolution, over ``(time, height, width)``; ``*_t`` are strides in time, ``*_s`` in
-            height and width, of it and of the maximum of 1×3×3 after it, which ``with_pool1`` keeps.
-        with_pool2: a maximum over pairs of frames after the first stage.
+        depth: 50, 101 or 152; it only decides the default of ``stage_blocks``.
+        in_channels: heatmaps per frame: joints, limbs, or both.
+        base_channels: width of the first convolution and inside the first stage; each further stage doubles it.
+        conv1_kernel: kernel of the first convolution, ``(time, height, width)``. ``conv1_stride_t`` and ``_s`` are its
+            strides in time and in height and width; ``pool1_stride_*`` are those of the 1×3×3 max pooling after it.
+        with_pool1: keep that pooling. with_pool2: max pooling over pairs of frames after the first stage.
         num_stages: 1 to 4; ``out_indices`` names the last of them, from 0.
-        stage_blocks, spatial_strides, temporal_strides, dilations: a number for each stage.
-        inflate: the same, or one number for all, or a list for a stage's blocks: 1 sees neighbouring frames, in the
-            convolution that ``inflate_style`` (``3x1x1`` or ``3x3x3``) says.
+        stage_blocks, spatial_strides, temporal_strides, dilations: one number per stage.
+        inflate: the same, or one number for all stages, or a list per stage with one number per block: 1 sees
+            neighbouring frames, in the convolution given by ``inflate_style`` (``3x1x1`` or ``3x3x3``).
         zero_init_residual: each block starts as its residual.
         layout: the skeleton behind the heatmaps, for pre-processing and exports; the network does not depend on it.
     """
 
     recognizer = "Recognizer3D"
-    num_person = 2  # in a made-up sample; all persons of a frame share its heatmaps
+    num_person = 2  # in a synthetic sample; all persons of a frame share its heatmaps
 
     def __init__(self, depth=50, in_channels=17, base_channels=32, conv1_kernel=(1, 7, 7), conv1_stride_t=1,
                  conv1_stride_s=1, pool1_stride_t=1, pool1_stride_s=1, with_pool1=True, with_pool2=False, num_stages=3,
@@ -93,23 +93,23 @@ class ResNet3dSlowOnly(nn.Layer):
         for name, value, only in (("style", style, "pytorch"), ("lateral", lateral, False),
                                   ("frozen_stages", frozen_stages, -1), ("norm_eval", norm_eval, False)):
             if value != only:
-                raise ValueError(f"{name} is {value!r}, only {only!r} exists here")
-        whole("num_stages", num_stages, most=len(STAGE_BLOCKS[depth]))
-        if listed(out_indices) != (num_stages - 1,):
-            raise ValueError(f"out_indices is {out_indices!r}, but the head takes the last of {num_stages} stages: "
+                raise ValueError(f"{name} is {value!r}, expected {only!r}: nothing else is implemented")
+        check_number("num_stages", num_stages, most=len(STAGE_BLOCKS[depth]))
+        if as_tuple(out_indices) != (num_stages - 1,):
+            raise ValueError(f"out_indices is {out_indices!r}, but the head needs the last of {num_stages} stages: "
                              f"[{num_stages - 1}]")
         for name, value in (("in_channels", in_channels), ("base_channels", base_channels),
                             ("conv1_stride_t", conv1_stride_t), ("conv1_stride_s", conv1_stride_s),
                             ("pool1_stride_t", pool1_stride_t), ("pool1_stride_s", pool1_stride_s)):
-            whole(name, value)
-        if any(size % 2 == 0 for size in numbers("conv1_kernel", conv1_kernel, 3)):
+            check_number(name, value)
+        if any(size % 2 == 0 for size in check_numbers("conv1_kernel", conv1_kernel, 3)):
             raise ValueError(f"conv1_kernel is {conv1_kernel!r}, expected three odd numbers")
         self.layout, self.in_channels = get_layout(layout), in_channels
-        blocks = numbers("stage_blocks", STAGE_BLOCKS[depth][:num_stages] if stage_blocks is None else stage_blocks,
-                         num_stages)
-        strides = zip(numbers("temporal_strides", temporal_strides, num_stages),
-                      numbers("spatial_strides", spatial_strides, num_stages))
-        dilations = numbers("dilations", dilations, num_stages)
+        stage_blocks = STAGE_BLOCKS[depth][:num_stages] if stage_blocks is None else stage_blocks
+        blocks = check_numbers("stage_blocks", stage_blocks, num_stages)
+        strides = zip(check_numbers("temporal_strides", temporal_strides, num_stages),
+                      check_numbers("spatial_strides", spatial_strides, num_stages))
+        dilations = check_numbers("dilations", dilations, num_stages)
 
         self.conv1 = ConvBN(in_channels, base_channels, conv1_kernel,
                             (conv1_stride_t, conv1_stride_s, conv1_stride_s))
@@ -119,7 +119,7 @@ class ResNet3dSlowOnly(nn.Layer):
         if with_pool2:
             self.pool2 = nn.MaxPool3D((2, 1, 1), (2, 1, 1), (0, 0, 0))
         self.num_stages, self.out_channels = num_stages, base_channels
-        inflations = inflated_blocks(inflate, blocks)
+        inflations = parse_inflate(inflate, blocks)
         for i, ((time, space), dilation) in enumerate(zip(strides, dilations)):
             styles = [inflate_style if inflated else None for inflated in inflations[i]]
             stage = self.stage(base_channels * 2 ** i, (time, space, space), dilation, styles)
@@ -127,7 +127,7 @@ class ResNet3dSlowOnly(nn.Layer):
         self.init_weights(zero_init_residual)
 
     def stage(self, channels, stride, dilation, styles):
-        """Blocks of one width, of which the first one strides."""
+        """Blocks of one width; the first one strides."""
         blocks = [Bottleneck(self.out_channels, channels, stride, dilation, styles[0], project=True)]
         self.out_channels = channels * EXPANSION
         blocks += [Bottleneck(self.out_channels, channels, (1, 1, 1), dilation, style, project=False)
@@ -135,7 +135,7 @@ class ResNet3dSlowOnly(nn.Layer):
         return nn.Sequential(*blocks)
 
     def init_weights(self, zero_init_residual):
-        """He for convolutions; with ``zero_init_residual`` the last BatchNorm of a block starts at 0, as in pyskl."""
+        """Convolutions after He; with ``zero_init_residual`` the last BatchNorm scale of a block is 0, as in pyskl."""
         init_conv_bn(self)
         if zero_init_residual:
             for layer in self.sublayers():
@@ -144,12 +144,12 @@ class ResNet3dSlowOnly(nn.Layer):
 
     @property
     def expects(self):
-        """The shape of one sample in words."""
+        """The shape of a sample, in words, for error messages."""
         return (f"({self.in_channels} heatmaps, frames, height, width), or (clips, {self.in_channels} heatmaps, "
                 f"frames, height, width)")
 
     def takes(self, shape):
-        """Whether one sample of ``shape`` fits."""
+        """Whether a sample of this shape fits."""
         return len(shape) in (4, 5) and shape[-4] == self.in_channels
 
     def forward(self, x):
@@ -166,32 +166,32 @@ class ResNet3dSlowOnly(nn.Layer):
         return x.reshape([-1, *clips, *x.shape[1:]]) if clips else x
 
 
-def whole(name, value, most=None):
-    """A positive whole number, at most ``most``, or a ``ValueError`` with the argument's name."""
+def check_number(name, value, most=None):
+    """Raise ``ValueError`` unless the argument ``name`` is a positive whole number, at most ``most``."""
     if type(value) is not int or value < 1 or (most and value > most):
         raise ValueError(f"{name} is {value!r}, expected {f'1 to {most}' if most else 'a positive whole number'}")
 
 
-def listed(value):
-    """A list as a tuple; anything else as it is."""
+def as_tuple(value):
+    """A list as a tuple; anything else unchanged."""
     return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
-def numbers(name, value, count):
-    """``count`` positive whole numbers as a tuple, or a ``ValueError`` with the argument's name."""
-    value = listed(value)
+def check_numbers(name, value, count):
+    """The argument ``name`` as a tuple; raise ``ValueError`` unless it holds ``count`` positive whole numbers."""
+    value = as_tuple(value)
     if not isinstance(value, tuple) or len(value) != count or any(type(n) is not int or n < 1 for n in value):
         raise ValueError(f"{name} is {value!r}, expected {count} positive whole numbers")
     return value
 
 
-def inflated_blocks(inflate, blocks):
-    """``inflate`` as a tuple of 0 and 1 for each stage, with one for each of its ``blocks``."""
-    stages = listed(inflate)
+def parse_inflate(inflate, blocks):
+    """``inflate`` as a list of tuples, one per stage, with 0 or 1 per block."""
+    stages = as_tuple(inflate)
     stages = stages if isinstance(stages, tuple) else (stages,) * len(blocks)
-    made = [listed(stage) if isinstance(stage, (list, tuple)) else (stage,) * count
+    made = [as_tuple(stage) if isinstance(stage, (list, tuple)) else (stage,) * count
             for stage, count in zip(stages, blocks)]
     if [len(stage) for stage in made] != list(blocks) or len(stages) != len(blocks) or any(
             n not in (0, 1) for stage in made for n in stage):
-        raise ValueError(f"inflate is {inflate!r}, expected 0 or 1 for each of {len(blocks)} stages")
+        raise ValueError(f"inflate is {inflate!r}, expected 0 or 1 per stage or block, for {len(blocks)} stages")
     return made

@@ -47,7 +47,7 @@ class SingleRecognizer(Recognizer):
         super().__init__()
         for part in (backbone, head):
             if part.recognizer != type(self).__name__:
-                raise ValueError(f"{type(part).__name__} does not belong here; set framework: {part.recognizer}")
+                raise ValueError(f"{type(part).__name__} does not fit this framework; set framework: {part.recognizer}")
         if backbone.out_channels != head.features:
             raise ValueError(f"the head takes {head.features} features, the backbone gives {backbone.out_channels}; "
                              f"set the head's in_channels to fit")
@@ -175,7 +175,7 @@ def parse_section(section, where):
     A spec has a backbone and a head. The name of a single model is None.
     """
     if "framework" not in section:
-        raise ConfigError(where, "needs the key 'framework'", f"Known: {', '.join(RECOGNIZERS.classes)}")
+        raise ConfigError(where, "has no key 'framework'", f"Known: {', '.join(RECOGNIZERS.classes)}")
     RECOGNIZERS.get(section["framework"], f"{where}.framework")
     if section["framework"] != DISTILLATION:
         return [(None, section, where)], []
@@ -185,9 +185,10 @@ def parse_section(section, where):
     pairs = [next(iter(m.items())) for m in listed]
     names = [name for name, _ in pairs]
     if len(set(names)) != len(names) or not all(isinstance(n, str) and n.isidentifier() for n in names):
-        raise ConfigError(f"{where}.models", f"the names {names} are not all different, plain names")
+        raise ConfigError(f"{where}.models", f"the names {names} must be different identifiers")
     freeze = section.get("freeze_params_list", [False] * len(names))
     if not isinstance(freeze, list) or len(freeze) != len(names) or not all(isinstance(f, bool) for f in freeze):
-        raise ConfigError(f"{where}.freeze_params_list", f"found {freeze!r}, expected {len(names)} times true or false")
+        raise ConfigError(f"{where}.freeze_params_list", f"found {freeze!r}, expected true or false per model, "
+                          f"{len(names)} in all")
     specs = [(name, spec, f"{where}.models.{i}.{name}") for i, (name, spec) in enumerate(pairs)]
     return specs, [name for name, frozen in zip(names, freeze) if frozen]

@@ -48,11 +48,11 @@ class STGCN(JointsBackbone):
 
     Args:
         in_channels: 2 for x, y; 3 for x, y, z or x, y, score.
-        dropout: after each unit's convolution over time, but the first unit's.
+        dropout: after the convolution over time of every unit except the first.
         layout: name or description of the skeleton.
-        strategy: how its adjacency is divided into K subsets, see ``skeleton.adjacency``.
-        edge_importance_weighting: learn in every unit a factor for each entry of the adjacency.
-        data_bn: a BatchNorm channel for each joint's coordinate, before anything else.
+        strategy: how its adjacency is split into K subsets, see ``skeleton.adjacency``.
+        edge_importance_weighting: every unit learns one factor per entry of the adjacency.
+        data_bn: start with BatchNorm, one channel per coordinate of a joint.
     """
 
     def __init__(self, in_channels=2, dropout=0.0, layout="fsd10", strategy="spatial", edge_importance_weighting=True,
@@ -83,14 +83,14 @@ class STGCN(JointsBackbone):
         self.init_weights()
 
     def init_weights(self):
-        """As PaddleVideo: convolutions normal with deviation 0.02 and no bias, BatchNorms drawn around 1."""
+        """As in PaddleVideo: convolutions N(0, 0.02²), BatchNorm scales N(1, 0.02²), biases 0."""
         for layer in self.sublayers():
             if isinstance(layer, (nn.Conv2D, nn.BatchNorm1D, nn.BatchNorm2D)):
                 Normal(0.0 if isinstance(layer, nn.Conv2D) else 1.0, 0.02)(layer.weight)
                 Constant(0.0)(layer.bias)
 
     def graphs(self):
-        """The adjacency that each unit uses, ``(K, V, V)``."""
+        """The adjacency of every unit, a list of ``(K, V, V)``."""
         if self.edge_importance is None:
             return [self.A] * len(UNITS)
         return [self.A * importance for importance in self.edge_importance]

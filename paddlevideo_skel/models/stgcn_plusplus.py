@@ -1,18 +1,38 @@
 """ST-GCN++ (Duan et al., "PYSKL: Towards Good Practices for Skeleton Action Recognition", 2022).
 
-ST-GCN with an adjacency that is learned from its initial value, a residual around the graph convolution,
-and a temporal block of six branches.
+ST-GCN with a learned adjacency, a residual around the graph convolution, and a temporal block of six branches.
 """
 import paddle
 from paddle import nn
 from paddle.nn.initializer import Assign
 
-from ..skeleton import adjacency, get_layout
+from ..errors import near_miss
+from ..skeleton import LAYOUTS, STRATEGIES, adjacency, get_layout
 from .layers import BACKBONES, ResidualUnit, TemporalConv, conv1x1, init_conv_bn, persons_to_batch, send_along
+from .stgcn import KERNEL
 
 BRANCHES = ((3, 1), (3, 2), (3, 3), (3, 4), ("max", 3), "1x1")
 ADAPTIVE = (None, "init", "offset", "importance")
-KERNEL = 9
+# The strategies by the names that PaddleVideo gives them in ST-GCN++, and ST-GCN's partition by a name of its own.
+GRAPH_STRATEGIES = (*STRATEGIES, "stgcn_spatial", "partition")
+
+
+def build_graph(layout, strategy):
+    """The adjacency ``(K, V, V)`` that training starts from. The model's graph class gives the names their meaning.
+
+    PaddleVideo's ST-GCN++ has a graph class apart from ST-GCN's. Its config (``coco_keypoint``, ``spatial``) and its
+    author's branch (``coco``, ``stgcn_spatial``) both mean the inward and outward bones of COCO's tree, whose centre is
+    the nose. For other layouts both names are ST-GCN's partition; for COCO that is ``partition``. Published checkpoints
+    do not hold the graph, so another reading gives other logits.
+
+    Raises:
+        ValueError: an unknown strategy.
+    """
+    if strategy not in GRAPH_STRATEGIES:
+        raise ValueError(f"strategy is {strategy!r}. {near_miss(strategy, GRAPH_STRATEGIES)}")
+    if strategy in ("spatial", "stgcn_spatial") and layout in (LAYOUTS["coco"], LAYOUTS["coco_keypoint"]):
+        return adjacency(LAYOUTS["coco"], "inward_outward")
+    return adjacency(layout, "spatial" if strategy in ("stgcn_spatial", "partition") else strategy)
 
 
 class AdaptiveGraphConv(nn.Layer):
@@ -57,7 +77,10 @@ class AdaptiveGraphConv(nn.Layer):
 
 
 class MultiBranchTemporalConv(nn.Layer):
-    """Six branches over time — four dilations, a maximum, a point — joined and mixed: ``(N, C, T/stride, V)``."""
+    """Six parallel branches over time: four dilated convolutions, max pooling, a pointwise convolution.
+
+    A pointwise convolution mixes them. ``(N, C, T, V) → (N, C, T/stride, V)``.
+    """
 
     def __init__(self, channels, stride=1, dropout=0.0):
         super().__init__()
@@ -84,7 +107,7 @@ class MultiBranchTemporalConv(nn.Layer):
 
 
 class SingleScaleTemporalConv(TemporalConv):
-    """One convolution over nine frames, as ST-GCN's: ``(N, C, T/stride, V)``."""
+    """One convolution over nine frames, as in ST-GCN: ``(N, C, T, V) → (N, C, T/stride, V)``."""
 
     def __init__(self, channels, stride=1, dropout=0.0):
         super().__init__(channels, channels, KERNEL, stride)
@@ -117,15 +140,15 @@ class STGCNPlusPlus(nn.Layer):
 
     Args:
         layout: name or description of the skeleton.
-        strategy: ``spatial`` as PaddleVideo has it, ``inward_outward`` as pyskl's mode ``spatial``.
-        data_bn_type: ``VC`` one BatchNorm channel for a joint's coordinate, ``MVC`` for each person apart.
+        strategy: of the initial adjacency, see ``build_graph``; ``inward_outward`` is pyskl's mode ``spatial``.
+        data_bn_type: ``VC``: one BatchNorm channel per coordinate of a joint; ``MVC``: separate ones per person.
         inflate_stages, down_stages: stages (from 1) that double the channels and halve the frames.
-        gcn_adaptive, gcn_with_res: see ``AdaptiveGraphConv``. tcn_dropout: after each block but the first.
-        tcn_type: ``mstcn``; or ``unit_tcn``, which with ``importance`` and no residual is ST-GCN as pyskl has it.
+        gcn_adaptive, gcn_with_res: see ``AdaptiveGraphConv``. tcn_dropout: after every block except the first.
+        tcn_type: ``mstcn``; or ``unit_tcn``, which with ``importance`` and no residual is pyskl's ST-GCN.
     """
 
     recognizer = "RecognizerGCN"
-    sequence_axes = (1, 2)  # of the input: clips and persons, whose features are averaged
+    sequence_axes = (1, 2)  # axes of the input over which features are averaged: clips and persons
 
     def __init__(self, in_channels=3, base_channels=64, data_bn_type="VC", ch_ratio=2, num_person=2, num_stages=10,
                  inflate_stages=(5, 8), down_stages=(5, 8), layout="coco", strategy="spatial", gcn_adaptive="init",
@@ -140,7 +163,7 @@ class STGCNPlusPlus(nn.Layer):
         self.layout = get_layout(layout)
         self.in_channels, self.num_person, self.data_bn_type = in_channels, num_person, data_bn_type
         self.gcn_adaptive = gcn_adaptive
-        A = adjacency(self.layout, strategy)
+        A = build_graph(self.layout, strategy)
         width = in_channels * self.layout.num_joints
         self.data_bn = {"VC": lambda: nn.BatchNorm1D(width), "MVC": lambda: nn.BatchNorm1D(width * num_person),
                         None: lambda: None}[data_bn_type]()
@@ -159,11 +182,11 @@ class STGCNPlusPlus(nn.Layer):
 
     @property
     def expects(self):
-        """The shape of one sample in words."""
+        """The shape of a sample, in words, for error messages."""
         return f"(clips, persons, frames, {self.layout.num_joints} joints, {self.in_channels} channels)"
 
     def takes(self, shape):
-        """Whether one sample of ``shape`` fits."""
+        """Whether a sample of this shape fits."""
         fits = len(shape) == 5 and tuple(shape[3:]) == (self.layout.num_joints, self.in_channels)
         return fits and (self.data_bn_type != "MVC" or shape[1] == self.num_person)
 

@@ -25,6 +25,7 @@ from . import distributed
 
 logger = logging.getLogger(__name__)
 
+# States of version 0.1 resume too: the keys ``identity`` (the fingerprint) and ``surroundings`` (the environment) stay.
 STATE_FORMAT = "training state 1 of paddlevideo_skel"
 # The environment's variables that decide how numbers are rounded.
 ROUNDING_VARIABLES = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")

@@ -51,17 +51,17 @@ class TrainOptions:
         skip_bad: omit samples that cannot be used; otherwise they are an error before the first step.
         profiler_options: see ``StepProfiler``.
     """
-    weights: str = None
+    weights: str | None = None
     allow_mismatch: bool = False
     validate: bool = False
-    seed: int = None
-    max_iters: int = None
-    amp_level: str = None
+    seed: int | None = None
+    max_iters: int | None = None
+    amp_level: str | None = None
     weights_format: str = WEIGHTS_FORMATS[0]
-    resume: bool | str = None
+    resume: bool | str | None = None
     overwrite: bool = False
     skip_bad: bool = False
-    profiler_options: str = None
+    profiler_options: str | None = None
 
     def __post_init__(self):
         if self.weights_format not in WEIGHTS_FORMATS:
@@ -97,7 +97,7 @@ class Trainer:
         self.config, self.options, self.signals = config, options, signals or StopSignals()
         self.seed = config.value("seed") if options.seed is None else options.seed
         self.epochs = config.section("epochs")
-        self.save_interval = parse_interval(config.value("save_every"), config.where("save_every"))
+        self.save_every = parse_interval(config.value("save_every"), config.where("save_every"))
         self.splits = ("train", "valid") if options.validate else ("train",)
         self.loaders, self.log, self.profiler = {}, None, None
         check_parts(config, self.splits)
@@ -167,7 +167,7 @@ class Trainer:
             paddle.seed(self.seed + distributed.rank())
         self.progress = Progress(min(WARM_UP, self.epochs * self.iterations // 2))
         parts = self.recognizer, self.optimizer, self.precision.scaler, self.progress
-        self.checkpointer = Checkpointer(self.run_dir, fingerprint, parts, self.save_interval, self.signals)
+        self.checkpointer = Checkpointer(self.run_dir, fingerprint, parts, self.save_every, self.signals)
         self.log = RunLog(self.epochs, self.iterations, self.config.value("log_interval"), self.world_size)
         batch_size = self.loaders["train"].batch_size
         logger.info("Training in %s: %d samples, %d iterations per epoch, %d epochs, %.2f M trainable parameters",

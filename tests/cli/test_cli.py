@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pytest
 from commands import call
+from paths import ROOT
 
 from paddlevideo_skel import __version__, plotting
 from paddlevideo_skel.cli import COMMANDS, GROUPS, load_command, main, run_command
@@ -51,6 +52,15 @@ def test_unknown_commands(capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["--nonsense"])
     assert exit_.value.code == 2
+
+
+SCRIPTS = [ROOT / "main.py", *(path for path in (ROOT / "tools").rglob("*.py") if path.name != "ask.py")]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_calls_a_command_under_its_own_name(path):
+    command, script = re.search(r'run_command\("([a-z-]+)",.*script="(.+)"\)', path.read_text()).groups()
+    assert command in COMMANDS and script == path.relative_to(ROOT).as_posix()
 
 
 def parsed(name, *argv, script=None):

@@ -40,11 +40,11 @@ def test_bad_samples_of_an_array(tmp_path, kind, order, monkeypatch):
     monkeypatch.setattr("paddlevideo_skel.data.checks.BLOCK_BYTES", 2 * data[0].nbytes)
     dataset = save(tmp_path, np.asarray(data.astype(kind), order=order), labels)
     reasons, _ = examine(tmp_path, dataset)
-    assert {i: re.sub(r" \(of.*", "", reason) for i, reason in reasons.items()} == {
-        1: "the coordinate nan stands at person 1, frame 3, joint 4",
-        2: "the coordinate -inf stands at person 0, frame 0, joint 0",
-        3: "has no person: all its coordinates are 0", 4: "its label is 4, expected 0..3 for 4 classes",
-        6: "the coordinate inf stands at person 0, frame 1, joint 2"}
+    assert {i: re.sub(r" \(\d+ in all\)", "", reason) for i, reason in reasons.items()} == {
+        1: "found the coordinate nan at person 1, frame 3, joint 4",
+        2: "found the coordinate -inf at person 0, frame 0, joint 0",
+        3: "has no person: all coordinates are 0", 4: "its label is 4, expected 0..3 for 4 classes",
+        6: "found the coordinate inf at person 0, frame 1, joint 2"}
     rest = drop_samples(dataset, reasons)
     assert rest.names == [f"{tmp_path}/data.npy[{i}]" for i in (0, 5)]
     assert rest.labels.tolist() == [0, 1]
@@ -107,7 +107,7 @@ def test_bad_annotations(tmp_path):
     reasons, digest = examine(tmp_path, dataset)
     assert [dataset.names[i] for i in reasons] == ["s0", "s2", "s3"]
     assert list(reasons.values()) == [
-        "has 20 joints, the model takes 25", "has no person: all its coordinates are 0",
+        "has 20 joints, the model takes 25", "has no person: all coordinates are 0",
         "has 2 coordinates without scores, most others 3 without"]
     rest = drop_samples(dataset, reasons)
     assert rest.names == ["s5", "s5"] and [rest[i].name for i in range(2)] == ["s5", "s5"]

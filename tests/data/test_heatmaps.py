@@ -389,7 +389,7 @@ def test_batches_of_heatmaps():
 def test_collapse():
     pipeline = steps("PoseDecode", "GeneratePoseTarget", {"FormatShape": {"input_format": "NCTHW", "collapse": True}})
     assert pipeline(person(), rng()).shape == (17, 8, 40, 48)
-    with pytest.raises(DataError, match="FormatShape: collapse needs one clip, there are 2"):
+    with pytest.raises(DataError, match="FormatShape: collapse needs one clip, got 2"):
         steps("PoseDecode", TARGET, {"FormatShape": {"input_format": "NCTHW", "collapse": True}})(person(), rng())
 
 
@@ -416,7 +416,7 @@ def test_every_step_leaves_its_input_alone_and_is_repeatable():
 
 
 @pytest.mark.parametrize(("transforms", "what"), [
-    (["PoseDecode", TARGET, {"Flip_V2": {"flip_ratio": 1}}], "comes after the network's array was made"),
+    (["PoseDecode", TARGET, {"Flip_V2": {"flip_ratio": 1}}], "comes after the model's array was made"),
     (["GeneratePoseTarget"], "Put PoseDecode before GeneratePoseTarget"),
     (["PoseDecode", {"FormatShape": {"input_format": "NCTHW"}}], "GeneratePoseTarget before it"),
 ])
@@ -447,7 +447,7 @@ def test_unfit_samples_are_told_by_name(name, arguments):
     ("GeneratePoseTarget", {"with_limb": True}, person(joints=5), "5 joints.*'coco' has 17"),
     ("GeneratePoseTarget", {"with_limb": True, "skeletons": [[0, 9]]}, person(joints=5), "needs joint 9"),
     ("GeneratePoseTarget", {"double": True, "left_kp": [7], "right_kp": [1]}, person(joints=5), "needs joint 7"),
-    ("GeneratePoseTarget", {}, person(frames=5, num_clips=2), "5 frames cannot be 2 clips"),
+    ("GeneratePoseTarget", {}, person(frames=5, num_clips=2), "5 frames cannot be divided into 2 clips"),
     ("GeneratePoseTarget", {}, person(frames=100, size=(1080, 1920)), "14 GB.*Resize"),
     ("PoseCompact", {"allow_imgpad": False, "threshold": 0}, box((500, 500), (600, 600), (100, 100)), "img_shape"),
 ])

@@ -131,7 +131,7 @@ def test_a_sample_s_error_comes_through_and_the_loader_lives(workers):
     with BatchLoader(Broken(23), Pipeline(RANDOM), 4, num_workers=workers) as loader:
         for _ in range(2):
             found = []
-            with pytest.raises(DataError, match=r"^s13: the coordinate nan stands at person 0, frame 2, joint 1"):
+            with pytest.raises(DataError, match=r"^s13: found the coordinate nan at person 0, frame 2, joint 1"):
                 for batch in loader.batches(0):
                     found.append(batch)
             assert len(found) == 3
@@ -145,7 +145,7 @@ class Uneven(Made):
 
 
 def test_unequal_shapes_in_a_batch():
-    what = r"s1: becomes \(3, 8, 5, 1\), s0 in the same batch \(3, 9, 5, 1\).*AutoPadding"
+    what = r"s1: has shape \(3, 8, 5, 1\), but s0 in its batch \(3, 9, 5, 1\).*AutoPadding"
     with pytest.raises(DataError, match=what):
         batches(0, dataset=Uneven(3), section={})
 

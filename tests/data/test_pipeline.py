@@ -144,11 +144,11 @@ def test_samples_that_no_network_can_answer():
     pipeline = Pipeline({"transform": ["Iden"]})
     bad = skeleton(1, 5, 3, 2)
     bad.keypoint[0, 2, 1, 1] = np.nan
-    with pytest.raises(DataError, match=r"the sample: the coordinate nan stands at person 0, frame 2, joint 1"):
+    with pytest.raises(DataError, match=r"the sample: found the coordinate nan at person 0, frame 2, joint 1"):
         pipeline(bad, rng())
     with pytest.raises(DataError, match="nobody: has no person"):
         pipeline(Annotation(np.zeros((1, 5, 3, 2)), name="nobody"), rng())
-    with pytest.raises(DataError, match="huge: a number became infinite"), np.errstate(over="ignore"):
+    with pytest.raises(DataError, match="huge: the pipeline produced NaN or infinity"), np.errstate(over="ignore"):
         pipeline(Annotation(np.full((1, 5, 3, 2), 1e300), name="huge"), rng())
 
 

@@ -45,13 +45,13 @@ def test_split_errors(save):
                  "annotations": [entry("a"), entry("b")]})
     with pytest.raises(DataError, match=r"xsub_vall.*Did you mean 'xsub_val'"):
         read_annotations(path, "xsub_vall")
-    with pytest.raises(DataError, match=r"1 sequence.*no annotation.*z1"):
+    with pytest.raises(DataError, match=r"1 sequence.*without annotation.*z1"):
         read_annotations(path, "xsub_val")
     with pytest.raises(DataError, match="is empty"):
         read_annotations(path, "empty")
     with pytest.raises(DataError, match="has no splits"):
         read_annotations(save([entry("a")]), "xsub_val")
-    with pytest.raises(DataError, match=r"set.pkl: a: stands twice"):
+    with pytest.raises(DataError, match=r"set.pkl: a: duplicate name"):
         read_annotations(save([entry("a"), entry("a")]))
 
 
@@ -93,7 +93,7 @@ def test_no_keypoint():
 def test_no_number_is_told_with_frame_and_joint(value):
     keypoint = np.ones((2, 5, 17, 2), "float16")
     keypoint[1, 3, 7, 0] = value
-    with pytest.raises(DataError, match=r"place: the coordinate -?(nan|inf) stands at person 1, frame 3, joint 7"):
+    with pytest.raises(DataError, match=r"place: found the coordinate -?(nan|inf) at person 1, frame 3, joint 7"):
         check_annotation({"keypoint": keypoint}, "place")
     score = np.ones((2, 5, 17))
     score[0, 2, 4] = value

@@ -11,7 +11,7 @@ from transform_cases import make, rng, sample
 from paddlevideo_skel.data.annotation import Annotation
 from paddlevideo_skel.data.pipeline import Pipeline
 from paddlevideo_skel.data.readers import read_sample
-from paddlevideo_skel.data.transforms.coordinates import rotation_between, turn
+from paddlevideo_skel.data.transforms.coordinates import rotation_between, rotation_matrix
 from paddlevideo_skel.errors import ConfigError, DataError
 from paddlevideo_skel.skeleton import get_layout
 
@@ -118,9 +118,9 @@ def test_rotation():
 
 def test_turn_about_one_axis():
     quarter = np.pi / 2
-    np.testing.assert_allclose(turn(quarter, 0, 0) @ [0, 0, 1], [0, 1, 0], atol=1e-12)
-    np.testing.assert_allclose(turn(0, quarter, 0) @ [1, 0, 0], [0, 0, 1], atol=1e-12)
-    np.testing.assert_allclose(turn(0, 0, quarter) @ [0, 1, 0], [1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(rotation_matrix(quarter, 0, 0) @ [0, 0, 1], [0, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(rotation_matrix(0, quarter, 0) @ [1, 0, 0], [0, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(rotation_matrix(0, 0, quarter) @ [0, 1, 0], [1, 0, 0], atol=1e-12)
 
 
 def test_pre_normalize_2d():

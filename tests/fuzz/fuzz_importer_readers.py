@@ -11,8 +11,8 @@ from paddlevideo_skel.errors import ConfigError, DataError, OutputError
 from paddlevideo_skel.importers import kinetics, ntu
 from paddlevideo_skel.importers.convert import arrays_to_pickle, pickle_to_arrays
 from paddlevideo_skel.importers.journal import Journal, Source
-from paddlevideo_skel.importers.keypoint_files import CHANNELS, read_keypoints
-from paddlevideo_skel.importers.keypoints import clean, find_samples
+from paddlevideo_skel.importers.keypoint_files import CHANNEL_NAMES, read_keypoints
+from paddlevideo_skel.importers.keypoints import clean, find_recordings
 from paddlevideo_skel.importers.kinetics_hrnet import join_kpfiles
 from paddlevideo_skel.importers.labels import number_labels, read_class_names, read_label_list
 from paddlevideo_skel.importers.ntu_skeleton import read_bodies
@@ -132,7 +132,7 @@ def is_clip(found):
 
 @reader(DataError)
 def kinetics_labels(folder):
-    return kinetics.load_labels(folder / "kinetics_train_label.json")
+    return kinetics.load_clip_labels(folder / "kinetics_train_label.json")
 
 
 @checks("kinetics_labels")
@@ -154,7 +154,7 @@ READERS["keypoints_long_csv"] = Reader(lambda folder: _keypoints(folder, "long.c
 
 def _is_keypoints(found):
     keypoint, channels, (coordinates, score, lost) = found
-    assert keypoint.ndim == 4 and keypoint.shape[2] == 17 and channels in (None, *CHANNELS)
+    assert keypoint.ndim == 4 and keypoint.shape[2] == 17 and channels in (None, *CHANNEL_NAMES)
     assert coordinates.dtype == np.float32 and np.isfinite(coordinates).all() and lost.shape == keypoint.shape[:3]
     assert score is None or np.isfinite(score).all()
 
@@ -184,7 +184,7 @@ def are_labels(found):
 
 @reader(DataError)
 def listed_samples(folder):
-    return find_samples(folder / "list.csv").names
+    return find_recordings(folder / "list.csv").names
 
 
 @reader(DataError)

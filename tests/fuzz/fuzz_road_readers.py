@@ -12,10 +12,10 @@ from paddlevideo_skel.data.annotation import Annotation
 from paddlevideo_skel.doctor import cann_version
 from paddlevideo_skel.errors import ConfigError, DataError, ExportError, OutputError, SkelError
 from paddlevideo_skel.inference.artifact import find_export
-from paddlevideo_skel.inference.bin_comparison import compare
+from paddlevideo_skel.inference.bin_comparison import compare_results
 from paddlevideo_skel.inference.bin_inference import start_or_resume_results
 from paddlevideo_skel.inference.bin_results import evaluate
-from paddlevideo_skel.inference.bins import BinFolder, load_labels
+from paddlevideo_skel.inference.bins import BinFolder, load_bin_labels
 from paddlevideo_skel.inference.predict import Predictor
 from paddlevideo_skel.inference.runtime import RuntimeOptions, open_runtime
 from paddlevideo_skel.inference.stream import read_json_frames, to_numbers
@@ -85,7 +85,7 @@ def is_bin_folder(found):
 
 @reader(DataError)
 def bin_labels(folder):
-    return load_labels(folder / "label.txt", ["00000", "00001", "00002"])
+    return load_bin_labels(folder / "label.txt", ["00000", "00001", "00002"])
 
 
 @reader(DataError, ConfigError)
@@ -107,7 +107,7 @@ def is_report(report):
 
 @reader(DataError, ConfigError)
 def compared_results(folder):
-    return compare(folder / "results", folder / "others")
+    return compare_results(folder / "results", folder / "others")
 
 
 @checks("compared_results")
@@ -131,8 +131,8 @@ def begun_results(folder):
 @reader(DataError, ExportError, OutputError)
 def begun_road(folder):
     """What the whole road to the NPU was begun with."""
-    content = deploy.fingerprint({"epochs": 1}, folder / "x.pdparams", "ordinary", 13)
-    return Manifest(folder / deploy.STATE).start_or_resume(content)
+    content = deploy.fingerprint_deployment({"epochs": 1}, folder / "x.pdparams", "ordinary", 13)
+    return Manifest(folder / deploy.DEPLOY_MANIFEST).start_or_resume(content)
 
 
 @reader(ExportError)

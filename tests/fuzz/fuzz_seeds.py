@@ -20,7 +20,7 @@ from raw_files import HAND_WRITTEN, clip, name_of, recording, skeleton_text
 from paddlevideo_skel.data.synthetic.samples import generate
 from paddlevideo_skel.importers.journal import _with_checksum
 from paddlevideo_skel.inference.artifact import find_export
-from paddlevideo_skel.inference.bin_inference import describe
+from paddlevideo_skel.inference.bin_inference import describe_inference
 from paddlevideo_skel.inference.bins import BinFolder
 
 GOLDEN = GOLDEN_FOLDER
@@ -251,7 +251,7 @@ def records():
 
 def begun(tmp):
     """``begun.json`` as an inference writes it."""
-    content = describe(Opened(find_export(tmp / "export")), BinFolder(tmp / "bins"))
+    content = describe_inference(Opened(find_export(tmp / "export")), BinFolder(tmp / "bins"))
     return json.dumps(content).encode()
 
 

@@ -87,7 +87,7 @@ def test_packages_that_are_here_or_not(installed, monkeypatch):
     ("import sys; sys.exit()", "cannot be imported: it printed nothing"),
     ("import time; time.sleep(600)", "timed out after 1 seconds")])
 def test_a_package_that_breaks_takes_nothing_down(installed, monkeypatch, text, told):
-    monkeypatch.setattr(doctor, "TIME_LIMIT", 1 if "sleep" in text else 120)
+    monkeypatch.setattr(doctor, "PROBE_TIME_LIMIT", 1 if "sleep" in text else 120)
     installed("ailing", text)
     found = package("ailing", monkeypatch)
     assert found.state == BROKEN and told in found.found
@@ -115,7 +115,7 @@ def test_npu_smi(path, monkeypatch):
     found = doctor.npus()
     assert found.state == BROKEN and "status 1" in found.found and "-8005" in found.found
     path("npu-smi", "exec /bin/sleep 60")
-    monkeypatch.setattr(doctor, "TIME_LIMIT", 1)
+    monkeypatch.setattr(doctor, "PROBE_TIME_LIMIT", 1)
     assert doctor.npus().state == BROKEN
     path("npu-smi", "").write_bytes(b"\x00")
     assert doctor.npus().state == BROKEN

@@ -12,9 +12,6 @@ GOLDEN_ADJACENCY = {
     "stgcn_ntu-rgb+d": ("ntu-rgb+d", "spatial"),
     "stgcn_fsd10": ("fsd10", "spatial"),
     "stgcn_coco_keypoint": ("coco_keypoint", "spatial"),
-    "stgcnpp_coco_keypoint": ("coco_keypoint", "spatial"),
-    "stgcnpp_coco": ("coco", "spatial"),
-    "stgcnpp_ntu-rgb+d": ("ntu-rgb+d", "spatial"),
     "stgcn_openpose": ("openpose", "spatial"),
     "mmaction_spatial_coco": ("coco", "inward_outward"),
     "mmaction_spatial_nturgb+d": ("ntu-rgb+d-pyskl", "inward_outward"),
@@ -23,7 +20,9 @@ GOLDEN_ADJACENCY = {
 
 
 def test_every_golden_adjacency_has_a_layout():
-    assert set(np.load(GOLDEN / "adjacency.npz").files) == set(GOLDEN_ADJACENCY)
+    # ST-GCN++ gives strategies a meaning of its own: tests/models/test_graphs.py.
+    names = {name for name in np.load(GOLDEN / "adjacency.npz").files if not name.startswith("stgcnpp")}
+    assert names == set(GOLDEN_ADJACENCY)
 
 
 @pytest.mark.parametrize("name", GOLDEN_ADJACENCY)
@@ -114,5 +113,5 @@ def test_a_wrong_layout_is_told(change, words):
 def test_unknown_names_come_with_a_near_miss():
     with pytest.raises(ConfigError, match="'ntu-rgb\\+d'"):
         get_layout("ntu-rgbd")
-    with pytest.raises(ConfigError, match="Did you mean 'spatial'"):
+    with pytest.raises(ValueError, match="Did you mean 'spatial'"):
         adjacency(get_layout("coco"), "spatal")

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from paddlevideo_skel.data.synthetic.samples import generate
-from paddlevideo_skel.importers.ntu_skeleton import Body
+from paddlevideo_skel.importers.ntu_skeleton import TrackedBody
 
 # Written by hand, with what real files hold: ids beyond 53 bits, -inf where the colour camera saw nothing, CRLF.
 JOINT = "0.25 0.5 3.75 277.1419 191.8218 -inf nan 0.2059419 0.05349901 0.9692109 -0.1239193 2"
@@ -89,11 +89,11 @@ def skeleton_file(folder, text, name="S001C001P001R001A001"):
 
 
 def body(frames, joints=None, seed=0, height=1.7):
-    """A ``Body`` that stands upright and moves a little."""
+    """A ``TrackedBody`` that stands upright and moves a little."""
     rng, frames = np.random.default_rng(seed), np.array(frames)
     if joints is None:
         joints = rng.uniform((-0.2, 0, 2.9), (0.2, height, 3.1), (len(frames), 25, 3))
-    return Body(frames, np.asarray(joints, np.float32))
+    return TrackedBody(frames, np.asarray(joints, np.float32))
 
 
 def kill_an_import(command, journal, folder=None):

@@ -132,13 +132,13 @@ LOSSES = [
     ({"annotations": [{**PLAIN, "original_shape": (3, 4), "fps": 3}]}, "original_shape of 1 samples; fps of 1 samples"),
     ({"annotations": [annotation("a", RNG, channels=2, keypoint_score=np.ones((1, 4, 5)))]},
      "keypoint_score of 1 samples"),
-    ({"annotations": [PLAIN, annotation("b", RNG, dtype="float16")]}, "numbers are float16 and float32"),
-    ({"annotations": [EMPTY_END, PLAIN]}, "frames that are 0 at the end of 1 samples"),
-    ({"annotations": [PLAIN, annotation("b", RNG)], "split": {"x": ["a"]}}, "1 samples that are in no split"),
+    ({"annotations": [PLAIN, annotation("b", RNG, dtype="float16")]}, "the types float16 and float32"),
+    ({"annotations": [EMPTY_END, PLAIN]}, "frames of zeros at the end of 1 samples"),
+    ({"annotations": [PLAIN, annotation("b", RNG)], "split": {"x": ["a"]}}, "1 samples without a split"),
     ({"annotations": [PLAIN], "classes": ["walk"]}, "the entry 'classes'"),
     ({"annotations": [{**PLAIN, "label": None}]}, "the samples' names"),
     ({"annotations": [{**PLAIN, "keypoint": np.pad(PLAIN["keypoint"], ((0, 1), (0, 0), (0, 0), (0, 0)))}]},
-     "persons that are 0 at the end of 1 samples"),
+     "persons of zeros at the end of 1 samples"),
 ]
 
 
@@ -154,9 +154,9 @@ def test_what_an_array_cannot_hold_is_refused_and_told(tmp_path, content, words,
 
 def test_cutting_is_a_loss_too(tmp_path):
     save_pickle([annotation("a", RNG, frames=6), annotation("b", RNG, persons=3)], tmp_path / "a.pkl")
-    with pytest.raises(DataError, match="beyond 5 frames and 3 persons of 1 samples"):
+    with pytest.raises(DataError, match="more than 5 frames or 3 persons of 1 samples"):
         pickle_to_arrays(tmp_path / "a.pkl", tmp_path / "out", frames=5)
-    with pytest.raises(DataError, match="beyond 6 frames and 2 persons of 1 samples"):
+    with pytest.raises(DataError, match="more than 6 frames or 2 persons of 1 samples"):
         pickle_to_arrays(tmp_path / "a.pkl", tmp_path / "out", persons=2)
     assert pickle_to_arrays(tmp_path / "a.pkl", tmp_path / "out") == {"": (2, 3, 6, 5, 3)}
     assert pickle_to_arrays(tmp_path / "a.pkl", tmp_path / "cut", frames=5, allow_loss=True)[""] == (2, 3, 5, 5, 3)
@@ -165,14 +165,14 @@ def test_cutting_is_a_loss_too(tmp_path):
 @pytest.mark.parametrize(("content", "words"), [
     ([PLAIN, annotation("b", RNG, joints=6)], "differ in their joints"),
     ([PLAIN, {**annotation("b", RNG), "label": None}], "differ in their labels"),
-    ({"annotations": [PLAIN], "split": {"../x": ["a"]}}, "cannot be a file's name"),
-    ({"annotations": [PLAIN], "split": {3: ["a"]}}, "cannot be a file's name"),
+    ({"annotations": [PLAIN], "split": {"../x": ["a"]}}, "cannot be a file name"),
+    ({"annotations": [PLAIN], "split": {3: ["a"]}}, "cannot be a file name"),
     ({"annotations": [PLAIN], "split": {"x": []}}, "is empty"),
-    ({"annotations": [PLAIN], "split": {"x": ["z"]}}, "no annotation"),
+    ({"annotations": [PLAIN], "split": {"x": ["z"]}}, "without annotation"),
     ({"annotations": [PLAIN], "split": {"x": ["a"]}, "padded_to": {"x": [0, 1]}}, "padded_to"),
     ({"annotations": [PLAIN], "split": {"x": ["a"]}, "padded_to": {"x": [10**12, 1]}}, "1000000000000 frames"),
-    ({"annotations": [PLAIN], "split": ["a"]}, "its 'split' is a list"),
-    ({"annotations": [PLAIN], "split": 7}, "its 'split' is a int"),
+    ({"annotations": [PLAIN], "split": ["a"]}, "'split' is a list"),
+    ({"annotations": [PLAIN], "split": 7}, "'split' is a int"),
     ({"annotations": [PLAIN], "split": {"x": ["a"]}, "padded_to": 5}, "padded_to"),
 ])
 def test_what_no_array_holds(tmp_path, content, words):
@@ -194,7 +194,7 @@ def test_only_some_splits(tmp_path):
 def test_wrong_arrays(tmp_path):
     data = RNG.normal(0, 1, (2, 3, 4, 5, 1)).astype("float32")
     np.save(tmp_path / "a_data.npy", data)
-    with pytest.raises(DataError, match=r"no a_label\.pkl or a_label\.npy"):
+    with pytest.raises(DataError, match=r"label file not found: a_label\.pkl or a_label\.npy"):
         label_file(tmp_path / "a_data.npy")
     np.save(tmp_path / "a_label.npy", np.array([1, 2]))
     assert label_file(tmp_path / "a_data.npy") == tmp_path / "a_label.npy"
@@ -207,14 +207,14 @@ def test_wrong_arrays(tmp_path):
         arrays_to_pickle([tmp_path / "a_data.npy"], tmp_path / "c.pkl", [tmp_path / "a_label.npy"] * 2)
     save_pickle((["n", "n"], [1, 2]), tmp_path / "b_label.pkl")
     np.save(tmp_path / "b_data.npy", data)
-    with pytest.raises(DataError, match="2 samples have 1 different names"):
+    with pytest.raises(DataError, match="2 samples, but only 1 different names"):
         arrays_to_pickle([tmp_path / "b_data.npy"], tmp_path / "c.pkl")
     save_pickle((["n", "m"], [1, 2]), tmp_path / "b_label.pkl")
     np.save(tmp_path / "d_data.npy", data[::-1])
-    with pytest.raises(DataError, match="another sample of this name"):
+    with pytest.raises(DataError, match="a different sample with this name"):
         arrays_to_pickle([tmp_path / "b_data.npy", tmp_path / "d_data.npy"], tmp_path / "c.pkl",
                          [tmp_path / "b_label.pkl"] * 2)
-    with pytest.raises(ConfigError, match="would be the same split"):
+    with pytest.raises(ConfigError, match="have the same split name"):
         arrays_to_pickle([tmp_path / "b_data.npy"] * 2, tmp_path / "c.pkl")
     data[1, 2, 3, 4, 0] = np.nan
     np.save(tmp_path / "b_data.npy", data)
@@ -263,8 +263,8 @@ def test_an_array_is_written_whole_or_not_at_all(tmp_path):
         write(np.arange(3.0))
         write(np.ones(3, int))
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.array([[0, 1, 2], [1, 1, 1]], "float32"))
-    for samples, words in (([np.ones(3)], "was given 1 samples"), ([np.ones(4)], "expected 2 samples of"),
-                           ([np.ones(3)] * 3, "is given sample 2")):
+    for samples, words in (([np.ones(3)], "got 1 samples"), ([np.ones(4)], "expected 2 samples of"),
+                           ([np.ones(3)] * 3, "got sample 2")):
         with pytest.raises(DataError, match=words), writing_npy(tmp_path / "b.npy", (2, 3), "float32") as write:
             for sample in samples:
                 write(sample)

@@ -22,17 +22,17 @@ from paddlevideo_skel.data.readers import read_annotations
 from paddlevideo_skel.errors import ConfigError, DataError
 from paddlevideo_skel.importers import keypoints
 from paddlevideo_skel.importers.journal import WITHOUT_STRICT, Source
-from paddlevideo_skel.importers.keypoint_files import CHANNELS, read_keypoints
+from paddlevideo_skel.importers.keypoint_files import CHANNEL_NAMES, read_keypoints
 from paddlevideo_skel.importers.keypoints import (
     clean,
     find_channels,
-    find_samples,
+    find_recordings,
+    guess_image_size,
     import_keypoints,
-    picture_size,
-    read_sample,
+    read_clean_sample,
 )
 from paddlevideo_skel.importers.labels import number_labels, read_class_names, read_label_list
-from paddlevideo_skel.importers.ready_config import clip_length
+from paddlevideo_skel.importers.ready_config import choose_clip_length
 from paddlevideo_skel.skeleton import get_layout, read_layout
 
 FIVE = {"joints": ["hip", "neck", "head", "left_hand", "right_hand"], "bones": [[0, 1], [1, 2], [1, 3], [1, 4]],
@@ -71,7 +71,7 @@ def write_long(path, keypoint, names, first=0, numbered=False):
 @st.composite
 def sequences(draw):
     """``(M, T, 5, C)`` with missing numbers, and what its channels are."""
-    channels = draw(st.sampled_from(sorted(CHANNELS)))
+    channels = draw(st.sampled_from(sorted(CHANNEL_NAMES)))
     shape = draw(st.integers(1, 3)), draw(st.integers(1, 5)), 5, len(channels.replace("s", "S"))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     keypoint = rng.normal(0, 300, shape)
@@ -84,7 +84,7 @@ def sequences(draw):
 def test_every_form_gives_back_what_was_written(tmp_path_factory, given_, first, order, delimiter):
     keypoint, channels = given_
     folder = tmp_path_factory.mktemp("forms")
-    names = CHANNELS[channels]
+    names = CHANNEL_NAMES[channels]
     np.save(folder / "a.npy", keypoint)
     (folder / "a.json").write_text(json.dumps(np.where(np.isnan(keypoint), None, keypoint.astype(object)).tolist()))
     write_wide(folder / "wide.csv", keypoint, names, first, order, delimiter)
@@ -122,46 +122,46 @@ def test_a_byte_order_mark_and_windows_lines_and_empty_lines(tmp_path):
 HEADER = "hip_x,hip_y,neck_x,neck_y,head_x,head_y,left_hand_x,left_hand_y,right_hand_x,right_hand_y"
 ROW = "1,2,3,4,5,6,7,8,9,10"
 BAD = [
-    ("a.csv", "", "holds no row"),
-    ("a.csv", HEADER, "holds no row"),
+    ("a.csv", "", "has no rows"),
+    ("a.csv", HEADER, "has no rows"),
     ("a.csv", f"{HEADER}\n{ROW}\n1,2,3", "row 3.*has 3 columns, expected 10"),
     ("a.csv", f"{HEADER}\n{ROW}\n1,2,3,4,five,6,7,8,9,10", r"row 3, column 5 \(head_x\): found 'five'"),
     ("a.csv", f"{ROW}\n1,2,3,4,5,6,inf,8,9,10", r"row 2, column 7: found 'inf'"),
-    ("a.csv", "1,2,3,4\n", "4 columns without names"),
-    ("a.csv", HEADER.replace("hip_y", "hip_q") + f"\n{ROW}", "column 2: its name is 'hip_q'"),
-    ("a.csv", HEADER.replace("hip_y", "hip_x") + f"\n{ROW}", "column 2: the name 'hip_x' stands twice"),
+    ("a.csv", "1,2,3,4\n", "4 unnamed columns"),
+    ("a.csv", HEADER.replace("hip_y", "hip_q") + f"\n{ROW}", "column 2: found 'hip_q'"),
+    ("a.csv", HEADER.replace("hip_y", "hip_x") + f"\n{ROW}", "column 2: duplicate name 'hip_x'"),
     ("a.csv", HEADER.replace("hip", "hips") + f"\n{ROW}", "missing hip; unknown hips"),
-    ("a.csv", HEADER.replace("neck_y", "neck_z") + f"\n{ROW}", "'neck' has x, z, expected x, y like 'hip'"),
+    ("a.csv", HEADER.replace("neck_y", "neck_z") + f"\n{ROW}", "'neck' has x, z, expected x, y as 'hip'"),
     ("a.csv", HEADER.replace("_y", "_z") + f"\n{ROW}", "joints have x, z, expected x, y"),
-    ("a.csv", f"person,{HEADER}\n0,{ROW}", "a column 'person', but none 'frame'"),
-    ("a.csv", f"frame,{HEADER}\n0,{ROW}\n0,{ROW}", "row 3: tells of frame 0, person 0 a second time"),
-    ("a.csv", f"frame,{HEADER}\n0.5,{ROW}", r"row 2, column 1 \(frame\): found '0.5', expected a whole number"),
-    ("a.csv", f"frame,{HEADER}\n,{ROW}", "expected a whole number"),
-    ("a.csv", f"frame,{HEADER}\n0,{ROW}\n900000,{ROW}", "numbered 0 to 900000, but there are only 2"),
+    ("a.csv", f"person,{HEADER}\n0,{ROW}", "a column 'person' but no column 'frame'"),
+    ("a.csv", f"frame,{HEADER}\n0,{ROW}\n0,{ROW}", "row 3: duplicate row of frame 0, person 0"),
+    ("a.csv", f"frame,{HEADER}\n0.5,{ROW}", r"row 2, column 1 \(frame\): found '0.5', expected an integer"),
+    ("a.csv", f"frame,{HEADER}\n,{ROW}", "expected an integer"),
+    ("a.csv", f"frame,{HEADER}\n0,{ROW}\n900000,{ROW}", "numbered from 0 to 900000, but there are only 2"),
     ("a.csv", "frame,joint,x,y\n0,knee,1,2", r"row 2, column 2 \(joint\): found the joint 'knee'"),
     ("a.csv", "frame,joint,x,y\n0,5,1,2", "found the joint '5'"),
     ("a.csv", "frame,joint,x\n0,1,2", "has no column 'y'"),
-    ("a.csv", "frame,joint,x,y,w\n0,1,2,3,4", "column 5: its name 'w' is unknown"),
-    ("a.csv", "frame,joint,x,y\n0,1,2,3\n0,neck,4,5", "row 3: tells of frame 0, person 0, joint 1 a second time"),
+    ("a.csv", "frame,joint,x,y,w\n0,1,2,3,4", "column 5: unknown or duplicate name 'w'"),
+    ("a.csv", "frame,joint,x,y\n0,1,2,3\n0,neck,4,5", "row 3: duplicate row of frame 0, person 0, joint 1"),
     ("a.csv", b"\xff\xfe\x00", "is not UTF-8 text"),
     ("a.csv", b"1,2,3,4,5,6,7,8,9,10\x00\n", "is not text: byte"),
-    ("a.json", "[1, 2", "is no JSON"),
-    ("a.json", "[" * 100000, "is no JSON"),
-    ("a.json", '{"x": 1}', "is an object with 'x', expected 'keypoint'"),
+    ("a.json", "[1, 2", "is not valid JSON"),
+    ("a.json", "[" * 100000, "is not valid JSON"),
+    ("a.json", '{"x": 1}', "an object with 'x', expected the key 'keypoint'"),
     ("a.json", "[[[1, 2], [3]]]", r"\[0\]\[1\]: has 1 items, expected 2"),
-    ("a.json", '[[[1, "2"]]]', r"\[0\]\[0\]\[1\]: is '2', expected a number"),
-    ("a.json", "[[[1, true]]]", r"is True, expected a number"),
+    ("a.json", '[[[1, "2"]]]', r"\[0\]\[0\]\[1\]: found '2', expected a number"),
+    ("a.json", "[[[1, true]]]", r"found True, expected a number"),
     ("a.json", "[[[[[1]]]]]", "nested too deeply"),
-    ("a.json", "[1, [2]]", r"\[0\]: is 1, expected lists"),
-    ("a.json", "[1, 2]", "has the shape"),
-    ("a.json", "7", "the content: is 7, expected lists"),
-    ("a.json", f"[[[{10**400}, 1]]]", "no array of numbers"),
-    ("a.json", json.dumps([[[1, float("inf")]] * 5]), "too large, at person 0, frame 0, joint 0, coordinate 1"),
-    ("a.json", json.dumps([[[1, 1e39]] * 5]), "too large, at person 0, frame 0, joint 0, coordinate 1"),
+    ("a.json", "[1, [2]]", r"\[0\]: found 1, expected lists"),
+    ("a.json", "[1, 2]", "has shape"),
+    ("a.json", "7", "the content: found 7, expected lists"),
+    ("a.json", f"[[[{10**400}, 1]]]", "not form an array of numbers"),
+    ("a.json", json.dumps([[[1, float("inf")]] * 5]), "at person 0, frame 0, joint 0, coordinate 1"),
+    ("a.json", json.dumps([[[1, 1e39]] * 5]), "at person 0, frame 0, joint 0, coordinate 1"),
     ("a.npy", np.zeros((3, 4, 2)), "has 4 joints, the layout 'five' has 5"),
     ("a.npy", np.zeros((3, 5, 7)), "2 to 4 coordinates"),
-    ("a.npy", np.zeros((0, 5, 2)), "has the shape"),
-    ("a.npy", np.zeros(3), "has the shape"),
+    ("a.npy", np.zeros((0, 5, 2)), "has shape"),
+    ("a.npy", np.zeros(3), "has shape"),
     ("a.npy", np.zeros((3, 5, 2), bool), "array of bool"),
     ("a.npy", b"no array", "not an .npy file"),
     ("gone.csv", None, "file not found"),
@@ -205,9 +205,9 @@ def test_label_lists(tmp_path, name, text):
 
 @pytest.mark.parametrize(("name", "text", "words"), [
     ("l.csv", "a.csv,1\na.csv,2", "lists 'a.csv' twice"), ("l.csv", "a.csv,1,2", "row 1: has 3 columns"),
-    ("l.csv", "a.csv,", "without a file or a label"), ("l.csv", "file,label", "holds no"), ("l.csv", "", "holds no"),
-    ("l.json", "{}", "holds no labels"), ("l.json", "[1]", "entry 0"), ("l.json", '{"a": true}', "entry 0"),
-    ("l.json", "{", "no JSON"), ("l.txt", "a b c", "row 1: has 3 columns")])
+    ("l.csv", "a.csv,", "without file or label"), ("l.csv", "file,label", "has no"), ("l.csv", "", "has no"),
+    ("l.json", "{}", "has no labels"), ("l.json", "[1]", "entry 0"), ("l.json", '{"a": true}', "entry 0"),
+    ("l.json", "{", "not valid JSON"), ("l.txt", "a b c", "row 1: has 3 columns")])
 def test_bad_label_lists(tmp_path, name, text, words):
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=words):
@@ -219,8 +219,8 @@ def test_numbers_and_names_of_classes(tmp_path):
     assert number_labels(["walk", "run"], "l") == ([1, 0], ["run", "walk"])
     assert number_labels(["walk", "run"], "l", ["walk", "run", "sit"]) == ([0, 1], ["walk", "run", "sit"])
     assert number_labels(["1", "0"], "l", ["walk", "run"]) == ([1, 0], ["walk", "run"])
-    for labels, names, words in ((["3"], ["a"], "the label 3 is not among the 1"), (["1.5"], None, "expected whole"),
-                                 (["-1", "0"], None, "expected whole"), (["99999999"], None, "greatest label"),
+    for labels, names, words in ((["3"], ["a"], "the label 3, expected 0..0"), (["1.5"], None, "expected integers"),
+                                 (["-1", "0"], None, "expected integers"), (["99999999"], None, "the label 99999999"),
                                  (["wlk"], ["walk"], "Did you mean 'walk'")):
         with pytest.raises(DataError, match=words):
             number_labels(labels, "l", names)
@@ -270,46 +270,46 @@ def folder(tmp_path):
 def test_where_samples_and_labels_are_found(folder, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("paddlevideo_skel"), "propagate", True)
     raw = folder / "raw"
-    found = find_samples(raw, raw / "labels.csv")
+    found = find_recordings(raw, raw / "labels.csv")
     assert found.names[:3] == ["p0_0", "p0_1", "p1_0"] and found.labels[:2] == ["fall", "rise"]
     assert [file.suffix for file in found.files[:2]] == [".csv", ".npy"]
     write_rows(folder / "list.csv", [("raw/p0_0.csv", "fall"), ("raw/p0_1.npy", "rise")])
-    assert find_samples(folder / "list.csv").names == ["raw/p0_0", "raw/p0_1"]
+    assert find_recordings(folder / "list.csv").names == ["raw/p0_0", "raw/p0_1"]
     (raw / "some.csv").write_text("p0_0,fall\np1_1.csv,rise\n")
     (raw / "labels.csv").unlink()
-    assert find_samples(raw, raw / "some.csv").names == ["p0_0", "p1_1"]
-    assert f"8 files of {raw} have no label and are left out" in caplog.text
+    assert find_recordings(raw, raw / "some.csv").names == ["p0_0", "p1_1"]
+    assert f"8 files of {raw} have no label and are omitted" in caplog.text
     (raw / "some.csv").unlink()
     (raw / "fall").mkdir()
     (raw / "p0_0.csv").rename(raw / "fall" / "p0_0.csv")
     with pytest.raises(DataError, match="has no label: without --labels"):
-        find_samples(raw)
+        find_recordings(raw)
     for file in [*raw.glob("*.csv"), *raw.glob("*.npy")]:
         file.unlink()
-    assert find_samples(raw).labels == ["fall"]
+    assert find_recordings(raw).labels == ["fall"]
 
 
 def test_wrong_sources(folder):
     raw = folder / "raw"
-    with pytest.raises(ConfigError, match="is a list with labels already"):
-        find_samples(raw / "labels.csv", raw / "labels.csv")
-    with pytest.raises(DataError, match="there is no such file"):
-        find_samples(raw / "labels.csv")
+    with pytest.raises(ConfigError, match="is a list that has labels"):
+        find_recordings(raw / "labels.csv", raw / "labels.csv")
+    with pytest.raises(DataError, match="file not found"):
+        find_recordings(raw / "labels.csv")
     (folder / "other.csv").write_text("p0_0,fall\np0_0.csv,fall")
-    with pytest.raises(DataError, match="once with its suffix"):
-        find_samples(raw, folder / "other.csv")
+    with pytest.raises(DataError, match="twice, with and without its suffix"):
+        find_recordings(raw, folder / "other.csv")
     (folder / "other.csv").write_text("p9_9,fall\n")
     with pytest.raises(DataError, match="has no such file"):
-        find_samples(raw, folder / "other.csv")
+        find_recordings(raw, folder / "other.csv")
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match="holds no file of the kinds"):
-        find_samples(folder / "empty")
+        find_recordings(folder / "empty")
     (folder / "twins").mkdir()
     for suffix in ("npy", "json"):
         (folder / "twins" / f"a.{suffix}").write_text("")
     (folder / "twins.csv").write_text("twins/a.npy,1\ntwins/a.json,2")
     with pytest.raises(DataError, match="two files of the name 'twins/a'"):
-        find_samples(folder / "twins.csv")
+        find_recordings(folder / "twins.csv")
 
 
 def test_what_the_third_number_is_must_be_known(folder):
@@ -319,14 +319,14 @@ def test_what_the_third_number_is_must_be_known(folder):
     assert find_channels(named, LAYOUT) == "xyz"
 
     def read(channels, file=file):
-        return read_sample(Source.of("a", file), LAYOUT, channels, min_score=-9)
+        return read_clean_sample(Source.of("a", file), LAYOUT, channels, min_score=-9)
 
     array, facts = read("xyz")
     assert array.shape[3] == 3 and facts == {"missing": 1}
     keypoint = read_keypoints(file, LAYOUT)[0]
     keypoint[0, 3, 2] = 0
     np.testing.assert_array_equal(read("xys")[0], keypoint.astype("float32"))
-    with pytest.raises(DataError, match="3 numbers a joint"):
+    with pytest.raises(DataError, match="3 numbers per joint"):
         read("xy")
     with pytest.raises(DataError, match=r"\(xyz\), expected xys"):
         read("xys", named)
@@ -426,8 +426,8 @@ def test_what_was_read_otherwise_is_read_again(tmp_path, capsys, monkeypatch, ch
     assert error.startswith(f"error: raw/{names[7]}.npy: ") and WITHOUT_STRICT not in error  # there is no such flag
     bad.write_bytes(good)
     read = []
-    monkeypatch.setattr(keypoints, "read_sample",
-                        lambda source, **how: read.append(source.name) or read_sample(source, **how))
+    monkeypatch.setattr(keypoints, "read_clean_sample",
+                        lambda source, **how: read.append(source.name) or read_clean_sample(source, **how))
     assert run_command("import-keypoints", [*argv, *change]) == 0
     assert read == names[known:]
 
@@ -442,8 +442,8 @@ def test_pixels_get_a_picture_and_scores_stay_apart(tmp_path):
     lines = import_keypoints(tmp_path / "raw", tmp_path / "mine.pkl", get_layout("coco"))
     annotations = read_annotations(tmp_path / "mine.pkl")
     height, width = annotations[0].img_shape
-    assert 470 < height <= 480 and 630 < width <= 640 and any(line.startswith("picture: taken") for line in lines)
-    assert (height, width) == picture_size(annotations)
+    assert 470 < height <= 480 and 630 < width <= 640 and any(line.startswith("image: assumed") for line in lines)
+    assert (height, width) == guess_image_size(annotations)
     assert annotations[0].keypoint_score.shape == (2, 22, 17)
     import_keypoints(tmp_path / "raw", tmp_path / "mine.pkl", get_layout("coco"), img_shape=(480, 640))
     assert read_annotations(tmp_path / "mine.pkl")[0].img_shape == (480, 640)
@@ -456,7 +456,7 @@ def test_pixels_get_a_picture_and_scores_stay_apart(tmp_path):
 
 def test_the_clip_is_about_as_long_as_the_sequences():
     lengths = [5], [30, 34], [44], [300, 400], [20, 22, 90]
-    assert list(map(clip_length, lengths)) == [16, 32, 48, 100, 24]
+    assert list(map(choose_clip_length, lengths)) == [16, 32, 48, 100, 24]
 
 
 def test_the_written_config_trains(folder, capsys):
@@ -487,12 +487,12 @@ def test_the_command_tells_what_is_wrong_in_one_line(folder, capsys):
         return captured.err
 
     assert "--layout" in error("--layout", "coca")
-    assert "expected a name that ends with .pkl" in error("--out", folder / "mine.npy")
+    assert "expected a path that ends with .pkl" in error("--out", folder / "mine.npy")
     assert "--split" in error("--split", "1.5") and "--split" in error("--split", "much")
     assert "--seed" in error("--seed", "-1") and "--workers" in error("--workers", "-1")
     assert "--img_shape" in error("--img_shape", "0", "5")
-    assert "no regular expression" in error("--split_by", "(")
-    assert "tells no subject" in error("--split_by", r"q(\d)")
+    assert "not a regular expression" in error("--split_by", "(")
+    assert "does not match" in error("--split_by", r"q(\d)")
 
 
 def test_the_data_tools_need_no_paddle(folder):

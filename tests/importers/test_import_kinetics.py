@@ -19,11 +19,11 @@ from paddlevideo_skel.data.datasets import build_dataset
 from paddlevideo_skel.data.pipeline import Pipeline
 from paddlevideo_skel.errors import DataError, OutputError
 from paddlevideo_skel.importers.journal import Source, list_sources
-from paddlevideo_skel.importers.kinetics import import_kinetics, load_labels, read_clip
+from paddlevideo_skel.importers.kinetics import import_kinetics, load_clip_labels, read_clip
 from paddlevideo_skel.importers.outputs import npy_header
 from paddlevideo_skel.safe_pickle import load_pickle
 
-SHAPE = (3, 300, 18, 2)
+CLIP_SHAPE = (3, 300, 18, 2)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def read(tmp_path, clip_content, label=0, text=None):
 
 def slow_array(clip_content):
     """ST-GCN's numbers by loops over persons, joints and frames."""
-    data = np.zeros(SHAPE)
+    data = np.zeros(CLIP_SHAPE)
     for frame in clip_content["data"]:
         persons = []
         for skeleton in frame["skeleton"][:5]:
@@ -80,7 +80,7 @@ def test_arrays_against_loops(raw, whole):
         data = np.load(whole / f"{part}_data.npy", mmap_mode="r")
         names, labels = load_pickle(whole / f"{part}_label.pkl")
         assert names == sorted(clips) and labels == [clips[name]["label_index"] for name in names]
-        assert data.shape == (len(clips), *SHAPE) and data.dtype == np.float32
+        assert data.shape == (len(clips), *CLIP_SHAPE) and data.dtype == np.float32
         for array, name in zip(data, names, strict=True):
             np.testing.assert_allclose(array, slow_array(clips[name]), atol=1e-7)
     assert not list(whole.glob(".*"))
@@ -97,7 +97,7 @@ def test_a_clip_written_by_hand(tmp_path):
         {"frame_index": 299, "skeleton": [person(0, 1, 0.2)] + [person(0, 0, 0.1)] * 4 + [person(1, 1, 1.0)]},
         {"frame_index": 300, "skeleton": [person(0, 1, 0.2)]}, {"frame_index": 4, "skeleton": []}],
         "label": "x", "label_index": 7}, label=7)
-    assert array.shape == SHAPE and facts == {"persons": 2, "frames": 2, "late": 1}
+    assert array.shape == CLIP_SHAPE and facts == {"persons": 2, "frames": 2, "late": 1}
     np.testing.assert_allclose(array[:, 1, 0, 0], (-0.25, 0.25, 0.9), rtol=1e-6)  # y points down, as in the picture
     np.testing.assert_allclose(array[:, 1, 0, 1], (0.4, -0.4, 0.5), rtol=1e-6)
     assert not array[:, 1, 3, 1].any() and array[:, 1, 2, 1].all()
@@ -142,27 +142,27 @@ BAD_CLIPS = {
     "a list": ([], "damaged: has no list 'data'"),
     "no data": ({"label_index": 0}, "damaged: has no list 'data'"),
     "data a number": ({"data": 3}, "damaged: has no list 'data'"),
-    "a frame that is none": ({"data": [FRAME, 3]}, r"damaged: data\[1\] is 3, expected a frame_index"),
-    "no index": ({"data": [{"skeleton": []}]}, r"damaged: data\[0\] is .*, expected a frame_index"),
+    "a frame that is none": ({"data": [FRAME, 3]}, r"damaged: data\[1\] is 3, expected a unique frame_index"),
+    "no index": ({"data": [{"skeleton": []}]}, r"damaged: data\[0\] is .*, expected a unique frame_index"),
     "index below 0": ({"data": [{"frame_index": -1, "skeleton": []}]}, r"damaged: data\[0\]"),
     "index a text": ({"data": [{"frame_index": "1", "skeleton": []}]}, r"damaged: data\[0\]"),
     "index true": ({"data": [{"frame_index": True, "skeleton": []}]}, r"damaged: data\[0\]"),
-    "twice": ({"data": [FRAME, FRAME]}, r"damaged: data\[1\] is .*, expected a frame_index of its own"),
+    "twice": ({"data": [FRAME, FRAME]}, r"damaged: data\[1\] is .*, expected a unique frame_index"),
     "no skeleton": ({"data": [{"frame_index": 1}]}, r"damaged: data\[0\]"),
     "skeleton a number": ({"data": [{"frame_index": 1, "skeleton": [4]}]}, "damaged: a skeleton of frame 1 has no"),
     "no score": ({"data": [{"frame_index": 1, "skeleton": [{"pose": []}]}]}, "damaged: a skeleton of frame 1"),
     "17 joints": (frame_with(pose=[0.1] * 34), "damaged: a pose of frame 5 holds 34 numbers, expected 36"),
     "17 scores": (frame_with(score=[0.1] * 17), "damaged: a score of frame 5 holds 17 numbers, expected 18"),
     "a text for numbers": (frame_with(pose="0.1"), "damaged: a pose of frame 5 holds a str, expected 36"),
-    "a word": (frame_with(pose=["x"] * 36), "damaged: a pose holds something else than numbers"),
+    "a word": (frame_with(pose=["x"] * 36), "damaged: a pose holds something other than numbers"),
     "null": (frame_with(score=[None] * 18), "damaged: a score "),
     "lists": (frame_with(score=[[1.0]] * 18), "damaged: a score "),
     "NaN": (frame_with(pose=[float("nan")] * 36), "damaged: a pose of frame 5 holds nan, expected about 0"),
     "infinity": (frame_with(score=[1.0] * 17 + [float("inf")]), "damaged: a score of frame 5 holds inf"),
     "pixels": (frame_with(pose=[0.5, 640.0] * 18), "damaged: a pose of frame 5 holds 640, expected about 0 to 1"),
-    "texts": (frame_with(pose=["0.5"] * 36), "damaged: a pose holds something else than numbers"),
-    "a huge number": (frame_with(pose=[10**400] * 36), "damaged: a pose holds something else than numbers"),
-    "another label": ({"data": [FRAME], "label_index": 3}, "label: its label_index is 3, the label file says 0"),
+    "texts": (frame_with(pose=["0.5"] * 36), "damaged: a pose holds something other than numbers"),
+    "a huge number": (frame_with(pose=[10**400] * 36), "damaged: a pose holds something other than numbers"),
+    "another label": ({"data": [FRAME], "label_index": 3}, "label: its label_index is 3, the label file has 0"),
     "nobody": ({"data": [{"frame_index": 1, "skeleton": []}]}, "empty: no joint is seen"),
     "no frames": ({"data": []}, "empty: no joint is seen"),
     "scores of 0": (frame_with(score=[0.0] * 18), "empty: no joint is seen"),
@@ -178,7 +178,7 @@ def test_bad_clips(tmp_path, clip_content, problem):
 @pytest.mark.parametrize("text", [b"", b"{", b'{"data": [}', b"\xff\xfe\x00", b"\x80abc", b"[" * 100_000, b"1" * 5000,
                                   b'{"data": [{"frame_index": 1, "skeleton": [{"pose": [0.1'])
 def test_files_that_are_no_json(tmp_path, text):
-    with pytest.raises(DataError, match="damaged: is no JSON"):
+    with pytest.raises(DataError, match="damaged: is not valid JSON"):
         read(tmp_path, None, text=text)
 
 
@@ -186,7 +186,7 @@ def test_a_clip_of_a_gigabyte_is_not_read(tmp_path):
     path = tmp_path / "a.json"
     path.touch()
     os.truncate(path, 1 << 30)
-    with pytest.raises(DataError, match="damaged: is longer than 64 MB"):
+    with pytest.raises(DataError, match="damaged: is larger than 64 MB"):
         read_clip(Source("a", str(path), 0, 0), {"a": 0})
     with pytest.raises(DataError, match="damaged: cannot be read"):
         read_clip(Source("a", str(tmp_path), 0, 0), {"a": 0})
@@ -203,7 +203,7 @@ def test_damaged_bytes_are_read_or_refused(tmp_path):
                 (b"", b"0", b"]", b"{", b'"', b"null", b"-", b"e99", b"\xff", bytes([rng.randrange(256)])))
         try:
             array, _ = read(tmp_path, None, text=bytes(damaged))
-            assert array.shape == SHAPE and np.isfinite(array).all()
+            assert array.shape == CLIP_SHAPE and np.isfinite(array).all()
             outcomes.add("read")
         except DataError as error:
             assert error.problem.startswith(("damaged: ", "empty: ", "label: "))
@@ -212,19 +212,19 @@ def test_damaged_bytes_are_read_or_refused(tmp_path):
 
 
 @pytest.mark.parametrize("labels, problem", [
-    ("[]", "holds a list, expected an object"), ("{}", "holds a dict, expected an object with an entry"),
-    ("{", "damaged: is no JSON"), ('{"a": 3}', "found 3, expected has_skeleton"),
+    ("[]", "holds a list, expected an object"), ("{}", "holds a dict, expected an object with one entry"),
+    ("{", "damaged: is not valid JSON"), ('{"a": 3}', "found 3, expected has_skeleton"),
     ('{"a": {"has_skeleton": 1, "label_index": 0}}', "expected has_skeleton"),
-    ('{"a": {"has_skeleton": true, "label_index": -1}}', "label_index .a whole number from 0"),
-    ('{"a": {"has_skeleton": true, "label_index": true}}', "label_index .a whole number from 0"),
-    ('{"a": {"has_skeleton": true}}', "label_index .a whole number from 0")])
+    ('{"a": {"has_skeleton": true, "label_index": -1}}', "label_index .an integer from 0"),
+    ('{"a": {"has_skeleton": true, "label_index": true}}', "label_index .an integer from 0"),
+    ('{"a": {"has_skeleton": true}}', "label_index .an integer from 0")])
 def test_bad_labels(tmp_path, labels, problem):
     path = tmp_path / "labels.json"
     path.write_text(labels)
     with pytest.raises(DataError, match=problem):
-        load_labels(path)
+        load_clip_labels(path)
     with pytest.raises(DataError, match="cannot be read"):
-        load_labels(tmp_path / "nowhere.json")
+        load_clip_labels(tmp_path / "nowhere.json")
 
 
 def test_skipped_clips_are_listed_and_strict_stops(tmp_path, capsys):
@@ -238,7 +238,7 @@ def test_skipped_clips_are_listed_and_strict_stops(tmp_path, capsys):
     arguments = [str(tmp_path / "k"), "-o", str(tmp_path / "out"), "--part", "train", "--workers", "0"]
     assert run_command("import-kinetics", [*arguments, "--strict"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {folder / names[1]}.json: damaged: is no JSON") and error.count("\n") == 1
+    assert error.startswith(f"error: {folder / names[1]}.json: damaged: is not valid JSON") and error.count("\n") == 1
     assert run_command("import-kinetics", arguments) == 0
     printed = capsys.readouterr().out
     assert "train: 6 samples of 3 classes" in printed
@@ -260,11 +260,11 @@ def test_frames_that_come_too_late_are_told(tmp_path, caplog):
 
 @pytest.mark.parametrize("change, words", [
     (lambda k: (k / "kinetics_val_label.json").unlink(), "kinetics_val_label.json: damaged: cannot be read"),
-    (lambda k: [p.unlink() for p in (k / "kinetics_val").iterdir()], r"kinetics_val: holds no file \*.json"),
+    (lambda k: [p.unlink() for p in (k / "kinetics_val").iterdir()], r"kinetics_val: has no file \*.json"),
     (lambda k: (k / "kinetics_val_label.json").write_text('{"a": {"has_skeleton": true, "label_index": 0}}'),
-     "holds no clip that kinetics_val_label.json names"),
+     "has no clip that kinetics_val_label.json lists"),
     (lambda k: [p.write_text("{}") for p in (k / "kinetics_val").iterdir()],
-     "kinetics_val: none of the 4 files can be used"),
+     "kinetics_val: none of the 4 files is usable"),
 ])
 def test_parts_that_cannot_be_imported(tmp_path, change, words):
     write_kinetics(tmp_path / "k", "val", 4)
@@ -308,14 +308,14 @@ def test_an_import_killed_between_its_outputs_begins_anew(raw, whole, tmp_path, 
 
 
 def test_the_header_is_as_long_for_every_count(tmp_path):
-    assert {len(npy_header(count, SHAPE)) for count in (0, 1, 68, 240_436, 10**9)} == {128}
+    assert {len(npy_header(count, CLIP_SHAPE)) for count in (0, 1, 68, 240_436, 10**9)} == {128}
     (tmp_path / "a.npy").write_bytes(npy_header(2, (3,)) + np.arange(6, dtype="<f4").tobytes())
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), [[0, 1, 2], [3, 4, 5]])
 
 
 def test_the_command_that_is_printed_trains(raw, tmp_path, capsys):
     assert run_command("import-kinetics", [str(raw[0]), "-o", str(tmp_path), "--workers", "1"]) == 0
-    command = shlex.split(capsys.readouterr().out.split("now train: ")[1])
+    command = shlex.split(capsys.readouterr().out.split("Now train: ")[1])
     assert command[:4] == ["python", "main.py", "--validate", "-c"] and set(command[5::2]) == {"-o"}
     config = load_config(ROOT / command[4], command[6::2])
     for part in ("train", "valid", "test"):
@@ -349,4 +349,4 @@ def test_paddle_is_not_needed(raw, tmp_path):
             f"sys.exit(run_command('import-kinetics', [{str(raw[0])!r}, '-o', {str(tmp_path)!r}, '--workers', '1']))")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "now train: " in done.stdout
+    assert "Now train: " in done.stdout

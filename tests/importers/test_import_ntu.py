@@ -28,7 +28,7 @@ from paddlevideo_skel.errors import ConfigError, DataError, OutputError
 from paddlevideo_skel.importers import ntu, outputs
 from paddlevideo_skel.importers.journal import FILES_PER_STEP, Journal, Source, list_sources, read_all
 from paddlevideo_skel.importers.ntu import Choices, Recording, import_ntu
-from paddlevideo_skel.importers.ntu_bodies import align, centre
+from paddlevideo_skel.importers.ntu_bodies import align_spine, centre_spine
 from paddlevideo_skel.importers.ntu_skeleton import read_bodies
 from paddlevideo_skel.safe_pickle import load_pickle
 
@@ -136,7 +136,7 @@ def test_choices(raw, whole, tmp_path):
     for array, name in zip(data, names, strict=True):
         first = plain[name][0]
         persons = array[:, :len(first)].transpose(3, 1, 2, 0)
-        np.testing.assert_allclose(persons[:1], align(centre(first[None])), atol=1e-6)
+        np.testing.assert_allclose(persons[:1], align_spine(centre_spine(first[None])), atol=1e-6)
         np.testing.assert_allclose(pickled[name], persons[:len(pickled[name])], atol=2e-3)
         assert pickled[name].dtype == np.float16
         np.testing.assert_array_equal(array, array[:, np.arange(300) % len(first)])
@@ -172,10 +172,11 @@ def test_bad_and_listed_files_are_skipped_and_listed(raw, tmp_path, caplog):
         f"{name_of(0, 20)}.skeleton": "empty", f"{name_of(1, 20)}.skeleton": "short",
         f"{name_of(2, 20)}.skeleton": "damaged", f"{name_of(9, 20)}.skeleton": "listed", "notes.skeleton": "name"}
     assert "line 4: found 20 joints, expected 25" in reasons[f"{name_of(2, 20)}.skeleton"]
-    assert "5 files skipped (" in caplog.text and "2 names of recordings" in caplog.text
+    assert "5 files skipped (" in caplog.text and "2 recordings to omit" in caplog.text
     assert "1 samples of 1 classes" in caplog.text
     assert np.load(tmp_path / "out/ntu-rgb-d/xsub/train_data.npy").shape == (1, 3, 300, 25, 2)
-    assert not (tmp_path / "out/ntu-rgb-d/xsub/val_data.npy").exists() and "val: nothing is written" in caplog.text
+    assert not (tmp_path / "out/ntu-rgb-d/xsub/val_data.npy").exists()
+    assert "has no samples for val, which is not written" in caplog.text
 
 
 def test_strict_stops_at_the_first_bad_file(raw, tmp_path, capsys):
@@ -192,7 +193,7 @@ def test_strict_stops_at_the_first_bad_file(raw, tmp_path, capsys):
     assert run_command("import-ntu", arguments) == 0
     assert "35 of 40 files were read before" in capsys.readouterr().out
     # What was skipped then is refused now.
-    with Journal(tmp_path / "out/.import-ntu60", {"format": ntu.FORMAT, "bystanders": False},
+    with Journal(tmp_path / "out/.import-ntu60", {"format": ntu.NTU_FORMAT, "bystanders": False},
               list_sources(folder, ".skeleton")) as journal:
         journal.append([{"skipped": "short: so it was"}], [None])
     assert run_command("import-ntu", [*arguments, "--strict"]) == 2
@@ -209,12 +210,12 @@ def test_long_sequences_are_cut_and_told(tmp_path, caplog):
 
 @pytest.mark.parametrize("change, error, words", [
     (lambda f: {"folders": [f / "nowhere"]}, DataError, "cannot be read"),
-    (lambda f: {"folders": [f]}, DataError, r"holds no file \*.skeleton"),
-    (lambda f: {"folders": [f / "raw", f / "copy"]}, ConfigError, "stands in .*raw too"),
-    (lambda f: {"folders": [f / "empty"]}, DataError, "none of the 1 files can be used; S001.*: empty: holds nothing"),
-    (lambda f: {"folders": [f / "other"]}, DataError, "holds no recording of the actions 1 to 60"),
+    (lambda f: {"folders": [f]}, DataError, r"has no file \*.skeleton"),
+    (lambda f: {"folders": [f / "raw", f / "copy"]}, ConfigError, "is also in .*raw"),
+    (lambda f: {"folders": [f / "empty"]}, DataError, "none of the 1 files is usable; S001.*: empty: expected lines"),
+    (lambda f: {"folders": [f / "other"]}, DataError, "has no recording of the actions 1 to 60"),
     (lambda f: {"missing": f / "nothing.txt"}, DataError, "cannot be read"),
-    (lambda f: {"missing": f / "list.txt"}, DataError, "holds no name of a recording"),
+    (lambda f: {"missing": f / "list.txt"}, DataError, "has no name of a recording"),
     (lambda f: {"choices": Choices(protocols=("xset",))}, ConfigError, "found xset, expected some of xsub xview"),
     (lambda f: {"output": f / "list.txt"}, OutputError, "cannot be written"),
 ])
@@ -231,7 +232,7 @@ def test_bad_arguments(tmp_path, change, error, words):
 
 def test_too_little_room(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(outputs.shutil, "disk_usage", lambda path: SimpleNamespace(free=int(28e6)))
-    with pytest.raises(OutputError, match=r"0\.0 GB left, 0\.0 GB are needed"):
+    with pytest.raises(OutputError, match=r"0\.0 GB of free space, expected 0\.0 GB"):
         import_ntu([raw[0]], tmp_path / "out", Choices())
 
 
@@ -247,7 +248,7 @@ def test_wrong_flags_end_with_status_2(raw, capsys):
 def test_the_command_that_is_printed_trains(raw, tmp_path, capsys, form, classes):
     assert run_command("import-ntu", [str(raw[0]), "-o", str(tmp_path), "--form", form, "--classes", str(classes),
                                       "--workers", "0"]) == 0
-    command = shlex.split(capsys.readouterr().out.split("now train: ")[1])
+    command = shlex.split(capsys.readouterr().out.split("Now train: ")[1])
     assert command[:4] == ["python", "main.py", "--validate", "-c"]
     config = load_config(ROOT / command[4], command[6::2])
     assert set(command[5::2]) == {"-o"} and num_classes(config) == classes
@@ -285,7 +286,7 @@ def test_only_what_is_surely_right_is_kept(raw, whole, tmp_path, monkeypatch, ca
     output, sources = tmp_path / "out", list_sources(raw[0], ".skeleton")
     if damage == "a file changed":
         sources[50] = Source(sources[50].name, sources[50].path, sources[50].size, sources[50].mtime - 1)
-    with Journal(output / ".import-ntu60", {"format": ntu.FORMAT, "bystanders": damage == "other settings"}, sources
+    with Journal(output / ".import-ntu60", {"format": ntu.NTU_FORMAT, "bystanders": damage == "other settings"}, sources
               ) as journal:
         read_all(journal, lambda source: ntu.read_persons(source, False), 0, False, "file")
     lines, samples = journal.folder / "journal.jsonl", journal.folder / "samples.bin"
@@ -368,4 +369,4 @@ def test_paddle_is_not_needed(raw, tmp_path):
             f"sys.exit(run_command('import-ntu', [{str(raw[0])!r}, '-o', {str(tmp_path)!r}, '--workers', '1']))")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "now train: " in done.stdout
+    assert "Now train: " in done.stdout

@@ -12,7 +12,7 @@ from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.data.annotation import Annotation
 from paddlevideo_skel.data.readers import read_annotations
 from paddlevideo_skel.errors import DataError, UnavailableError
-from paddlevideo_skel.importers.lenient import problems, read_leniently
+from paddlevideo_skel.importers.lenient import find_problems, read_leniently
 from paddlevideo_skel.importers.summary import inspect, inspection_text, usual_layout
 from paddlevideo_skel.plotting import animate_sequence, draw_sequence
 from paddlevideo_skel.skeleton import get_layout
@@ -82,17 +82,17 @@ DEFECTS = [
     (defect(change=put(ALL, 0)), "no person: all coordinates are 0"),
     (defect(frames=1), "a single frame"),
     (defect(change=lambda k: put(ALL, k[:, :1])(k)), "never moves in 20 frames"),
-    (defect(change=lambda k: put((ALL, slice(8, None)), k[:, 8:9])(k)), "11 of 20 frames repeat the one before"),
+    (defect(change=lambda k: put((ALL, slice(8, None)), k[:, 8:9])(k)), "11 of 20 frames repeat the frame before"),
     (defect(change=put((ALL, slice(2, 15)), 0)), "13 of 20 frames are empty"),
-    (defect(change=put((0, 3, 4), 90)), "1 joints lie more than 12 times"),
-    (defect(change=put((0, 3, 4, 1), np.nan)), "the coordinate nan stands at person 0, frame 3, joint 4"),
-    (defect(change=put((0, 3, 4, 1), np.inf)), "the coordinate inf stands"),
-    ({**walk("bad"), "keypoint": "no"}, "its keypoint is a str"),
-    ({**walk("bad"), "label": "no"}, "its label is 'no'"),
+    (defect(change=put((0, 3, 4), 90)), "1 joints are more than 12 times"),
+    (defect(change=put((0, 3, 4, 1), np.nan)), "found the coordinate nan at person 0, frame 3, joint 4"),
+    (defect(change=put((0, 3, 4, 1), np.inf)), "found the coordinate inf at"),
+    ({**walk("bad"), "keypoint": "no"}, "keypoint is a str"),
+    ({**walk("bad"), "label": "no"}, "label is 'no'"),
     ({"frame_dir": "bad"}, "has no 'keypoint'"),
     ({**walk("v0", seed=1), "frame_dir": "v0"}, "another sample has the same name"),
-    ({**walk("v0", seed=1), "frame_dir": 7}, "its frame_dir is 7"),
-    ({**walk("bad", channels=2), "img_shape": (1, 1)}, "lie outside of the picture"),
+    ({**walk("v0", seed=1), "frame_dir": 7}, "frame_dir is 7"),
+    ({**walk("bad", channels=2), "img_shape": (1, 1)}, "are outside of the image"),
 ]
 
 
@@ -120,9 +120,9 @@ def test_what_is_odd_about_the_set(tmp_path):
         "no sample of 3 classes: 1, 3, 4",
         "the split xsub_train has no sample of the classes 5",
         "the split xsub_val has no sample of the classes 2",
-        "the split xsub_val names 1 samples that are not there, such as z",
+        "the split xsub_val lists 1 samples that do not exist, such as z",
         "1 samples are in xsub_train and in xsub_val, such as a",
-        "1 sequences of xsub_train are in xsub_val too, under another name: a, d",
+        "1 sequences of xsub_train are also in xsub_val, under another name: a, d",
     ]
     scored = walk("d", channels=2, keypoint_score=np.ones((1, 20, 20)))
     mixed = [walk("a"), walk("b", joints=17), walk("c", label=None), scored]
@@ -136,7 +136,7 @@ def test_a_label_of_any_size(tmp_path):
     assert report["warnings"][0].startswith(f"no sample of {10**15} classes: 0, 1, 2")
 
 
-@pytest.mark.parametrize(("split", "words"), [([1], "its 'split' is a list"), ({"a": 3}, "'a' is a int")])
+@pytest.mark.parametrize(("split", "words"), [([1], "'split' is a list"), ({"a": 3}, "'a' is a int")])
 def test_splits_that_are_none(tmp_path, split, words):
     with pytest.raises(DataError, match=words):
         inspect(save(tmp_path / "a.pkl", {"split": split, "annotations": [walk("a")]}))
@@ -171,12 +171,12 @@ def test_the_text_holds_what_the_report_holds(sample_set, tmp_path):
     names = (sample_set / "class_names.txt").read_text().split()
     text = "\n".join(inspection_text(inspect(sample_set / "coco_2d.pkl"), names))
     for words in ("coco_2d.pkl: samples 48", "17 joints (named as in coco), 2 coordinates, with scores, float16",
-                  "pictures: 48 of 1920 x 1080", f"0 {names[0]}", "left_shoulder", "xsub_train       32        4",
+                  "image sizes: 48 of 1920 x 1080", f"0 {names[0]}", "left_shoulder", "xsub_train       32        4",
                   "suspicious samples: none"):
         assert words in text
     broken = inspection_text(inspect(save(tmp_path / "a.pkl", [{"frame_dir": "a"}])))
-    assert broken[0].endswith("samples 1, 1 of them cannot be used")
-    assert "  a: has no 'keypoint', only 'frame_dir'" in broken and broken[-1] == "warning: no sample can be read"
+    assert broken[0].endswith("samples 1, 1 of them unusable")
+    assert "  a: has no 'keypoint', only 'frame_dir'" in broken and broken[-1] == "warning: no sample is usable"
     many = [{"frame_dir": f"v{i}"} for i in range(30)]
     assert "  and 10 more: --json FILE lists them all" in inspection_text(inspect(save(tmp_path / "a.pkl", many)))
 
@@ -295,4 +295,4 @@ def test_without_matplotlib_it_is_said_what_to_install(tmp_path, monkeypatch):
 
 def test_a_good_sample_has_no_problem():
     entry = walk(persons=2, frames=50)
-    assert problems(Annotation(entry["keypoint"])) == []
+    assert find_problems(Annotation(entry["keypoint"])) == []

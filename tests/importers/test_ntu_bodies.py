@@ -9,16 +9,16 @@ from raw_files import HAND_WRITTEN, JOINT, body, recording, skeleton_file, skele
 
 from paddlevideo_skel.errors import DataError
 from paddlevideo_skel.importers.ntu_bodies import (
-    align,
-    assign,
-    centre,
+    align_spine,
+    assign_persons,
+    centre_spine,
     choose_persons,
-    energy,
-    plausible,
-    to_data,
-    wide,
+    drop_implausible,
+    is_wide,
+    measure_energy,
+    pad_sequence,
 )
-from paddlevideo_skel.importers.ntu_skeleton import Body, read_bodies
+from paddlevideo_skel.importers.ntu_skeleton import TrackedBody, read_bodies
 from paddlevideo_skel.skeleton import get_layout
 
 BONES = np.array(get_layout("ntu-rgb+d").bones)
@@ -53,28 +53,28 @@ def lines_with(number, line):
 
 
 BAD_FILES = {
-    "nothing": ("", "empty: holds nothing"),
-    "blank": ("\n \n", "empty: holds nothing"),
-    "no frame": ("0\n", "empty: nobody is seen in any of its 0 frames"),
-    "nobody": ("3\n0\n0\n0\n", "empty: nobody is seen in any of its 3 frames"),
+    "nothing": ("", "empty: expected lines of numbers"),
+    "blank": ("\n \n", "empty: expected lines of numbers"),
+    "no frame": ("0\n", "empty: no body is seen in its 0 frames"),
+    "nobody": ("3\n0\n0\n0\n", "empty: no body is seen in its 3 frames"),
     "text": ("hello\n", "damaged: line 1: found 'hello', expected the number of frames"),
-    "binary": (b"\x89PNG\r\n\x1a\n\x00" * 9, "damaged: the byte 0 is no text"),
+    "binary": (b"\x89PNG\r\n\x1a\n\x00" * 9, "damaged: byte 0 is not text"),
     "zeros": (b"\0" * 99, "damaged: line 1: found"),
-    "many frames": (lines_with(1, "999999999"), "damaged: line 1: announces 999999999 frames"),
+    "many frames": (lines_with(1, "999999999"), "damaged: line 1: found 999999999 frames"),
     "digits": (lines_with(1, "9" * 5000), "damaged: line 1: found '9999"),
     "minus": (lines_with(2, "-1"), "damaged: line 2: found '-1', expected the number of bodies"),
-    "many bodies": (lines_with(2, "1000"), "damaged: line 2: announces 1000 bodies, which take 27 lines each"),
+    "many bodies": (lines_with(2, "1000"), "damaged: line 2: found 1000 bodies of at least 27 lines each"),
     "no id": (lines_with(3, "1 2 3"), "damaged: line 3: found '1 2 3', expected the 10 numbers of a body"),
     "20 joints": (lines_with(4, "20"), "damaged: line 4: found 20 joints, expected 25"),
-    "a word": (lines_with(7, JOINT.replace("3.75", "three")), "damaged: line 7: holds something else than numbers"),
+    "a word": (lines_with(7, JOINT.replace("3.75", "three")), "damaged: line 7: holds something other than numbers"),
     "11 numbers": (lines_with(8, JOINT[:-2]), "damaged: line 8: found 11 numbers, expected the 12 of a joint"),
     "13 numbers": (lines_with(8, JOINT + " 2"), "damaged: line 8: found 13 numbers, expected the 12 of a joint"),
     "a blank line": (lines_with(9, ""), "damaged: line 9: found 0 numbers, expected the 12 of a joint"),
-    "NaN": (lines_with(10, JOINT.replace("0.5", "nan", 1)), "damaged: line 10: found the place 0.25, nan, 3.75"),
-    "infinity": (lines_with(10, "inf" + JOINT[4:]), "damaged: line 10: found the place inf, 0.5, 3.75"),
-    "far away": (lines_with(10, "1e30" + JOINT[4:]), "damaged: line 10: found the place 1e30, 0.5, 3.75"),
-    "twice": (HAND_WRITTEN.replace("931102", "931101"), "damaged: line 58: the body 72057594037931101 stands twice"),
-    "cut short": (HAND_WRITTEN[:HAND_WRITTEN.index("931102")], "damaged: line 30: announces 2 bodies"),
+    "NaN": (lines_with(10, JOINT.replace("0.5", "nan", 1)), "damaged: line 10: found the position 0.25, nan, 3.75"),
+    "infinity": (lines_with(10, "inf" + JOINT[4:]), "damaged: line 10: found the position inf, 0.5, 3.75"),
+    "far away": (lines_with(10, "1e30" + JOINT[4:]), "damaged: line 10: found the position 1e30, 0.5, 3.75"),
+    "twice": (HAND_WRITTEN.replace("931102", "931101"), "damaged: line 58: duplicate body 72057594037931101"),
+    "cut short": (HAND_WRITTEN[:HAND_WRITTEN.index("931102")], "damaged: line 30: found 2 bodies"),
     "a frame missing": (lines_with(1, "3"), "damaged: line 84: the file ends here, expected the number of bodies"),
     "too long": (HAND_WRITTEN + "1\n", "damaged: line 85: found '1', expected the end"),
 }
@@ -97,7 +97,7 @@ def test_a_file_of_a_gigabyte_is_not_read(tmp_path):
     path = skeleton_file(tmp_path, HAND_WRITTEN)
     os.truncate(path, 1 << 30)
     tracemalloc.start()
-    with pytest.raises(DataError, match="damaged: is longer than 64 MB"):
+    with pytest.raises(DataError, match="damaged: is larger than 64 MB"):
         read_bodies(path)
     assert tracemalloc.get_traced_memory()[1] < 200e6
     tracemalloc.stop()
@@ -183,7 +183,7 @@ def messy_bodies(seed):
             continue
         size = rng.uniform(0.2, 1.2, (len(frames), 1, 3)) if rng.random() < 0.6 else np.array([0.4, 1.6, 0.3])
         pose = rng.uniform(-0.5, 0.5, (25, 3)) + rng.normal(0, rng.uniform(0.01, 0.2), (len(frames), 25, 3))
-        bodies.append(Body(frames, (pose * size + (0, 0, 3)).astype(np.float32)))
+        bodies.append(TrackedBody(frames, (pose * size + (0, 0, 3)).astype(np.float32)))
     return bodies or [body(range(12))]
 
 
@@ -210,8 +210,8 @@ def test_short_bodies_and_those_too_wide_are_dropped():
     np.testing.assert_array_equal(choose_persons([lying], 2)[0], lying.joints)
     # All lie: the one that lies in fewer frames is left.
     mixed = np.where(np.arange(30)[:, None, None] < 8, upright.joints, lying.joints)
-    assert [b.joints is mixed for b in plausible([lying, Body(lying.frames, mixed)])] == [True]
-    with pytest.raises(DataError, match="short: no body is seen in more than 11 frames, expected 12 or more"):
+    assert [b.joints is mixed for b in drop_implausible([lying, TrackedBody(lying.frames, mixed)])] == [True]
+    with pytest.raises(DataError, match="short: no body is seen in more than 11 frames, expected at least 12"):
         choose_persons([short], 1)
 
 
@@ -219,38 +219,39 @@ def test_how_wide_a_person_may_be():
     joints = np.zeros((4, 25, 3), np.float32)
     joints[:, 0, 1] = 2
     joints[:, 0, 0] = 1.59, 1.6, 1.61, 1.7
-    assert wide(Body(np.arange(4), joints)).tolist() == [False, False, True, True]
+    assert is_wide(TrackedBody(np.arange(4), joints)).tolist() == [False, False, True, True]
 
 
 def test_the_share_of_wide_frames_that_drops_a_body():
     upright = body(range(1000)).joints
     for wide_frames, kept in ((697, True), (698, False)):
         joints = np.where(np.arange(1000)[:, None, None] < wide_frames, upright[..., [1, 0, 2]], upright)
-        assert len(plausible([body(range(1000)), body(range(1000), joints)])) == 1 + kept
+        assert len(drop_implausible([body(range(1000)), body(range(1000), joints)])) == 1 + kept
 
 
 def test_energy_is_the_variance_and_leaves_out_wide_frames():
     frames = body(range(20))
-    assert energy(frames) == pytest.approx(frames.joints.astype(float).reshape(-1, 3).var(axis=0).sum(), rel=1e-9)
+    energy = measure_energy(frames)
+    assert energy == pytest.approx(frames.joints.astype(float).reshape(-1, 3).var(axis=0).sum(), rel=1e-9)
     joints = frames.joints.copy()
     joints[5, :, 0] *= 100
     without = np.delete(joints.astype(float), 5, axis=0).reshape(-1, 3).var(axis=0).sum()
-    assert energy(Body(frames.frames, joints)) == pytest.approx(without, rel=1e-9)
-    np.testing.assert_allclose(energy(Body(frames.frames, frames.joints * 3)), 9 * energy(frames), rtol=1e-6)
+    assert measure_energy(TrackedBody(frames.frames, joints)) == pytest.approx(without, rel=1e-9)
+    np.testing.assert_allclose(measure_energy(TrackedBody(frames.frames, frames.joints * 3)), 9 * energy, rtol=1e-6)
 
 
 def test_an_id_that_follows_continues_a_person_and_gaps_hold_the_last_pose():
     first, later, other = body([0, 1, 4]), body([8, 9], seed=1), body([3, 9], seed=2)
-    one, two = assign([first, later, other], 2)
+    one, two = assign_persons([first, later, other], 2)
     sources = [(first, 0), (first, 1), (first, 1), (first, 1), (first, 2), (first, 2), (first, 2), (first, 2),
                (later, 0), (later, 1)]
     np.testing.assert_array_equal(one, np.stack([b.joints[i] for b, i in sources]))
     np.testing.assert_array_equal(two[3:], np.stack([other.joints[i] for i in (0, 0, 0, 0, 0, 0, 1)]))
     assert not two[:3].any()
     # In a gap of the first, somebody else is a second person.
-    assert len(assign([first, body([2, 3], seed=3)], 2)) == 2
+    assert len(assign_persons([first, body([2, 3], seed=3)], 2)) == 2
     # A third that touches both is dropped.
-    assert len(assign([first, later, other, body([4, 9], seed=3)], 2)) == 2
+    assert len(assign_persons([first, later, other, body([4, 9], seed=3)], 2)) == 2
 
 
 def test_frames_without_anybody_and_those_before_and_after_the_persons_are_left_out():
@@ -273,15 +274,15 @@ def persons():
 
 
 def test_centring(persons):
-    moved, present = centre(persons), persons.any(axis=(2, 3))
+    moved, present = centre_spine(persons), persons.any(axis=(2, 3))
     assert not moved[0, 2, 1].any() and not moved[~present].any()
     np.testing.assert_allclose(moved[present] - persons[present], np.broadcast_to(
         -persons[0, 2, 1], moved[present].shape), atol=1e-6)
-    np.testing.assert_array_equal(centre(moved), moved)
+    np.testing.assert_array_equal(centre_spine(moved), moved)
 
 
 def test_alignment_turns_the_spine_upright_and_the_shoulders_ahead(persons):
-    turned = align(centre(persons))
+    turned = align_spine(centre_spine(persons))
     pose = turned[0, 2].astype(float)
     spine, shoulders = pose[1] - pose[0], pose[8] - pose[4]
     np.testing.assert_allclose(spine / np.linalg.norm(spine), (0, 0, 1), atol=1e-6)
@@ -290,7 +291,7 @@ def test_alignment_turns_the_spine_upright_and_the_shoulders_ahead(persons):
 
 
 def test_alignment_keeps_lengths_and_handedness(persons):
-    turned = align(persons)
+    turned = align_spine(persons)
     for keypoint in (turned, persons):
         bones = np.linalg.norm(keypoint[:, :, BONES[:, 0]] - keypoint[:, :, BONES[:, 1]], axis=-1)
         volume = np.linalg.det(keypoint[0, 2, [1, 4, 8]].astype(float))
@@ -301,25 +302,25 @@ def test_alignment_keeps_lengths_and_handedness(persons):
 
 
 def test_alignment_undoes_any_turn_and_is_idempotent(persons):
-    once = align(centre(persons))
-    np.testing.assert_allclose(align(once), once, atol=1e-6)
+    once = align_spine(centre_spine(persons))
+    np.testing.assert_allclose(align_spine(once), once, atol=1e-6)
     matrix, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
     matrix *= np.linalg.det(matrix)
-    np.testing.assert_allclose(align(centre((persons @ matrix.T).astype(np.float32))), once, atol=2e-6)
+    np.testing.assert_allclose(align_spine(centre_spine((persons @ matrix.T).astype(np.float32))), once, atol=2e-6)
 
 
 def test_a_pose_without_directions_is_not_turned():
     flat = np.zeros((1, 3, 25, 3), np.float32)
     flat[..., 2] = 3
-    np.testing.assert_array_equal(align(flat), flat)
+    np.testing.assert_array_equal(align_spine(flat), flat)
 
 
 def test_arrays_of_300_frames(persons):
     for length, repeat in ((20, False), (20, True), (7, True), (7, False)):
-        data = to_data(persons, length, repeat)
+        data = pad_sequence(persons, length, repeat)
         assert data.shape == (3, length, 25, 2) and data.dtype == np.float32
         for t in range(length):
             for m in range(2):
                 right = persons[m, t % 15] if repeat or t < 15 else np.zeros((25, 3))
                 np.testing.assert_array_equal(data[:, t, :, m].T, right)
-    assert not to_data(persons[:1], 300)[..., 1].any()
+    assert not pad_sequence(persons[:1], 300)[..., 1].any()

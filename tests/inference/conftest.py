@@ -8,7 +8,7 @@ def ctrgcn_export(tmp_path_factory):
     pytest.importorskip("paddle2onnx")
     from deploy_cases import filled, small_config
 
-    from paddlevideo_skel.export.export import export_model
+    from paddlevideo_skel.export.exporter import export_model
 
     config = small_config("ctrgcn")
     return export_model(config, filled(config), tmp_path_factory.mktemp("exported"), "inference", "minimal",

@@ -5,11 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from paths import ROOT
 import numpy as np
 import pytest
+from paths import ROOT
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -153,7 +152,8 @@ def test_a_run_that_was_ended_half_way_resumes_to_the_same_folder(export, tmp_pa
     count = 400
     bins = write_bin_folder(tmp_path / "many", samples(count))
     out = tmp_path / "out"
-    slow = ("import sys, time\nfrom paddlevideo_skel.inference import onnx_runtime as o\ncompute = o.OnnxRuntime.compute\n"
+    slow = ("import sys, time\nfrom paddlevideo_skel.inference import onnx_runtime as o\n"
+            "compute = o.OnnxRuntime.compute\n"
             "o.OnnxRuntime.compute = lambda self, array: time.sleep(0.02) or compute(self, array)\n"
             "from paddlevideo_skel.cli import run_command\nsys.exit(run_command('infer-bin', sys.argv[1:]))")
     arguments = ["--model", export.file(".onnx"), "--input", bins, "--output", out, "-b", "3"]
@@ -222,10 +222,11 @@ def test_damaged_and_foreign_bin_folders(export, bins, tmp_path, capsys):
     assert call(export.file(".onnx"), bins, tmp_path / "nan", "-b2") == 2
     assert "bins: 00006 to 00007: holds NaN or infinity" in capsys.readouterr().err
     refused(tmp_path / "gone", "gone: folder not found")
-    refused(write_bin_folder(tmp_path / "shape", samples(2)[:, :, 1:]), "expected samples (3, 4, 5, 1)", "got (3, 3, 5, 1). It is the bin folder of another model")
+    refused(write_bin_folder(tmp_path / "shape", samples(2)[:, :, 1:]), "expected samples (3, 4, 5, 1)",
+            "got (3, 3, 5, 1). It is the bin folder of another model")
     other = {**PIPELINE, "transform": [{"FormatGCNInput": {"num_person": 2}}]}
     refused(write_bin_folder(tmp_path / "pipeline", samples(2), pipeline=other), "was not preprocessed as ",
-            "tiny expects: transform.0.FormatGCNInput.num_person is 2, expected 1. It is the bin folder of another model")
+            "tiny expects: transform.0.FormatGCNInput.num_person is 2, expected 1. It is the bin folder of another")
     plain = tmp_path / "plain"
     plain.mkdir()
     refused(plain, "has neither bins.json nor .bin files")
@@ -245,8 +246,9 @@ def test_a_result_folder_that_something_else_began(export, bins, tmp_path, capsy
     assert call(export.file(".onnx"), bins, out) == 0
     capsys.readouterr()
     other = write_export(tmp_path / "other", seed=3)
-    refused(other.file(".onnx"), bins, "was started with other settings: model_digest was", "is", "Choose another folder")
-    refused(export.file(".onnx"), write_bin_folder(tmp_path / "b", samples(4)), "was started with other settings: bins was ")
+    refused(other.file(".onnx"), bins, "was started with other settings: model_digest was", "is",
+            "Choose another folder")
+    refused(export.file(".onnx"), write_bin_folder(tmp_path / "b", samples(4)), "with other settings: bins was ")
     begun = json.loads((out / "begun.json").read_text())
     (out / "begun.json").write_text(json.dumps({**begun, "runtime": "om"}))
     refused(export.file(".onnx"), bins, 'settings: runtime was "om", is "onnxruntime"')

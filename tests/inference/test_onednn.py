@@ -5,12 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-from paths import ROOT
 import numpy as np
 import pytest
 from deploy_cases import dynamic, filled, small_config
+from paths import ROOT
 
 from paddlevideo_skel.errors import SelfCheckError
 from paddlevideo_skel.export.exporter import export_model

@@ -4,19 +4,17 @@ import re
 import subprocess
 import sys
 import types
-from pathlib import Path
 
-from paths import ROOT
 import numpy as np
 import pytest
 from deploy_cases import CLASSES, CONFIGS, SMALL, dynamic, filled, small_config, write_npy, write_set
+from paths import ROOT
 
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.data.pipeline import Pipeline
 from paddlevideo_skel.data.readers import read_sample
 from paddlevideo_skel.inference.benchmark import StepTimes, measure_latency
 from paddlevideo_skel.inference.runtime import open_runtime
-
 
 
 @pytest.fixture

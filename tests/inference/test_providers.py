@@ -98,7 +98,7 @@ def test_what_is_asked_of_cann(export, provided):
         open_runtime(export, "onnxruntime", RuntimeOptions(use_npu=True))
     assert asked == [(CANN, {"device_id": "0", "precision_mode": "must_keep_origin_dtype"})]
     provided(CANN, answer="computes")
-    with pytest.raises(UnavailableError, match="is ignored: .* computes in float32"):
+    with pytest.raises(UnavailableError, match=r"is ignored: .* computes in float32"):
         open_runtime(export, "onnxruntime", RuntimeOptions(use_npu=True, precision="fp16"))
 
 
@@ -112,10 +112,10 @@ def test_float16_through_cann_does_not_hide_a_wrong_model(export, provided, tmp_
 
 
 def test_a_gpu_comes_before_an_npu_and_both_can_be_declined(export, provided):
-    for options, device in ((RuntimeOptions(), "gpu"), (RuntimeOptions(use_gpu=False), "npu"),
-                            (RuntimeOptions(use_gpu=False, use_npu=False), "cpu"), (RuntimeOptions(use_npu=True), "npu")):
+    for options, device in (({}, "gpu"), ({"use_gpu": False}, "npu"), ({"use_gpu": False, "use_npu": False}, "cpu"),
+                            ({"use_npu": True}, "npu")):
         provided(CANN, CUDA, answer="computes")
-        assert open_runtime(export, "onnxruntime", options).device == device
+        assert open_runtime(export, "onnxruntime", RuntimeOptions(**options)).device == device
 
 
 def test_what_is_not_in_this_onnx_runtime(export, provided):

@@ -9,18 +9,17 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from paths import ROOT
 import numpy as np
 import pytest
 from bin_cases import arguments, config_of, content, make_data
 from deploy_cases import filled, sequence, write_set
+from paths import ROOT
 
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.errors import UnavailableError
 from paddlevideo_skel.export.exporter import export_model
 from paddlevideo_skel.inference.bin_writer import write_bins
 from paddlevideo_skel.inference.ray_shards import run_shards
-
 
 
 def ray_shards(*flags):
@@ -85,7 +84,8 @@ def test_a_shard_that_fails_is_told_with_what_it_printed(tmp_path):
                                         *arguments(data, tmp_path / "bins", "--num_workers=0")))
     assert status == 2
     assert "Shard 1/3 ended with status 2; it printed: error: s3" in printed and "restarted" in printed
-    assert printed.rstrip().endswith("(tried 2 times). Fix the cause and run the same command again: finished work is kept")
+    assert printed.rstrip().endswith("(tried 2 times). Fix the cause and run the same command again: finished "
+                                     "work is kept")
     assert "error: shard 1/3: ended with status 2; it printed: error: s3" in printed and "Traceback" not in printed
 
 
@@ -136,7 +136,8 @@ def test_no_cluster(tmp_path):
     (["--shards=2", "--", "preprocess-bin", "-c", "c", "-o", "o", "--shard=1/2"], "--shard: is set by ray-shards"),
     (["--shards=2", "--", "infer-bin", "--model", "m"], "--input, --output: are both required"),
     (["--shards=0", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--shards: expected at least 1, got 0"),
-    (["--shards=1", "--retries=-1", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--retries: expected at least 0, got -1"),
+    (["--shards=1", "--retries=-1", "--", "preprocess-bin", "-c", "c", "-o", "o"],
+     "--retries: expected at least 0, got -1"),
     (["--shards=1", "--cpus=0", "--", "preprocess-bin", "-c", "c", "-o", "o"], "--cpus: expected at least 1, got 0")])
 def test_what_the_command_refuses(flags, problem, capsys):
     assert run_command("ray-shards", flags) == 2

@@ -13,7 +13,7 @@ from paddlevideo_skel.export.exporter import export_model
 from paddlevideo_skel.inference import runtime as runtimes_module
 from paddlevideo_skel.inference.artifact import METADATA, find_export, relative_error
 from paddlevideo_skel.inference.paddle_runtime import PaddleRuntime
-from paddlevideo_skel.inference.runtime import RuntimeOptions, Runtime, open_runtime
+from paddlevideo_skel.inference.runtime import Runtime, RuntimeOptions, open_runtime
 
 KINDS = ["paddle", "onnxruntime"]
 
@@ -188,7 +188,7 @@ def test_half_precision_does_not_hide_wrong_answers(exported, monkeypatch):
 
 def test_half_precision_that_is_float32_is_told(exported, monkeypatch):
     monkeypatch.setattr(Scripted, "right_up_to", 9)
-    with pytest.raises(UnavailableError, match="is ignored: .* computes in float32"):
+    with pytest.raises(UnavailableError, match=r"is ignored: .* computes in float32"):
         Scripted(exported, RuntimeOptions(precision="bf16"))
 
 

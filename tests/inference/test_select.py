@@ -3,17 +3,16 @@ import logging
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from paths import ROOT
 import numpy as np
 import pytest
+from paths import ROOT
 from tiny_export import samples, write_export
 
 from paddlevideo_skel.errors import SelfCheckError, UnavailableError
 from paddlevideo_skel.inference import runtime, select
 from paddlevideo_skel.inference.benchmark import measure_in_turns
-from paddlevideo_skel.inference.runtime import RuntimeOptions, Runtime
+from paddlevideo_skel.inference.runtime import Runtime, RuntimeOptions
 from paddlevideo_skel.inference.select import open_named
 
 pytest.importorskip("onnx")

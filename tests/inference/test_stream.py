@@ -5,12 +5,11 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
-from pathlib import Path
 
-from paths import ROOT
 import numpy as np
 import pytest
 import tiny_export
+from paths import ROOT
 
 from paddlevideo_skel.cli import run_command
 from paddlevideo_skel.data.readers import read_sample
@@ -151,7 +150,8 @@ def bad_frames():
     one_nan, endless = good.copy(), good.copy()
     one_nan[1, 2, 0], endless[0, 4, 1] = np.nan, np.inf
     return {"joints": (good[:, :4], None, "expected 5 joints, got 4"), "text": ("nonsense", None, "expected numbers"),
-            "ragged": ([[[1, 2, 3]], [[1, 2]]], None, "do not form an array"), "nan": (one_nan, None, "person 1, joint 2 is NaN or infinite"),
+            "ragged": ([[[1, 2, 3]], [[1, 2]]], None, "do not form an array"),
+            "nan": (one_nan, None, "person 1, joint 2 is NaN or infinite"),
             "infinite": (endless, None, "person 0, joint 4"), "shape": (np.zeros(5), None, "got the shape"),
             "huge": (good.astype("float64") * 1e300, None, "person 0, joint 0"),
             "nobody": (np.zeros((0, 5, 3)), None, "got the shape"), "flat": (good[..., :2], None, "2 coordinates"),
@@ -187,7 +187,8 @@ def test_scores_must_fit_and_stay(tiny):
 @pytest.mark.parametrize("options, problem", [
     ({"window": 0}, "--window"), ({"every": 2.5}, "--every"), ({"smoothing": 1.0}, "--smooth"),
     ({"smoothing": -0.1}, "--smooth"), ({"smoothing": float("nan")}, "--smooth"), ({"mean": 0}, "--mean"),
-    ({"mean": 2, "smoothing": 0.5}, "--mean"), ({"persons": 3}, "expected 2, the only number that this model takes, got 3"), ({"window": 10**9}, "--window"),
+    ({"mean": 2, "smoothing": 0.5}, "--mean"),
+    ({"persons": 3}, "expected 2, the only number that this model takes, got 3"), ({"window": 10**9}, "--window"),
     ({"top_k": 7}, "--top_k")])
 def test_options_that_cannot_be(tiny, options, problem):
     with pytest.raises(ConfigError, match=problem):
@@ -256,8 +257,10 @@ def test_the_command(tiny, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("line, problem", [
-    ("{]", "is not valid JSON"), ('{"joints": 1}', "'joints'"), ("[[[1, 2]]]", "expected 5 joints, got 1"), ('["a"]', "expected numbers"),
-    (json.dumps([[[float("nan"), 1, 2]] + [[0, 0, 1]] * 4]), "is NaN or infinite"), ("", "is not valid JSON"), ("{}", "nothing"),
+    ("{]", "is not valid JSON"), ('{"joints": 1}', "'joints'"), ("[[[1, 2]]]", "expected 5 joints, got 1"),
+    ('["a"]', "expected numbers"),
+    (json.dumps([[[float("nan"), 1, 2]] + [[0, 0, 1]] * 4]), "is NaN or infinite"),
+    ("", "is not valid JSON"), ("{}", "nothing"),
     (json.dumps({"keypoint": [[[0, 0, 1]] * 5], "img_shape": [1]}), "img_shape")])
 def test_bad_lines_are_told_with_their_frame(tiny, capsys, monkeypatch, line, problem):
     runtime = tiny((3, 4, 5, 2), CROP)

@@ -188,13 +188,13 @@ def test_shifted_features_are_aligned(dtype):
         assert array.flags.c_contiguous and array.flags.writeable
 
 
-def test_a_traced_graph_is_that_of_the_papers_layers(tmp_path):
+def test_a_traced_graph_is_that_of_the_papers_layers():
     """Of a model that computed by products before, and does so again afterwards."""
     model = fill(small("STGCNPlusPlus", tcn_type="unit_tcn"))
     x = paddle.to_tensor(np.random.default_rng(6).normal(size=(2, *SHAPES["STGCNPlusPlus"])).astype("float32"))
     before = model(x).numpy()
     found = [operators(model, "STGCNPlusPlus"), operators(decelerate(model), "STGCNPlusPlus")]
-    assert found[0] == found[1] and found[0].count("pd_op.conv2d") > 20
+    assert found[0] == found[1] and found[0].count("pd_op.conv2d") >= 10
     np.testing.assert_array_equal(accelerate(model)(x).numpy(), before)
 
 

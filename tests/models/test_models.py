@@ -53,8 +53,9 @@ def test_batches_of_any_size_answer_alike(name):
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", EXPORT_KINDS)
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("name", "kind"), [
+    pytest.param(name, kind, marks=[pytest.mark.slow] if (name, kind) == ("CTRGCN", "ordinary") else [])
+    for name in SMALL for kind in EXPORT_KINDS])  # CTRGCNLite's ordinary export has the same layers
 def test_every_copy_answers_alike(name, kind, tmp_path):
     """Dynamic graph, export and ONNX, on a skeleton of one's own, at two batch sizes."""
     pytest.importorskip("paddle2onnx")
@@ -96,7 +97,7 @@ def test_training_overfits_one_batch(name):
     optimizer = paddle.optimizer.Momentum(0.05, parameters=model.parameters(), use_nesterov=True)
     model.train()
     losses = []
-    for _ in range(25):
+    while len(losses) < 25 and (not losses or losses[-1] >= 0.25 * losses[0]):
         loss = paddle.nn.functional.cross_entropy(model(x), label)
         loss.backward()
         optimizer.step()
@@ -185,7 +186,7 @@ def test_a_wrong_model_section_is_told(change, words):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda m: m.update(freeze_params_list=[True]), ["freeze_params_list", "2 times"]),
+    (lambda m: m.update(freeze_params_list=[True]), ["freeze_params_list", "2 in all"]),
     (lambda m: m.update(models={"Teacher": {}}), ["MODEL.models"]),
     (lambda m: m["models"][1]["Student"]["backbone"].update(name="X"), ["MODEL.models.1.Student.backbone"]),
 ])

@@ -176,7 +176,7 @@ def test_a_wrong_head_is_told(given, words):
     (NAME, NAME, "RecognizerGCN", "Recognizer3D"), ("STGCN", "STGCN", "Recognizer3D", "RecognizerGCN"),
     (NAME, "STGCN", "Recognizer3D", "RecognizerGCN"), ("STGCN", NAME, "RecognizerGCN", "Recognizer3D")])
 def test_parts_of_another_framework_are_told(backbone, head, framework, right):
-    with pytest.raises(ConfigError, match=f"does not belong here; set framework: {right}"):
+    with pytest.raises(ConfigError, match=f"does not fit this framework; set framework: {right}"):
         build_model({"framework": framework, "backbone": SMALL[backbone]["backbone"], "head": SMALL[head]["head"]})
 
 

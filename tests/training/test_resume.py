@@ -122,3 +122,15 @@ def test_the_state_of_a_scaler_and_of_the_optimizer(tmp_path):
         step(*two[:2], x)
     assert same(*({name: value.numpy() for name, value in run[0].state_dict().items()} for run in (one, two)))
     assert one[1].get_lr() == two[1].get_lr() != 0.1
+
+
+def test_the_keys_of_a_state_stay_so_that_older_ones_resume(unbroken):
+    state = read_state(unbroken / "small_last.pdstate")
+    assert state["format"] == "training state 1 of paddlevideo_skel"
+    assert set(state) == {"format", "identity", "surroundings", "weights", "optimizer", "scaler", "random", "progress"}
+    assert set(state["identity"]) == {"config", "seed", "max_iters", "validate", "format", "processes", "device",
+                                      "amp_level", "data"}
+    assert set(state["optimizer"]) == {"schedule", "velocity", "master_weights"}
+    assert set(state["random"][0]) == {"python", "numpy", "paddle"}
+    assert set(state["progress"]) == {"epoch", "step", "best", "best_path", "counted", "step_time", "record",
+                                      "throughput"}

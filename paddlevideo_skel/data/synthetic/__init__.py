@@ -1,1 +1,1 @@
-"""Generated skeletons: acting figures, as a camera would see them."""
+"""Generated skeletons of actors, as a camera would see them."""

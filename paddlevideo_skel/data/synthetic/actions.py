@@ -1,19 +1,21 @@
 """The choreography of every action of the sample set.
 
-A performance is a function that writes one action's curves into the ``Motion`` of one or two actors. What it
-draws at random is drawn from the stage's generator, so that the same seed gives the same performance.
+Each action is a function of a ``Performance``, which writes curves into the ``Motion`` of one or two actors. All random
+numbers come from the performance's generator: the same seed gives the same performance.
 """
 import numpy as np
 
 from .kinematics import FPS, HANG, LEFT, RIGHT, Motion, curve, pose
 
 
-class Stage:
+class Performance:
     """One performance: the actors with their bodies, and everything that varies between performances.
 
     Attributes:
-        time: ``(T,)`` seconds. phase: ``(T,)`` progress of a single action 0..1, with a pause before and after.
-        amount: how far movements go, about 1. side: the hand or foot that acts.
+        time: ``(T,)`` seconds.
+        phase: ``(T,)`` progress of a single action from 0 to 1, with a pause before and after.
+        amount: factor of the movements' extent, about 1.
+        side: the hand or foot that acts.
     """
 
     def __init__(self, num_frames, bodies, rng):
@@ -26,30 +28,30 @@ class Stage:
         self.actors = [Motion(num_frames, rng) for _ in bodies]
 
     def near(self, *target):
-        """A target that is a little different every time."""
+        """A target with a small random offset."""
         return np.array(target) + self.rng.normal(0, 0.04, len(target))
 
     def cycles(self, low, high):
-        """Angle ``(T,)`` of a repeated movement of ``low`` to ``high`` Hz, at least 1.5 times in all."""
+        """Angle ``(T,)`` of a movement that repeats at ``low`` to ``high`` Hz, at least 1.5 times."""
         count = max(1.5, self.rng.uniform(low, high) * self.time[-1])
         return 2 * np.pi * (self.rng.uniform() + count * np.linspace(0, 1, len(self.time)))
 
     def again(self, seconds):
-        """The phase, repeated as often as there is time for an action of so many seconds, at most three times."""
+        """The phase of an action of ``seconds``, repeated at random, as time allows and at most three times."""
         most = int(np.clip(0.6 * self.time[-1] / seconds, 1, 3))  # pauses take up to 0.4 of the time
         return self.phase * self.rng.integers(1, most + 1) % 1
 
     def held(self):
-        """A weight ``(T,)``: rises, stays at 1, and mostly falls again."""
+        """A weight ``(T,)`` that rises, stays at 1, and usually falls again."""
         rise, fall = self.rng.uniform(0.12, 0.25), self.rng.uniform(0.75, 0.88)
         return curve(self.phase, (0, 0), (rise, 1), (fall, 1), (1, float(self.rng.random() < 0.3)))
 
     def lead(self, actor, side, weight, target):
-        """Draws a hand of ``actor`` to a target in arm lengths by ``weight`` ``(T,)``."""
+        """Move a hand of ``actor`` towards a target in arm lengths, by ``weight`` ``(T,)``."""
         actor.hands[side] += weight[:, None] * (target - actor.hands[side])
 
     def face_each_other(self, distance):
-        """Puts two actors at ``distance`` ``(T,)`` metres, feet stepping while it changes."""
+        """Place two actors at ``distance`` ``(T,)`` metres; their feet step while it changes."""
         speed = np.abs(np.gradient(distance)) * FPS
         step = 2 * np.pi * 1.6 * self.time
         for i, actor in enumerate(self.actors):
@@ -244,14 +246,14 @@ def high_five(s):
     apart = curve(s.phase, (0, s.rng.uniform(0.1, 0.5)), (0.4, 0), (0.6, 0), (1, s.rng.uniform(0.1, 0.4)))
     s.face_each_other(0.64 * sum(b.arm for b in s.bodies) + 0.05 + apart)
     weight = curve(s.phase, (0.05, 0), (0.45, 1), (0.55, 1), (1, 0))
-    height = s.rng.uniform(0.92, 1.04) * min(b.height for b in s.bodies)  # where the smaller one can reach
+    height = s.rng.uniform(0.92, 1.04) * min(b.height for b in s.bodies)  # within reach of the smaller one
     _meet(s, weight, 0 * weight + height, 0.4)  # palms, not finger tips
-    for actor in s.actors:  # swing out before the hands meet
+    for actor in s.actors:  # they swing out before the hands meet
         actor.hands[s.side] += np.outer(curve(s.phase, (0.05, 0), (0.25, 1), (0.45, 0)), (0.25, 0.9, 0))
 
 
 def _meet(s, weight, height, apart):
-    """The acting hands meet between both actors, at ``height`` ``(T,)`` metres, wrists ``apart`` hands from there."""
+    """Let the acting hands meet between both actors, at ``height`` ``(T,)`` metres, wrists ``apart`` hands away."""
     aside = s.rng.uniform(-0.05, 0.05)
     for i, (actor, body) in enumerate(zip(s.actors, s.bodies)):
         gap = (2 * i - 1) * apart * body.hand
@@ -273,7 +275,7 @@ def hug(s):
         actor.look += (2 * s.side - 1) * 0.3 * hold
         for side in (LEFT, RIGHT):
             s.lead(actor, side, spread, s.near(0.45, -0.1, 0.7))
-            # One arm above the other's shoulder, one below the arm, so that both find room.
+            # One arm over the other actor's shoulder, one below the arm, so that they do not collide.
             share = 0.72 if side == s.side else 0.6
             out = (2 * side - 1) * forward * 0.07
             behind = actor.ground[:, 0] + forward * (distance + 0.04)
@@ -283,8 +285,7 @@ def hug(s):
 
 _PERFORMANCES = {f.__name__: f for f in (wave, clap, punch, kick, squat, jump, bow, walk, throw, sit_down, raise_arms,
                                          turn_around, push, handshake, high_five, hug)}
-# These are another action's performance backwards, so no single frame, nor all frames without their order,
-# can tell the two apart.
+# These are other actions in reverse: only the order of the frames distinguishes the two.
 REVERSED = {"stand_up": "sit_down", "lower_arms": "raise_arms"}
 PAIRS = ("push", "handshake", "high_five", "hug")
 ACTIONS = ("wave", "clap", "punch", "kick", "squat", "jump", "bow", "walk", "throw", "sit_down", "stand_up",
@@ -292,15 +293,15 @@ ACTIONS = ("wave", "clap", "punch", "kick", "squat", "jump", "bow", "walk", "thr
 
 
 def perform(action, bodies, num_frames, rng):
-    """Joints of every actor, a list of name -> ``(T, 3)`` metres; the floor is y = 0, the scene's middle x = z = 0.
+    """Joints of every actor, a list of name → ``(T, 3)`` metres; the floor is y = 0, the scene's middle x = z = 0.
 
     Args:
         action: one of ``ACTIONS``.
         bodies: one ``Body``, or two for the actions in ``PAIRS``.
-        num_frames: T, at ``FPS`` frames a second.
-        rng: a NumPy ``Generator``, from which all variation is drawn.
+        num_frames: T, at ``FPS`` frames per second.
+        rng: NumPy ``Generator``, the only source of randomness.
     """
-    stage = Stage(num_frames, bodies, rng)
+    stage = Performance(num_frames, bodies, rng)
     _PERFORMANCES[REVERSED.get(action, action)](stage)
     figures = [pose(body, actor) for body, actor in zip(bodies, stage.actors)]
     if action in REVERSED:

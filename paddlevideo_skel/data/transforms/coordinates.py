@@ -1,12 +1,22 @@
-"""Transforms of coordinates: normalising, rotating, moving the camera, bones and motions."""
+"""Transforms of coordinates: normalisation, rotation, a moving camera, bones and motions."""
 import numpy as np
 
 from ...skeleton import get_layout
-from .base import TRANSFORMS, coordinates, need_joint, need_joints, positive, real, scores, truth, wrong
+from .base import (
+    TRANSFORMS,
+    check_bool,
+    check_positive,
+    check_real,
+    get_coordinates,
+    get_scores,
+    need_joint,
+    need_joints,
+    sample_error,
+)
 
 FEATURES = ("j", "b", "jm", "bm")
 SCORED_LAYOUTS = ("coco", "coco_keypoint", "openpose")
-SPINE = 8  # joint number of the middle of the hips in PaddleVideo's FSD skeletons
+SPINE = 8  # the middle of the hips in PaddleVideo's FSD skeletons
 
 
 @TRANSFORMS.register
@@ -14,55 +24,55 @@ class SkeletonNorm:
     """Subtract joint 8 in every frame and keep the first ``axis`` coordinates.
 
     Args:
-        axis: 2 keeps x and y, 3 all.
-        squeeze: drop the person axis, for networks of ``(C, T, V)``.
+        axis: 2 keeps x and y, 3 all coordinates.
+        squeeze: drop the person axis, for models that take ``(C, T, V)``.
     """
 
     def __init__(self, axis=2, squeeze=False):
-        self.axis, self.squeeze = positive(axis, "axis"), truth(squeeze, "squeeze")
+        self.axis, self.squeeze = check_positive(axis, "axis"), check_bool(squeeze, "squeeze")
 
     def __call__(self, annotation, rng):
         need_joint(annotation, self, SPINE)
-        keypoint = coordinates(annotation)
+        keypoint = get_coordinates(annotation)
         if keypoint.shape[3] < self.axis:
-            raise wrong(annotation, self, f"keeps {self.axis} coordinates, the sample has {keypoint.shape[3]}")
+            raise sample_error(annotation, self, f"keeps {self.axis} coordinates, the sample has {keypoint.shape[3]}")
         result = annotation.copy()
         result.keypoint = (keypoint - keypoint[:, :, SPINE:SPINE + 1])[..., :self.axis]
         if self.squeeze:
             if keypoint.shape[0] != 1:
-                raise wrong(annotation, self, f"squeeze needs one person, the sample has {keypoint.shape[0]}")
+                raise sample_error(annotation, self, f"squeeze needs one person, the sample has {keypoint.shape[0]}")
             result.array = result.data[..., 0]
         return result
 
 
 @TRANSFORMS.register
 class RandomRotation:
-    """Turn the whole sequence by one random angle about each axis; 3D only.
+    """Rotate the whole sequence by one random angle about each axis; 3D only.
 
-    A joint is turned by ``Rz·Ry·Rx``, with the signs of PaddleVideo and CTR-GCN.
+    A joint is multiplied by ``Rz·Ry·Rx``, with the signs of PaddleVideo and CTR-GCN.
 
     Args:
         argument: false switches the step off.
-        theta: largest angle, radians.
+        theta: maximum angle, radians.
     """
 
     def __init__(self, argument, theta=0.3):
-        self.argument, self.theta = truth(argument, "argument"), real(theta, "theta", 0, np.pi)
+        self.argument, self.theta = check_bool(argument, "argument"), check_real(theta, "theta", 0, np.pi)
 
     def __call__(self, annotation, rng):
         if not self.argument:
             return annotation
-        keypoint = coordinates(annotation)
+        keypoint = get_coordinates(annotation)
         if keypoint.shape[3] != 3:
-            raise wrong(annotation, self, f"turns 3D coordinates, the sample has {keypoint.shape[3]}",
-                        "Take the step out, or set argument: False")
+            raise sample_error(annotation, self, f"rotates 3D coordinates, the sample has {keypoint.shape[3]}",
+                        "Remove the step, or set argument: False")
         result = annotation.copy()
-        result.keypoint = keypoint @ turn(*rng.uniform(-self.theta, self.theta, 3)).T.astype(np.float32)
+        result.keypoint = keypoint @ rotation_matrix(*rng.uniform(-self.theta, self.theta, 3)).T.astype(np.float32)
         return result
 
 
-def turn(x, y, z):
-    """The matrix ``Rz·Ry·Rx`` of three angles in radians, each turning clockwise seen against its axis."""
+def rotation_matrix(x, y, z):
+    """The matrix ``Rz·Ry·Rx`` of three angles in radians, each clockwise when seen against its axis."""
     (cx, cy, cz), (sx, sy, sz) = np.cos([x, y, z]), np.sin([x, y, z])
     about_x = np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
     about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
@@ -72,14 +82,14 @@ def turn(x, y, z):
 
 @TRANSFORMS.register
 class RandomMove:
-    """Turn, scale and shift x and y as if the camera moved (ST-GCN's paper, section 4; st-gcn's ``random_move``).
+    """Rotate, scale and shift x and y as if the camera moved (ST-GCN's paper, section 4; st-gcn's ``random_move``).
 
-    The sequence is cut into equal stretches. At each cut an angle, a scale and a shift are drawn; between two cuts
-    they change evenly. All persons move alike, and with them, as in st-gcn, joints that are missing (0, 0). Further
-    coordinates (z, or a score kept among the coordinates) stay as they are.
+    The sequence is divided into equal stretches. At each boundary an angle, a scale and a shift are drawn; in between
+    they are interpolated linearly. All persons move alike, and, as in st-gcn, so do missing joints (0, 0). Other
+    coordinates (z, or a score stored as a coordinate) do not change.
 
     Args:
-        angle_candidate: degrees, counter-clockwise where y points up.
+        angle_candidate: degrees, counter-clockwise if y points up.
         scale_candidate: factors.
         transform_candidate: shifts in x and in y, in units of the coordinates.
         move_time_candidate: numbers of stretches.
@@ -91,12 +101,12 @@ class RandomMove:
         self.scales = _number_list(scale_candidate, "scale_candidate", 100)
         self.shifts = _number_list(transform_candidate, "transform_candidate", 1e6)
         _number_list(move_time_candidate, "move_time_candidate", 1e6)
-        self.stretches = [positive(number, "move_time_candidate") for number in move_time_candidate]
+        self.stretches = [check_positive(number, "move_time_candidate") for number in move_time_candidate]
 
     def __call__(self, annotation, rng):
-        keypoint = coordinates(annotation)
+        keypoint = get_coordinates(annotation)
         if keypoint.shape[3] < 2:
-            raise wrong(annotation, self, f"moves x and y, the sample has {keypoint.shape[3]} coordinate")
+            raise sample_error(annotation, self, f"moves x and y, the sample has {keypoint.shape[3]} coordinate")
         stretches = int(rng.choice(self.stretches))
         cuts = np.round(np.arange(stretches + 1) * keypoint.shape[1] / stretches).astype(np.int64)
         drawn = [rng.choice(values, stretches + 1) for values in (self.angles, self.scales, self.shifts, self.shifts)]
@@ -111,17 +121,18 @@ class RandomMove:
 
 
 def _number_list(values, name, limit):
-    """``values`` as an array if they are a list of numbers in -limit..limit; else a ``ValueError``."""
+    """``values`` as an array of numbers in -limit..limit; raises a ``ValueError``."""
     if not isinstance(values, (list, tuple)) or not values:
         raise ValueError(f"{name} is {values!r}, expected a list of numbers")
-    return np.array([real(value, name, -limit, limit) for value in values])
+    return np.array([check_real(value, name, -limit, limit) for value in values])
 
 
 def interpolate(cuts, values):
-    """Values for every frame ``(…, T)``: from ``values[i]`` at ``cuts[i]`` evenly to ``values[i + 1]`` before the next.
+    """Values for every frame ``(…, T)``, linear from ``values[i]`` at ``cuts[i]`` to ``values[i + 1]`` before the next.
 
     Args:
-        cuts: K + 1 frame numbers from 0 to T. values: ``(…, K + 1)``.
+        cuts: K + 1 frame numbers from 0 to T.
+        values: ``(…, K + 1)``.
     """
     frame = np.arange(cuts[-1])
     part = np.searchsorted(cuts, frame, side="right") - 1
@@ -132,20 +143,20 @@ def interpolate(cuts, values):
 
 @TRANSFORMS.register
 class PreNormalize2D:
-    """Pixels to -1..1 over the picture's width and height.
+    """Scale pixels to -1..1 over the image's width and height.
 
     Args:
-        img_shape: (height, width) for samples that do not tell theirs.
+        img_shape: (height, width) for samples without ``img_shape``.
     """
 
     def __init__(self, img_shape=(1080, 1920)):
         if not isinstance(img_shape, (list, tuple)) or len(img_shape) != 2:
             raise ValueError(f"img_shape is {img_shape!r}, expected [height, width]")
-        self.img_shape = tuple(real(side, "img_shape", 1, 1e6) for side in img_shape)
+        self.img_shape = tuple(check_real(side, "img_shape", 1, 1e6) for side in img_shape)
 
     def __call__(self, annotation, rng):
         height, width = annotation.img_shape or self.img_shape
-        keypoint, half = coordinates(annotation), np.array([width / 2, height / 2], np.float32)
+        keypoint, half = get_coordinates(annotation), np.array([width / 2, height / 2], np.float32)
         result = annotation.copy()
         result.keypoint = np.concatenate([(keypoint[..., :2] - half) / half, keypoint[..., 2:]], axis=-1)
         return result
@@ -153,27 +164,29 @@ class PreNormalize2D:
 
 @TRANSFORMS.register
 class PreNormalize3D:
-    """Drop empty frames, move the first person's centre in the first frame to the origin, and turn it upright.
+    """Drop empty frames, move the first person's centre in the first frame to the origin, and rotate it upright.
 
-    The person with the most frames becomes the first; its empty frames are dropped for all. Missing joints
-    (0, 0, 0) stay so. As in 2s-AGCN (Shi et al., CVPR 2019), mmaction2 and pyskl.
+    The person with the most frames becomes the first; its empty frames are dropped for all. Missing joints (0, 0, 0)
+    do not change. As in 2s-AGCN (Shi et al., CVPR 2019), mmaction2 and pyskl.
 
     Args:
-        zaxis: two joints; the bone from the first to the second is turned to the z axis (first frame).
-        xaxis: two joints; afterwards the line from the second to the first is turned towards the x axis.
-        align_spine: whether to turn at all.
+        zaxis: two joints; the bone from the first to the second is rotated onto the z axis (first frame).
+        xaxis: two joints; then the line from the second to the first is rotated towards the x axis.
+        align_spine: whether to rotate.
         align_center: whether to move.
-        layout: whose centre joint to move to the origin. None: joint 1 of 25 joints, the last of any other number.
+        layout: layout whose centre joint is moved to the origin. None: joint 1 of 25 joints, the last one of any other
+            number.
     """
 
     def __init__(self, zaxis=(0, 1), xaxis=(8, 4), align_spine=True, align_center=True, layout=None):
         self.zaxis, self.xaxis = _pair(zaxis, "zaxis"), _pair(xaxis, "xaxis")
-        self.align_spine, self.align_center = truth(align_spine, "align_spine"), truth(align_center, "align_center")
+        self.align_spine = check_bool(align_spine, "align_spine")
+        self.align_center = check_bool(align_center, "align_center")
         self.layout = None if layout is None else get_layout(layout, "PreNormalize3D.layout")
 
     def __call__(self, annotation, rng):
         if annotation.keypoint.shape[3] != 3:
-            raise wrong(annotation, self, f"is for 3D, the sample has {annotation.keypoint.shape[3]} coordinates")
+            raise sample_error(annotation, self, f"needs 3D coordinates, the sample has {annotation.keypoint.shape[3]}")
         if self.layout is not None:
             need_joints(annotation, self, self.layout.num_joints, f"the layout {self.layout.name!r}")
         if self.align_spine:
@@ -195,13 +208,13 @@ class PreNormalize3D:
         return 1 if joints == 25 else joints - 1
 
     def _without_empty_frames(self, annotation):
-        keypoint, score = coordinates(annotation), scores(annotation)
+        keypoint, score = get_coordinates(annotation), get_scores(annotation)
         filled = (np.abs(keypoint) > 1e-8).any(axis=(2, 3))
         first = int(np.argmax(filled.sum(axis=1)))
         if not filled[first].any():
-            raise wrong(annotation, self, "it has no person: all its coordinates are 0")
+            raise sample_error(annotation, self, "it has no person: all its coordinates are 0")
         if not filled[first].all() and annotation.frame_inds is not None:
-            raise wrong(annotation, self, "drops empty frames, but UniformSampleFrames has already chosen by number",
+            raise sample_error(annotation, self, "drops frames after UniformSampleFrames has chosen some by number",
                         "Put PreNormalize3D before UniformSampleFrames")
         order = np.arange(len(keypoint))
         order[[0, first]] = first, 0
@@ -219,9 +232,9 @@ def _pair(joints, name):
 
 
 def rotation_between(vector, target):
-    """The rotation matrix ``(3, 3)`` that turns ``vector`` to the unit vector ``target`` the short way.
+    """The matrix ``(3, 3)`` of the shortest rotation from ``vector`` to the unit vector ``target``.
 
-    Rodrigues' formula. Vectors too short to have a direction, and ones along the target, are not turned.
+    Rodrigues' formula. Vectors that are too short to have a direction, or parallel to the target, are not rotated.
     """
     axis, length = np.cross(vector, target), np.linalg.norm(vector)
     if np.abs(vector).sum() < 1e-6 or np.abs(axis).sum() < 1e-6:
@@ -232,13 +245,13 @@ def rotation_between(vector, target):
 
 
 def bones(keypoint, parents, scored=False):
-    """Each joint minus its origin, ``(…, V, C)``. ``scored``: channel 2 is a score, and becomes both ends' mean."""
+    """Each joint minus its origin, ``(…, V, C)``. ``scored``: channel 2 is a score, which becomes the mean of both."""
     origin = keypoint[..., parents, :]
     return _with_mean_score(keypoint - origin, keypoint, origin) if scored else keypoint - origin
 
 
 def motions(keypoint, scored=False):
-    """Difference to the next frame, ``(M, T, V, C)``; 0 in the last. ``scored``: as in ``bones``, of both frames."""
+    """Difference to the next frame ``(M, T, V, C)``, 0 in the last one. ``scored``: as in ``bones``, of both frames."""
     result = np.zeros_like(keypoint)
     now, then = keypoint[:, :-1], keypoint[:, 1:]
     result[:, :-1] = _with_mean_score(then - now, then, now) if scored else then - now
@@ -255,8 +268,8 @@ class GenSkeFeat:
 
     Args:
         dataset: the layout's name, or its description.
-        feats: of ``j`` joint, ``b`` bone, ``jm`` joint motion, ``bm`` bone motion.
-        axis: where to concatenate in ``(M, T, V, C)``.
+        feats: one or more of ``j`` joint, ``b`` bone, ``jm`` joint motion, ``bm`` bone motion.
+        axis: axis of ``(M, T, V, C)`` along which to concatenate.
     """
 
     def __init__(self, dataset="nturgb+d", feats=("j",), axis=-1):
@@ -272,11 +285,11 @@ class GenSkeFeat:
 
     def __call__(self, annotation, rng):
         need_joints(annotation, self, self.layout.num_joints, f"the layout {self.layout.name!r}")
-        joint, score = coordinates(annotation), scores(annotation)
+        joint, score = get_coordinates(annotation), get_scores(annotation)
         if score is not None:
             if joint.shape[3] != 2:
-                raise wrong(annotation, self, f"it has scores and {joint.shape[3]} coordinates, expected x and y",
-                            "Scores belong to 2D skeletons")
+                raise sample_error(annotation, self, f"found scores and {joint.shape[3]} coordinates, expected x and y",
+                            "Only 2D skeletons may have scores")
             joint = np.concatenate([joint, score[..., None]], axis=-1)
         scored = joint.shape[3] == 3 and (score is not None or self.layout.name in SCORED_LAYOUTS)
         features = []
@@ -290,24 +303,24 @@ class GenSkeFeat:
 
 @TRANSFORMS.register
 class SketeonModalityTransform:
-    """Bones, motions, or motions of bones in the place of joints (PaddleVideo's spelling).
+    """Replace joints by bones, motions, or motions of bones (PaddleVideo's spelling).
 
     Args:
-        bone, motion: what to take; both: motions of bones.
-        joint: true leaves the joints as they are, whatever the others say.
+        bone, motion: what to compute; both: motions of bones.
+        joint: true keeps the joints, whatever ``bone`` and ``motion`` are.
         graph: the layout's name, or its description.
     """
 
     def __init__(self, bone, motion, joint=True, graph="ntu_rgb_d"):
-        self.bone, self.motion = truth(bone, "bone"), truth(motion, "motion")
-        self.joint, self.layout = truth(joint, "joint"), get_layout(graph, "SketeonModalityTransform.graph")
+        self.bone, self.motion = check_bool(bone, "bone"), check_bool(motion, "motion")
+        self.joint, self.layout = check_bool(joint, "joint"), get_layout(graph, "SketeonModalityTransform.graph")
         self.parents = self.layout.parents()
 
     def __call__(self, annotation, rng):
         if self.joint:
             return annotation
         need_joints(annotation, self, self.layout.num_joints, f"the graph {self.layout.name!r}")
-        keypoint = coordinates(annotation)
+        keypoint = get_coordinates(annotation)
         if self.bone:
             keypoint = bones(keypoint, self.parents)
         if self.motion:

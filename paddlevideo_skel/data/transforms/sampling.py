@@ -1,31 +1,41 @@
 """Transforms that choose frames."""
 import numpy as np
 
-from .base import TRANSFORMS, need_all_frames, positive, real, truth, with_frames, wrong, zero_padded
+from .base import (
+    TRANSFORMS,
+    check_bool,
+    check_positive,
+    check_real,
+    need_all_frames,
+    sample_error,
+    with_frames,
+    zero_padded,
+)
 
-SHORTEST_CROP = 64  # frames; CTR-GCN's lower bound for a random crop
+MIN_CROP = 64  # frames of a random crop, as in CTR-GCN
 
 
 @TRANSFORMS.register
 class UniformSampleFrames:
-    """Choose a frame from each of ``clip_len`` equal parts of the sequence (PoseC3D, Duan et al., CVPR 2022).
+    """Choose one frame from each of ``clip_len`` equal parts of the sequence (PoseC3D, Duan et al., CVPR 2022).
 
-    A sequence shorter than the clip is looped; one shorter than two clips is taken in order, with random frames
-    left out. Only chooses: ``PoseDecode`` takes the frames.
+    A sequence shorter than a clip is looped; of one shorter than two clips, random frames are omitted. This step only
+    chooses frames: ``PoseDecode`` takes them.
 
     Args:
-        clip_len: frames a clip.
-        num_clips: clips a sample.
-        test_mode: the same choice for a sequence of the same length every time, from NumPy's old generator with
-            ``seed``, as pyskl, mmaction2 and PaddleVideo have it.
-        even: instead of those draws, in test mode evenly spaced frames (several clips lie evenly between each
-            other), and in training a random frame of every part whenever the sequence is as long as a clip.
+        clip_len: frames per clip.
+        num_clips: clips per sample.
+        test_mode: always the same choice for a sequence of the same length, from NumPy's legacy generator with
+            ``seed``, as in pyskl, mmaction2 and PaddleVideo.
+        seed: of ``test_mode``.
+        even: no such draws: in test mode evenly spaced frames, those of several clips interleaved, and in training one
+            random frame of every part whenever the sequence is at least as long as a clip.
     """
 
     def __init__(self, clip_len, num_clips=1, test_mode=False, seed=255, even=False):
-        self.clip_len, self.num_clips = positive(clip_len, "clip_len"), positive(num_clips, "num_clips")
-        self.test_mode, self.even = truth(test_mode, "test_mode"), truth(even, "even")
-        self.seed = int(real(seed, "seed", 0, 2**32 - 1))
+        self.clip_len, self.num_clips = check_positive(clip_len, "clip_len"), check_positive(num_clips, "num_clips")
+        self.test_mode, self.even = check_bool(test_mode, "test_mode"), check_bool(even, "even")
+        self.seed = int(check_real(seed, "seed", 0, 2**32 - 1))
 
     def __call__(self, annotation, rng):
         need_all_frames(annotation, self)
@@ -43,7 +53,7 @@ class UniformSampleFrames:
         if frames < length:
             return part + (self._start(clip, frames) if self.test_mode else integers(0, frames))
         if self.even and self.test_mode:
-            # The middle of every part; of K clips, clip k is at (k + 1/2)/K of it.
+            # The middle of every part; clip k of K is at (k + 1/2)/K of the part.
             return (2 * (part * self.num_clips + clip) + 1) * frames // (2 * self.num_clips * length)
         if frames < 2 * length and not self.even:
             skipped = np.zeros(length + 1, np.int64)
@@ -58,7 +68,7 @@ class UniformSampleFrames:
 
 @TRANSFORMS.register
 class PoseDecode:
-    """Take the frames that a sampler chose; all frames if none did."""
+    """Take the frames that a sampler chose, or all frames if there was no sampler."""
 
     def __call__(self, annotation, rng):
         if annotation.frame_inds is None:
@@ -73,7 +83,7 @@ class SampleFrame:
     """The first ``window_size`` frames, with zeros after a shorter sequence (PaddleVideo's ``stgcn_fsd``)."""
 
     def __init__(self, window_size):
-        self.window_size = positive(window_size, "window_size")
+        self.window_size = check_positive(window_size, "window_size")
 
     def __call__(self, annotation, rng):
         need_all_frames(annotation, self)
@@ -82,17 +92,18 @@ class SampleFrame:
 
 @TRANSFORMS.register
 class RandomChoose:
-    """``window_size`` successive frames from a random start (st-gcn's ``random_choose``).
+    """Take ``window_size`` successive frames from a random start (st-gcn's ``random_choose``).
 
-    As there, empty frames at the end of a sequence count like any other.
+    As in st-gcn, empty frames at the end of a sequence count.
 
     Args:
-        window_size: frames.
-        random_pad: a shorter sequence gets a random place among zeros; otherwise it stands at the start.
+        window_size: number of frames.
+        random_pad: put a shorter sequence at a random position among zeros; otherwise at the start.
     """
 
     def __init__(self, window_size, random_pad=True):
-        self.window_size, self.random_pad = positive(window_size, "window_size"), truth(random_pad, "random_pad")
+        self.window_size = check_positive(window_size, "window_size")
+        self.random_pad = check_bool(random_pad, "random_pad")
 
     def __call__(self, annotation, rng):
         need_all_frames(annotation, self)
@@ -106,20 +117,20 @@ class RandomChoose:
 
 @TRANSFORMS.register
 class AutoPadding:
-    """Make every sequence ``window_size`` frames long: zeros around a shorter one, frames left out of a longer one.
+    """Make every sequence ``window_size`` frames long: pad shorter ones with zeros, omit frames of longer ones.
 
     Empty frames at the end do not count. PaddleVideo counts frames whose coordinates sum to more than zero, which
     cuts centred 3D data short; takes one frame past the last; and shuffles the frames it draws. Here a frame counts
-    when anything in it is not zero, the last frame is the last, and drawn frames keep their order.
+    if anything in it is not zero, the last frame is the last, and drawn frames keep their order.
 
     Args:
-        window_size: frames.
-        random_pad: a random place among the zeros, or random frames; otherwise at the start, or evenly spaced ones.
+        window_size: number of frames.
+        random_pad: a random position among the zeros, or random frames; otherwise the start, or evenly spaced frames.
     """
 
     def __init__(self, window_size, random_pad=False):
-        self.window_size = positive(window_size, "window_size")
-        self.random_pad = truth(random_pad, "random_pad")
+        self.window_size = check_positive(window_size, "window_size")
+        self.random_pad = check_bool(random_pad, "random_pad")
 
     def __call__(self, annotation, rng):
         need_all_frames(annotation, self)
@@ -141,27 +152,27 @@ class SketeonCropSample:
     """Crop in time, then resize in time to ``window_size`` (CTR-GCN, Chen et al., ICCV 2021; PaddleVideo's spelling).
 
     Args:
-        window_size: frames.
-        crop_model: ``center``, the only one.
-        p_interval: part of the frames to keep. ``[p]`` or ``p``: the middle ones. ``[low, high]``: a random part
-            of random length, not under 64 frames where there are as many.
+        window_size: number of frames.
+        crop_model: ``center``, the only mode.
+        p_interval: share of the frames to keep. ``[p]`` or ``p``: those in the middle. ``[low, high]``: a random
+            stretch of random length, at least 64 frames if there are as many.
     """
 
     def __init__(self, window_size, crop_model="center", p_interval=1):
-        self.window_size = positive(window_size, "window_size")
+        self.window_size = check_positive(window_size, "window_size")
         if crop_model != "center":
             raise ValueError(f"crop_model is {crop_model!r}, only 'center' is known")
         interval = list(p_interval) if isinstance(p_interval, (list, tuple)) else [p_interval]
-        self.p_interval = [real(p, "p_interval", 0, 1) for p in interval]
+        self.p_interval = [check_real(p, "p_interval", 0, 1) for p in interval]
         if len(interval) not in (1, 2) or not 0 < self.p_interval[0] <= self.p_interval[-1]:
-            raise ValueError(f"p_interval is {p_interval!r}, expected [p] or [low, high] within 0..1, over 0")
+            raise ValueError(f"p_interval is {p_interval!r}, expected [p] or [low, high] above 0, up to 1")
 
     def __call__(self, annotation, rng):
         need_all_frames(annotation, self)
-        # Empty frames are taken to stand at the end, as PaddleVideo does and every published .npy set has them.
+        # Empty frames are assumed to be at the end, as in PaddleVideo and in every published .npy set.
         frames = np.count_nonzero(annotation.keypoint.any(axis=(0, 2, 3)))
         if not frames:
-            raise wrong(annotation, self, "it has no person: all its coordinates are 0")
+            raise sample_error(annotation, self, "the sample has no person: all coordinates are 0")
         begin, length = self._crop(frames, rng)
         return with_frames(annotation, lambda array: resize_time(array[:, begin:begin + length], self.window_size))
 
@@ -170,12 +181,12 @@ class SketeonCropSample:
             begin = int((1 - self.p_interval[0]) * frames / 2)
             return begin, frames - 2 * begin
         part = rng.uniform(*self.p_interval)
-        length = min(max(int(frames * part), SHORTEST_CROP), frames)
+        length = min(max(int(frames * part), MIN_CROP), frames)
         return int(rng.integers(0, frames - length + 1)), length
 
 
 def resize_time(array, window):
-    """``(M, T, …)`` to ``window`` frames, linearly between neighbours; a frame's time is its middle."""
+    """``(M, T, …)`` resized to ``window`` frames, interpolated linearly; a frame's time is its middle."""
     frames = array.shape[1]
     position = np.clip((np.arange(window) + 0.5) * (frames / window) - 0.5, 0, frames - 1)
     low = position.astype(np.int64)

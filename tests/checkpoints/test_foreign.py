@@ -25,14 +25,12 @@ from paddlevideo_skel.build import build_recognizer
 from paddlevideo_skel.checkpoints.convert import convert_checkpoint
 from paddlevideo_skel.checkpoints.fit import fit_weights
 from paddlevideo_skel.checkpoints.foreign import convert_state
-from paddlevideo_skel.checkpoints.layouts import find_layout
 from paddlevideo_skel.checkpoints.load import WEIGHTS_FORMATS, load_weights
 from paddlevideo_skel.cli import main
 from paddlevideo_skel.config import load_config
 from paddlevideo_skel.errors import CheckpointError, ConfigError
 from paddlevideo_skel.models import build_model, ctrgcn, stgcn_plusplus
 from paddlevideo_skel.skeleton import adjacency, get_layout
-from paddlevideo_skel.training.trainer import TrainOptions, train
 
 SPECS = {**MODELS, "posec3d_hmdb51": {
     "framework": "Recognizer3D", "backbone": {"name": "ResNet3dSlowOnly", "stage_blocks": [3, 4, 6]},
@@ -65,8 +63,8 @@ GOLDEN = {
     "st-gcn": ("stgcn_kinetics", ST_GCN, "zip", dict, "openpose"),
     "st-gcn, legacy form": ("stgcn_ntu", ST_GCN, "legacy", dict, "ntu-rgb+d"),
     "mmaction2 0.x": ("stgcn_ntu", OLD_MMACTION, "legacy", lambda s: {"meta": {}, "state_dict": s}, "ntu-rgb+d"),
-    "pyskl st-gcn++": ("stgcn_plusplus_coco", PYSKL, "legacy", lambda s: {"state_dict": s}, "coco_keypoint"),
-    "mmaction2 st-gcn++": ("stgcn_plusplus_coco", MMACTION, "zip", lambda s: {"state_dict": s}, "coco_keypoint"),
+    "pyskl st-gcn++": ("stgcn_plusplus_coco", PYSKL, "legacy", lambda s: {"state_dict": s}, "coco"),
+    "mmaction2 st-gcn++": ("stgcn_plusplus_coco", MMACTION, "zip", lambda s: {"state_dict": s}, "coco"),
     "ctr-gcn": ("ctrgcn", ST_GCN, "zip", dict, "ntu-rgb+d"),
     "ctr-gcn, nine units, module": (
         "ctrgcn_lite", ST_GCN, "legacy", lambda s: {"net": {f"module.{k}": v for k, v in s.items()}}, "ntu-rgb+d"),
@@ -100,6 +98,22 @@ def test_a_checkpoint_of_every_source_gives_the_golden_logits(source, tmp_path):
         logits = model(paddle.to_tensor(network_input(figures["input_shape"], figures["seed"]))).numpy()
     expected = np.array(figures["logits"])
     assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_the_partition_of_st_gcn_keeps_its_graph_in_the_config_of_st_gcn_plus_plus(tmp_path):
+    """For COCO, "spatial" is another graph in ST-GCN++: pyskl's ST-GCN (``mode='stgcn_spatial'``) must not get it."""
+    backbone = {"name": "STGCNPlusPlus", "base_channels": 12, "layout": "coco", "strategy": "partition",
+                "gcn_adaptive": "importance", "gcn_with_res": False, "tcn_type": "unit_tcn"}
+    model = build_model({"framework": "RecognizerGCN", "backbone": backbone,
+                         "head": {"name": "STGCNPlusPlusHead", "num_classes": 3, "in_channels": 48}})
+    fill(model, {name for name in model.state_dict() if not name.endswith("gcn.A")})
+    path = save({"state_dict": theirs(arrays(model), PYSKL)}, tmp_path / "theirs.pth")
+    _, config = convert_checkpoint(path, tmp_path / "ours")
+    made = load_config(config)["MODEL"]["backbone"]
+    assert (made["layout"], made["strategy"]) == ("coco", "partition")
+    fresh = build_recognizer(load_config(config))
+    graphs = {name: value for name, value in arrays(fresh).items() if name.endswith("gcn.A")}
+    assert graphs and all(np.array_equal(value, arrays(model)[name]) for name, value in graphs.items())
 
 
 @pytest.mark.parametrize("source", ["st-gcn", "pyskl st-gcn++", "ctr-gcn", "posec3d"])
@@ -296,37 +310,6 @@ def test_weights_of_another_function_do_not_slip_into_a_model_of_the_same_names(
     fit_weights(build_model(spec), load_weights(path), path)
 
 
-class TestLayouts:
-    coco = adjacency(get_layout("coco"), "spatial")
-
-    def find(self, graph, learned=False, layout=None):
-        found, strategy, line = find_layout(graph, learned, layout and get_layout(layout), "a.pth")
-        return found.name, strategy, line
-
-    @pytest.mark.parametrize("name", ["coco", "coco_keypoint", "ntu-rgb+d", "ntu-rgb+d-pyskl", "openpose", "fsd10",
-                                      "hand", "kinect20"])
-    @pytest.mark.parametrize("strategy", ["spatial", "inward_outward", "uniform", "distance"])
-    def test_each_is_known_by_its_adjacency_learned_or_not(self, name, strategy):
-        graph = adjacency(get_layout(name), strategy)
-        moved = graph + np.random.default_rng(0).normal(0, 0.05, graph.shape)
-        assert self.find(graph)[:2] == self.find(moved, True)[:2] == (name, strategy)
-
-    def test_an_unknown_one_must_be_named(self):
-        other = self.coco.copy()
-        other[1, 3, 5] = 0.5
-        with pytest.raises(CheckpointError, match=r"no known layout.*nearest to coco, spatial.*--layout"):
-            self.find(other)
-        with pytest.raises(CheckpointError, match="--layout"):
-            self.find(np.random.default_rng(0).normal(size=(3, 17, 17)), True)
-        with pytest.raises(CheckpointError, match=r"hardly nearer.*coco"):
-            self.find((self.coco + adjacency(get_layout("coco_keypoint"), "spatial")) / 2, True)
-        with pytest.raises(CheckpointError, match=r"\(3, 7, 7\)"):
-            self.find(np.zeros((3, 7, 7)))
-        name, strategy, line = self.find(other, layout="coco")
-        assert (name, strategy) == ("coco", "spatial")
-        assert "is kept" in line
-
-
 def test_a_custom_skeleton(tmp_path):
     bones = [[0, 1], [1, 2], [1, 3], [3, 4]]
     layout = {"name": "five", "joints": 5, "bones": bones, "center": 1}
@@ -418,106 +401,3 @@ def test_no_paddle_is_needed(ctrgcn_state, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Paddle is not installed" in done.stdout
     assert same(load_weights(tmp_path / "out.safetensors"), ctrgcn_state[1])
-
-
-def test_allow_mismatch_reinitialises_only_what_depends_on_classes_and_joints(caplog):
-    other = {"name": "seven", "joints": 7, "bones": [[i, i + 1] for i in range(6)], "center": 0}
-    for name in ("CTRGCN", "STGCN", "STGCNPlusPlus"):
-        source = fill(small(name))
-        key = "graph" if name == "CTRGCN" else "layout"
-        target = small(name, **{key: other})
-        before, theirs_then = arrays(target), arrays(source)
-        with pytest.raises(CheckpointError, match="--allow_mismatch"):
-            fit_weights(target, theirs_then, "a.pdparams")
-        assert same(arrays(target), before)
-        caplog.clear()
-        with caplog.at_level(logging.INFO):
-            fit_weights(target, theirs_then, "a.pdparams", allow_mismatch=True)
-        after = arrays(target)
-        anew = {k for k in after if after[k].shape != theirs_then[k].shape}
-        assert {re.sub(r"\d+", "", k.rpartition(".")[0] if "data_bn" in k else k) for k in anew} == {
-            "CTRGCN": {"backbone.data_bn", "backbone.l.gcn.PA"},
-            "STGCN": {"backbone.data_bn", "backbone.A", "backbone.edge_importance."},
-            "STGCNPlusPlus": {"backbone.data_bn", "backbone.gcn..gcn.A"}}[name]
-        for k in after:
-            np.testing.assert_array_equal(after[k], before[k] if k in anew else theirs_then[k], k)
-            assert (f"{k} " in caplog.text) == (k in anew)
-
-
-def test_allow_mismatch_allows_nothing_else():
-    source = arrays(small("CTRGCN"))
-    wider = small("CTRGCN", in_channels=2)
-    with pytest.raises(CheckpointError, match=r"l1\.gcn1") as error:
-        fit_weights(wider, source, "a.pdparams", allow_mismatch=True)
-    assert "--allow_mismatch" not in str(error.value)
-    source.pop("head.fc.bias")
-    with pytest.raises(CheckpointError, match=r"1 missing: head\.fc\.bias"):
-        fit_weights(small("CTRGCN"), source, "a.pdparams", allow_mismatch=True)
-
-
-def test_posec3d_for_other_heatmaps_gets_a_new_first_convolution():
-    def slow_only(heatmaps):
-        return build_model({"framework": "Recognizer3D",
-                            "backbone": {"name": "ResNet3dSlowOnly", "in_channels": heatmaps, "base_channels": 4,
-                                         "stage_blocks": [1, 1, 1]},
-                            "head": {"name": "I3DHead", "num_classes": 3, "in_channels": 64}})
-    source, target = arrays(fill(slow_only(17))), slow_only(25)
-    before = arrays(target)
-    fit_weights(target, source, "a.pdparams", allow_mismatch=True)
-    for name, value in arrays(target).items():
-        np.testing.assert_array_equal(value, (before if name == "backbone.conv1._conv.weight" else source)[name], name)
-
-
-@pytest.mark.parametrize("prefix", ["", "backbone."])
-@pytest.mark.parametrize("name", ["CTRGCN", "ResNet3dSlowOnly"])
-def test_a_backbone_alone_is_fine_tuned_under_a_new_head(name, prefix, caplog):
-    # As PaddleVideo's PoseC3D begins with the backbone of Kinetics: no head, and no names around it.
-    source = {k.replace("backbone.", prefix): v for k, v in arrays(fill(small(name))).items() if "head." not in k}
-    target = small(name)
-    before = arrays(target)
-    with pytest.raises(CheckpointError, match=r"2 missing: head\..*--allow_mismatch"):
-        fit_weights(target, source, "a.pdparams")
-    assert same(arrays(target), before)
-    with caplog.at_level(logging.INFO):
-        fit_weights(target, source, "a.pdparams", allow_mismatch=True)
-    for key, value in arrays(target).items():
-        right = before[key] if key.startswith("head.") else source[key.replace("backbone.", prefix)]
-        np.testing.assert_array_equal(value, right, key)
-        assert (f"{key} (missing)" in caplog.text) == key.startswith("head.")
-    source.popitem()
-    with pytest.raises(CheckpointError, match="3 missing"):
-        fit_weights(target, source, "a.pdparams", allow_mismatch=True)
-
-
-def test_training_saves_safetensors_and_fine_tunes_for_other_classes(config_file, tmp_path, caplog):
-    def run(folder, *overrides, **arguments):
-        config = load_config(config_file, [f"output_dir={tmp_path / folder}", "epochs=1", *overrides])
-        return train(config, TrainOptions(seed=5, max_iters=1, **arguments))
-
-    first = run("a", validate=True, weights_format="safetensors")
-    names = {path.name for path in (tmp_path / "a").iterdir()}
-    assert {"small_epoch_00001.safetensors", "small_epoch_00001.pdopt", "small_best.safetensors",
-            "small_best.pdopt"} <= names
-    assert not [name for name in names if name.endswith(".pdparams")]
-    assert first["last"].endswith("small_epoch_00001.safetensors")
-    assert first["best_path"].endswith("small_best.safetensors")
-    before = load_weights(first["last"])
-    assert before["head.fc_cls.weight"].shape == (24, 4)
-    more = ["MODEL.head.num_classes=6", "class_names=[a, b, c, d, e, f]",
-            "OPTIMIZER.learning_rate.learning_rate=0.0"]
-    with pytest.raises(CheckpointError, match="--allow_mismatch"):
-        run("b", *more, weights=first["last"])
-    after = load_weights(run("c", *more, weights=first["last"], allow_mismatch=True)["last"])
-    assert after["head.fc_cls.weight"].shape == (24, 6)
-    log = (tmp_path / "c" / "train.log").read_text()
-    assert "re-initialised" in log and "head.fc_cls.weight (24, 4) instead of (24, 6)" in log
-    kept = [name for name in before if name.startswith("backbone.") and not name.endswith(("_mean", "_variance"))]
-    assert all(np.array_equal(after[name], before[name]) for name in kept)
-    with pytest.raises(ConfigError, match="--format"):
-        run("d", weights_format="pth")
-
-
-def test_allow_mismatch_belongs_to_training_from_a_checkpoint(config_file, capsys):
-    for flags in ([], ["--test", "-w", "a.pdparams"]):
-        assert main(["train", "-c", str(config_file), "--allow_mismatch", *flags]) == 2
-        assert "--allow_mismatch" in capsys.readouterr().err
