@@ -6,7 +6,7 @@ messages that users have reported; the wording is ours.
 import re
 
 CODE = re.compile(r"\bE(?:[0-9]{5}|[A-Z][0-9]{4})\b")
-MAX_LINES = 3
+MAX_EXPLAINED_LINES = 3
 MAX_LINE_LENGTH = 240
 UNKNOWN_OPERATOR = ("this CANN does not support the operator at the model's opset: export the model at a lower --opset "
                     "(every CANN supports 11), or install a newer CANN")
@@ -85,5 +85,5 @@ def explain_output(text, status):
             found.append(line[:MAX_LINE_LENGTH] + (f" (meaning: {meaning})" if meaning else ""))
     if not found and status in (-9, 128 + 9):
         found = ["it was killed, as Linux does when memory runs out"]
-    shown = found or [line[:MAX_LINE_LENGTH] for line in lines[-MAX_LINES:]] or ["it printed nothing"]
-    return " | ".join(shown[:MAX_LINES])
+    shown = found or [line[:MAX_LINE_LENGTH] for line in lines[-MAX_EXPLAINED_LINES:]] or ["it printed nothing"]
+    return " | ".join(shown[:MAX_EXPLAINED_LINES])

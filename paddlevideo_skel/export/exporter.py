@@ -25,7 +25,7 @@ from ..inference.artifact import (
 )
 from ..inference.paddle_runtime import PaddleRuntime, try_onednn
 from ..inference.runtime import RuntimeOptions
-from .minimal import minimal
+from .minimal import minimise
 from .onnx_convert import DEFAULT_OPSET, add_onnx
 from .static_graph import INPUT, save_graph, save_old_graph
 
@@ -76,7 +76,7 @@ def write_model(config, model, stem, kind, form, to_onnx, opset):
     model.eval()
     shape = input_shape(config, model)
     selfcheck = make_selfcheck(model, shape)
-    saved = minimal(model) if kind == "minimal" else model
+    saved = minimise(model) if kind == "minimal" else model
     metadata = make_metadata(config, model, saved, shape, kind)
     with tqdm(total=2 + to_onnx, desc=f"exporting {kind}", unit="step", leave=False, disable=None) as bar:
         if form == "pdmodel":

@@ -85,7 +85,7 @@ class Quantizer:
         with quantiser_errors(path):
             calibrator = quantization.create_calibrator(str(path), QUANTIZED_OPERATORS,
                                                         str(path.with_stem("augmented")), method)
-        for sample in show_progress(self.samples, "calibrating"):
+        for sample in with_progress(self.samples, "calibrating"):
             with quantiser_errors(path):
                 # One at a time, because a call keeps all its samples in memory.
                 calibrator.collect_data(OneArrayReader(name, sample))
@@ -158,7 +158,7 @@ def add_to_output(model, shift):
     graph.node.append(onnx.helper.make_node("Add", [f"{name}.unshifted", f"{name}.shift"], [name]))
 
 
-def show_progress(samples, text):
+def with_progress(samples, text):
     """The samples behind a progress bar."""
     return tqdm(samples, desc=text, unit="sample", leave=False, disable=None)
 
@@ -193,7 +193,7 @@ def logits_of(model, samples, text="answering", optimised=True):
     """Logits ``(n, classes)`` for n arrays ``(1, …)``; ``text`` labels the progress bar."""
     session = open_ort_session(model, optimised)
     name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: sample})[0] for sample in show_progress(samples, text)])
+    return np.concatenate([session.run(None, {name: sample})[0] for sample in with_progress(samples, text)])
 
 
 def relative_rms(found, right):

@@ -64,13 +64,13 @@ def save_old_graph(config, model, kind, shape, stem):
 def build_child_model(job):
     """The model of a job, with its weights, ordinary or minimal."""
     from ..models import build_model
-    from .minimal import minimal
+    from .minimal import minimise
 
     model = build_model(job["model"], job["where"]).main
     with np.load(Path(job["stem"]).parent / JOB_WEIGHTS) as weights:
         model.set_state_dict(dict(weights))
     model.eval()
-    return minimal(model) if job["kind"] == "minimal" else model
+    return minimise(model) if job["kind"] == "minimal" else model
 
 
 def patch_operators():

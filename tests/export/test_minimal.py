@@ -4,16 +4,15 @@ import paddle
 import pytest
 from deploy_cases import dynamic
 from golden_fill import MODELS, entry, fill, golden, network_input
+from small_models import TRIANGLE, small_spec
 
 from paddlevideo_skel.errors import ExportError
-from paddlevideo_skel.export.minimal import REWRITES, minimal
+from paddlevideo_skel.export.minimal import MINIMAL_REWRITES, minimise
 from paddlevideo_skel.models import build_model, ctrgcn, posec3d, stgcn, stgcn_plusplus
-from paddlevideo_skel.models.layers import BACKBONES
 from paddlevideo_skel.models.recognizers import Recognizer3D, RecognizerGCN
 from paddlevideo_skel.skeleton import adjacency, get_layout
 
-TREE = {"name": "tree", "joints": 5, "bones": [[0, 1], [1, 2], [1, 3], [3, 4]], "center": 1}
-A = adjacency(get_layout(TREE))
+A = adjacency(get_layout(TRIANGLE))
 NO_GCN, NO_TCN = {"adaptive": "init", "with_res": True}, {}
 LAYERS = {
     "ctrgcn graph, convolution": (lambda: ctrgcn.RefinedGraphConv(16, 32, A), 16),
@@ -36,36 +35,31 @@ LAYERS = {
     "st-gcn++ block, identity": (lambda: stgcn_plusplus.STGCNPlusPlusUnit(12, 12, A, 1, True, NO_GCN, NO_TCN), 12),
     "st-gcn++ block, convolution": (lambda: stgcn_plusplus.STGCNPlusPlusUnit(12, 24, A, 2, True, NO_GCN, NO_TCN), 12),
 }
-CTRGCN_HEAD = {"name": "CTRGCNHead", "num_classes": 7, "in_channels": 16, "drop_out": 0.5}
-I3D_HEAD = {"name": "I3DHead", "num_classes": 7, "in_channels": 128}
-STGCN_HEAD = {"name": "STGCNPlusPlusHead", "num_classes": 7, "in_channels": 48, "dropout": 0.5}
-SMALL = {
-    "ctrgcn, one person": ({"name": "CTRGCN", "num_person": 1}, CTRGCN_HEAD, (3, 16, 5, 1)),
-    "ctrgcn, three persons in 2D": ({"name": "CTRGCNLite", "num_person": 3, "in_channels": 2}, CTRGCN_HEAD,
-                                    (2, 16, 5, 3)),
-    "ctrgcn, eight units, fixed": ({"name": "CTRGCNLite", "remove_l9": True, "adaptive": False}, CTRGCN_HEAD,
-                                   (3, 16, 5, 2)),
-    "st-gcn++, clips": ({"name": "STGCNPlusPlus"}, STGCN_HEAD, (3, 2, 16, 5, 3)),
-    "st-gcn++, persons apart": ({"name": "STGCNPlusPlus", "data_bn_type": "MVC", "num_person": 3}, STGCN_HEAD,
-                                (2, 3, 16, 5, 3)),
-    "st-gcn++, no data_bn": ({"name": "STGCNPlusPlus", "data_bn_type": None, "gcn_adaptive": "importance",
-                              "gcn_with_res": False}, STGCN_HEAD, (1, 1, 16, 5, 3)),
-    "st-gcn of pyskl": ({"name": "STGCNPlusPlus", "gcn_adaptive": "importance", "gcn_with_res": False,
-                         "tcn_type": "unit_tcn"}, STGCN_HEAD, (1, 2, 16, 5, 3)),
-    "st-gcn, two persons": ({"name": "STGCN", "in_channels": 3, "dropout": 0.5}, {"name": "STGCNHead"}, (3, 16, 5, 2)),
-    "st-gcn, bare": ({"name": "STGCN", "edge_importance_weighting": False, "data_bn": False, "strategy": "uniform"},
-                     {"name": "STGCNHead"}, (2, 9, 5, 1)),
-    "posec3d": ({"name": "ResNet3dSlowOnly"}, I3D_HEAD, (17, 9, 18, 16)),
-    "posec3d, clips": ({"name": "ResNet3dSlowOnly", "in_channels": 5}, I3D_HEAD, (3, 5, 8, 16, 16)),
+# A family of ``small_models``, arguments of its backbone, and the shape of a sample.
+VARIANTS = {
+    "ctrgcn, one person": ("CTRGCN", {}, (3, 16, 5, 1)),
+    "ctrgcn, three persons in 2D": ("CTRGCNLite", {}, (2, 16, 5, 3)),
+    "ctrgcn, eight units, fixed": ("CTRGCNLite", {"remove_l9": True, "adaptive": False, "in_channels": 3,
+                                                  "num_person": 2}, (3, 16, 5, 2)),
+    "st-gcn++, clips": ("STGCNPlusPlus", {}, (3, 2, 16, 5, 3)),
+    "st-gcn++, persons apart": ("STGCNPlusPlus", {"data_bn_type": "MVC", "num_person": 3}, (2, 3, 16, 5, 3)),
+    "st-gcn++, no data_bn": ("STGCNPlusPlus", {"data_bn_type": None, "gcn_adaptive": "importance",
+                                               "gcn_with_res": False}, (1, 1, 16, 5, 3)),
+    "st-gcn of pyskl": ("STGCNPlusPlus", {"gcn_adaptive": "importance", "gcn_with_res": False,
+                                          "tcn_type": "unit_tcn"}, (1, 2, 16, 5, 3)),
+    "st-gcn, two persons": ("STGCN", {"dropout": 0.5}, (3, 16, 5, 2)),
+    "st-gcn, bare": ("STGCN", {"edge_importance_weighting": False, "data_bn": False, "strategy": "uniform",
+                               "in_channels": 2}, (2, 9, 5, 1)),
+    "posec3d": ("ResNet3dSlowOnly", {}, (5, 9, 18, 16)),
+    "posec3d, clips": ("ResNet3dSlowOnly", {}, (3, 5, 8, 16, 16)),
     "posec3d, neighbours in the second convolution": (
-        {"name": "ResNet3dSlowOnly", "inflate_style": "3x3x3", "inflate": [1, [1, 0], 1], "dilations": [1, 2, 3],
-         "stage_blocks": [1, 2, 1], "temporal_strides": [2, 2, 1]}, I3D_HEAD, (17, 9, 18, 16)),
-    "posec3d, pooled in time": ({"name": "ResNet3dSlowOnly", "with_pool2": True, "pool1_stride_t": 2,
-                                 "pool1_stride_s": 2}, I3D_HEAD, (2, 17, 9, 16, 16)),
-    "posec3d, hardly any frames": ({"name": "ResNet3dSlowOnly", "with_pool1": False}, I3D_HEAD, (17, 1, 16, 16)),
+        "ResNet3dSlowOnly", {"inflate_style": "3x3x3", "inflate": [1, [1, 0], 1], "dilations": [1, 2, 3],
+                             "stage_blocks": [1, 2, 1], "temporal_strides": [2, 2, 1]}, (5, 9, 18, 16)),
+    "posec3d, pooled in time": ("ResNet3dSlowOnly", {"with_pool2": True, "pool1_stride_t": 2, "pool1_stride_s": 2},
+                                (2, 5, 9, 16, 16)),
+    "posec3d, hardly any frames": ("ResNet3dSlowOnly", {"with_pool1": False}, (5, 1, 16, 16)),
     "posec3d, long first kernel": (
-        {"name": "ResNet3dSlowOnly", "conv1_kernel": [5, 3, 7], "conv1_stride_t": 2, "conv1_stride_s": 2},
-        I3D_HEAD, (17, 9, 18, 16)),
+        "ResNet3dSlowOnly", {"conv1_kernel": [5, 3, 7], "conv1_stride_t": 2, "conv1_stride_s": 2}, (5, 9, 18, 16)),
 }
 
 
@@ -88,34 +82,31 @@ def test_a_layer_stays_the_same_function(name, signs):
     if signs:
         mixed_signs(layer)
     x = network_input((2, channels, 12, 5))
-    slim = dynamic(minimal(layer), x.swapaxes(2, 3))
+    slim = dynamic(minimise(layer), x.swapaxes(2, 3))
     assert relative(slim.swapaxes(2, 3), dynamic(layer, x)) < 1e-5
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_a_small_model_stays_the_same_function(name):
-    backbone, head, shape = SMALL[name]
-    small = {"STGCNPlusPlus": {"layout": TREE, "base_channels": 12}, "STGCN": {"layout": TREE},
-             "ResNet3dSlowOnly": {"stage_blocks": [1, 1, 1], "base_channels": 8}}.get(
-        backbone["name"], {"graph": TREE, "base_channel": 16})
-    framework = BACKBONES.classes[backbone["name"]].recognizer
-    model = fill(build_model({"framework": framework, "backbone": {**small, **backbone}, "head": head}))
+    family, changes, shape = VARIANTS[name]
+    model = fill(build_model(small_spec(family, **changes)))
     before = {key: value.numpy() for key, value in model.state_dict().items()}
     x = network_input((2, *shape))
-    slim = minimal(model)
+    slim = minimise(model)
     assert relative(dynamic(slim, x), dynamic(model, x)) < 1e-5
     assert all(np.array_equal(before[key], value.numpy()) for key, value in model.state_dict().items())
     names = [type(layer).__name__ for layer in slim.sublayers()]
     assert not [name for name in names if "BatchNorm" in name or "Dropout" in name]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow) if name == "stgcn_ntu" else name for name in MODELS])
 def test_a_full_model_gives_the_golden_logits(name):
     figures = golden(name)
     model = build_model(MODELS[name])
     fill(model, figures["state_dict"], figures["seed"])
     x = network_input(figures["input_shape"], figures["seed"])
-    slim = dynamic(minimal(model), x)
+    slim = dynamic(minimise(model), x)
     assert relative(slim, dynamic(model, x)) < 1e-5
     assert relative(slim, np.array(figures["logits"], "float32")) < 1e-4
 
@@ -123,12 +114,12 @@ def test_a_full_model_gives_the_golden_logits(name):
 def test_every_rewrite_is_tested():
     tested = {type(make()) for make, _ in LAYERS.values()}
     backbones = {ctrgcn.CTRGCN, posec3d.ResNet3dSlowOnly, stgcn.STGCN, stgcn_plusplus.STGCNPlusPlus}
-    assert set(REWRITES) == tested | backbones | {Recognizer3D, RecognizerGCN}
+    assert set(MINIMAL_REWRITES) == tested | backbones | {Recognizer3D, RecognizerGCN}
 
 
 def test_a_layer_without_a_rewrite_is_told():
     with pytest.raises(ExportError, match="Linear: has no minimal form"):
-        minimal(paddle.nn.Linear(2, 2))
+        minimise(paddle.nn.Linear(2, 2))
 
 
 def test_the_formula_of_the_weights():

@@ -476,4 +476,4 @@ def test_predict_with_a_fixed_batch(source, run, tmp_path, capsys):
     [model] = export_onnx(source, tmp_path / "out", [2], simplified=False)
     path = write_npy(tmp_path / "a.npy", joints=17, channels=2)
     assert run_command("predict", ["--model_file", f"{model.stem}.onnx", "-i", str(path), "-b", "3"]) == 2
-    assert "found 3, expected 1 to 2" in capsys.readouterr().err
+    assert "expected 1 to 2, the batch size of the model, got 3" in capsys.readouterr().err

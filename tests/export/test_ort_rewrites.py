@@ -1,7 +1,6 @@
 """Rewrites for ONNX Runtime: each is applied where its pattern is, leaves other graphs alone, and changes no answer."""
 import numpy as np
 import pytest
-from deploy_cases import filled, small_config
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -180,13 +179,11 @@ def test_an_identity_that_makes_the_answer_stays():
 
 
 @pytest.mark.parametrize("name", ["ctrgcn", "stgcn_plusplus", "stgcn", "posec3d"])
-def test_whole_networks_answer_as_before(tmp_path, name):
+def test_whole_networks_answer_as_before(exports, tmp_path, name):
     pytest.importorskip("paddle2onnx")
-    from paddlevideo_skel.export.exporter import export_model
     from paddlevideo_skel.export.onnx_convert import run_paddle2onnx
 
-    config = small_config(name)
-    export = export_model(config, filled(config), tmp_path, "m", "minimal")
+    export = exports(name)
     run_paddle2onnx(export.graph, export.params, tmp_path / "m.onnx", 13)
     model = onnx.load(tmp_path / "m.onnx")
     made, done = rewritten(model, (3, *export.sample_shape))

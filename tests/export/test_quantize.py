@@ -464,14 +464,9 @@ def test_without_paddle(tmp_path):
 
 @pytest.mark.parametrize("name", ["ctrgcn", *(pytest.param(other, marks=pytest.mark.slow) for other in
                                               ("stgcn_plusplus", "stgcn", "posec3d"))])
-def test_every_family_in_eight_bits(tmp_path, name):
+def test_every_family_in_eight_bits(exports, tmp_path, name):
     pytest.importorskip("paddle2onnx")
-    from deploy_cases import filled, small_config
-
-    from paddlevideo_skel.export.exporter import export_model
-
-    config = small_config(name)
-    made = export_model(config, filled(config), tmp_path, "m", "minimal", to_onnx=True)
+    made = exports(name)
     rng = np.random.default_rng(0)
     drawn = [rng.normal(0, 0.5, (1, *made.sample_shape)).astype("float32") for _ in range(4)]
     quantizer = qdq.Quantizer(made.file(ONNX), tmp_path, drawn, "minmax")

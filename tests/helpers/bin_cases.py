@@ -17,7 +17,8 @@ def make_data(folder):
     annotations = [{"frame_dir": f"p{i}", "label": i % 51, "total_frames": 20, "img_shape": (240, 320),
                     "keypoint": 100 + 40 * sequence(i, 1, 20, 17, 2), "keypoint_score": np.ones((1, 20, 17), "f4")}
                    for i in range(3)]
-    (folder / "2d.pkl").write_bytes(pickle.dumps({"split": {"all": ["p0", "p1", "p2"]}, "annotations": annotations}))
+    (folder / "2d.pkl").write_bytes(pickle.dumps({"split": {"all": ["p0", "p1", "p2"], "two": ["p0", "p1"]},
+                                                 "annotations": annotations}))
     rng = np.random.default_rng(0)
     np.save(folder / "kinetics.npy", rng.normal(0, 0.3, (COUNT, 3, 300, 18, 2)).astype("float32"))
     (folder / "kinetics.pkl").write_bytes(pickle.dumps(([f"k {i}" for i in range(COUNT)], list(range(COUNT)))))

@@ -3,6 +3,7 @@ import pickle
 
 import numpy as np
 import paddle
+import small_models
 from golden_fill import fill
 from paths import CONFIGS as CONFIG_FOLDER
 
@@ -12,22 +13,32 @@ from paddlevideo_skel.config import load_config
 CONFIGS = CONFIG_FOLDER
 JOINTS, FRAMES, CLASSES = 20, 16, 10
 WINDOW = f"PIPELINE.test.sample.2.SketeonCropSample.window_size={FRAMES}"
+WIDTHS = {name: spec["backbone"].get("base_channel") or spec["backbone"].get("base_channels")
+          for name, spec in small_models.SMALL.items()}
+STGCN_PLUSPLUS = [f"MODEL.backbone.base_channels={WIDTHS['STGCNPlusPlus']}",
+                  f"MODEL.head.in_channels={2 * WIDTHS['STGCNPlusPlus']}",
+                  f"PIPELINE.test.transform.2.UniformSampleFrames.clip_len={FRAMES}",
+                  "PIPELINE.test.transform.2.UniformSampleFrames.num_clips=2"]
+# The packaged configs with the widths of ``small_models`` and short samples; "tiny" is for tests of what surrounds a
+# model.
 SMALL = {
     "ctrgcn": ("ctrgcn/ctrgcn_lite_utkinect.yaml",
-               ["MODEL.backbone.base_channel=16", "MODEL.head.in_channels=16", "MODEL.backbone.remove_l9=True",
-                WINDOW]),
+               [f"MODEL.backbone.base_channel={WIDTHS['CTRGCNLite']}",
+                f"MODEL.head.in_channels={WIDTHS['CTRGCNLite']}", "MODEL.backbone.remove_l9=True", WINDOW]),
     "stgcn_plusplus": ("stgcn_plusplus/stgcn_plusplus_utkinect.yaml",
-                       ["MODEL.backbone.base_channels=12", "MODEL.backbone.num_stages=5", "MODEL.head.in_channels=24",
-                        f"PIPELINE.test.transform.2.UniformSampleFrames.clip_len={FRAMES}",
-                        "PIPELINE.test.transform.2.UniformSampleFrames.num_clips=2"]),
+                       ["MODEL.backbone.num_stages=5", *STGCN_PLUSPLUS]),
+    "tiny": ("stgcn_plusplus/stgcn_plusplus_utkinect.yaml",
+             ["MODEL.backbone.num_stages=2", "MODEL.backbone.inflate_stages=[2]", "MODEL.backbone.down_stages=[2]",
+              *STGCN_PLUSPLUS]),
     "stgcn": ("stgcn/stgcn_utkinect.yaml", [f"PIPELINE.test.transform.1.UniformSampleFrames.clip_len={FRAMES}"]),
     "posec3d": ("posec3d/posec3d_hmdb51.yaml",
-                ["MODEL.backbone.base_channels=8", "MODEL.backbone.stage_blocks=[1,1,1]", "MODEL.head.in_channels=128",
+                [f"MODEL.backbone.base_channels={WIDTHS['ResNet3dSlowOnly']}", "MODEL.backbone.stage_blocks=[1,1,1]",
+                 f"MODEL.head.in_channels={16 * WIDTHS['ResNet3dSlowOnly']}",
                  "PIPELINE.test.decode_sampler.clip_len=8", "PIPELINE.test.decode_sampler.num_clips=2",
                  "PIPELINE.test.transform.2.Resize.scale=[-1,16]",
                  "PIPELINE.test.transform.3.CenterCrop_V2.crop_size=16"]),
     "distilled": ("ctrgcn/ctrgcn_lite_utkinect_dml.yaml",
-                  [f"MODEL.models.{i}.{name}.{key}=16" for i, name in enumerate(("Teacher", "Student"))
+                  [f"MODEL.models.{i}.{name}.{key}={WIDTHS['CTRGCN']}" for i, name in enumerate(("Teacher", "Student"))
                    for key in ("backbone.base_channel", "head.in_channels")] +
                   ["MODEL.models.1.Student.backbone.remove_l9=True", WINDOW]),
 }

@@ -35,11 +35,16 @@ PIPELINES = {
 }
 
 
-def small(name, **changes):
-    """A small model, accelerated as a CPU runs it; ``changes`` are arguments of its backbone."""
+def small_spec(name, **changes):
+    """The MODEL section of a small model; ``changes`` are arguments of its backbone."""
     spec = json.loads(json.dumps({"framework": "RecognizerGCN", **SMALL[name]}))
     spec["backbone"].update(changes)
-    return accelerate(build_model(spec))
+    return spec
+
+
+def small(name, **changes):
+    """A small model, accelerated as a CPU runs it; ``changes`` are arguments of its backbone."""
+    return accelerate(build_model(small_spec(name, **changes)))
 
 
 def sample(name, batch, seed=0):

@@ -70,7 +70,7 @@ def test_accuracy_in_the_published_shapes(data, tmp_path, name):
     if name == "kinetics":
         config, size = config_of("kinetics", data, "DATASET.test_batch_size=4"), 129_600
     else:
-        config, size = config_of("posec3d", data), 204_718_080
+        config, size = config_of("posec3d", data, "DATASET.test.split=two"), 204_718_080
         config["PIPELINE"]["test"] = load_config(config.source)["PIPELINE"]["test"]
     found, right = chain(config, filled(config), tmp_path, 2)
     assert {p.stat().st_size for p in (tmp_path / "bins/bin").iterdir()} == {size}

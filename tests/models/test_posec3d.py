@@ -11,7 +11,7 @@ from small_models import SMALL, small
 from paddlevideo_skel.errors import ConfigError, ExportError, SelfCheckError
 from paddlevideo_skel.export import exporter
 from paddlevideo_skel.export.exporter import export_model, make_selfcheck
-from paddlevideo_skel.export.minimal import minimal
+from paddlevideo_skel.export.minimal import minimise
 from paddlevideo_skel.export.onnx_convert import convert_to_onnx
 from paddlevideo_skel.inference import artifact as folder_module
 from paddlevideo_skel.inference.artifact import find_export
@@ -88,7 +88,7 @@ def one_stage(pool):
 @pytest.mark.parametrize("form", ["ordinary", "minimal"])
 def test_the_scores_of_clips_are_averaged(form):
     model = fill(small(NAME))
-    model = minimal(model) if form == "minimal" else model
+    model = minimise(model) if form == "minimal" else model
     clips = network_input((2, 4, *SAMPLE))
     each = np.stack([dynamic(model, clips[:, i]) for i in range(4)], axis=1)
     together = dynamic(model, clips)

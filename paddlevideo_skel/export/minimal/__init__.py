@@ -1,11 +1,10 @@
-"""The minimal graph of a model: the same function with less in it.
+"""The minimal graph of a model: the same function with fewer operators and parameters.
 
-A trained network's BatchNorm is a scale and a shift per channel. Both go into the convolution beside it, parallel
-pointwise convolutions of one input become one, and whatever else is constant is computed here instead of on the
-device. Rewrites are registered per Layer class, a module a model family: ``REWRITES[cls](layer)`` gives the minimal
-layer.
+A trained BatchNorm is a scale and a shift per channel. Both are folded into the adjacent convolution, parallel
+pointwise convolutions of one input become one, and everything constant is computed in advance. A rewrite is registered
+per Layer class, in one module per model family: ``MINIMAL_REWRITES[cls](layer)`` returns the minimal layer.
 """
-from . import ctrgcn, posec3d, recognizers, stgcn, stgcn_plusplus  # noqa: F401  (they register their rewrites)
-from .core import REWRITES, minimal
+from . import ctrgcn, posec3d, stgcn, stgcn_plusplus  # noqa: F401  (they register their rewrites)
+from .core import MINIMAL_REWRITES, minimise
 
-__all__ = ["REWRITES", "minimal"]
+__all__ = ["MINIMAL_REWRITES", "minimise"]

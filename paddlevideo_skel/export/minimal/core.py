@@ -1,62 +1,66 @@
-"""What all rewrites share: their registry, folded numbers, and the layers that minimal networks are built from."""
+"""What all rewrites share: their registry, folded weights, and the layers that minimal models are built from."""
+import math
+
 import numpy as np
 import paddle
 from paddle import nn
 from paddle.nn.initializer import Constant
 
 from ...errors import ExportError
+from ...models.heads import PooledHead
+from ...models.recognizers import Recognizer3D, RecognizerGCN
 
-REWRITES = {}
+MINIMAL_REWRITES = {}
 
 
 def rewrites(*classes):
-    """Decorator: the function makes the minimal layer of a layer of these classes."""
+    """Decorator of a function that makes the minimal form of a layer of these classes."""
     def register(function):
-        REWRITES.update(dict.fromkeys(classes, function))
+        MINIMAL_REWRITES.update(dict.fromkeys(classes, function))
         return function
     return register
 
 
-def minimal(layer):
-    """The minimal form of a layer in evaluation mode; the layer itself stays as it is.
+def minimise(layer):
+    """The minimal form of a layer in evaluation mode; the layer itself does not change.
 
     Raises:
-        ExportError: there is no rewrite for its class.
+        ExportError: its class has no rewrite.
     """
     for cls in type(layer).__mro__:
-        if cls in REWRITES:
-            slim = REWRITES[cls](layer)
+        if cls in MINIMAL_REWRITES:
+            slim = MINIMAL_REWRITES[cls](layer)
             slim.eval()
             return slim
-    known = ", ".join(cls.__name__ for cls in REWRITES)
-    raise ExportError(type(layer).__name__, "has no minimal form", f"Use the ordinary export. Known here: {known}")
+    known = ", ".join(cls.__name__ for cls in MINIMAL_REWRITES)
+    raise ExportError(type(layer).__name__, "has no minimal form", f"Use the ordinary export. Layers with one: {known}")
 
 
-def numbers(tensor):
-    """A parameter's values in float64, so that folding itself rounds only once."""
+def to_float64(tensor):
+    """A parameter's values in float64, so that folding rounds only once."""
     return tensor.numpy().astype("float64")
 
 
 def scale_and_shift(bn):
     """BatchNorm in evaluation mode as ``(scale, shift)``, each ``(C,)``."""
-    scale = numbers(bn.weight) / np.sqrt(numbers(bn._variance) + bn._epsilon)
-    return scale, numbers(bn.bias) - numbers(bn._mean) * scale
+    scale = to_float64(bn.weight) / np.sqrt(to_float64(bn._variance) + bn._epsilon)
+    return scale, to_float64(bn.bias) - to_float64(bn._mean) * scale
 
 
-def unit_scale(channels):
-    """The scale and shift that change nothing."""
+def no_scale(channels):
+    """A scale and shift that have no effect."""
     return np.ones(channels), np.zeros(channels)
 
 
-def folded(conv, after=None):
+def fold(conv, after=None):
     """Weight ``(O, I, …)`` and bias ``(O,)`` of a convolution, with a scale and shift after it folded in."""
-    weight = numbers(conv.weight)
-    bias = np.zeros(len(weight)) if conv.bias is None else numbers(conv.bias)
-    scale, shift = after or unit_scale(len(weight))
+    weight = to_float64(conv.weight)
+    bias = np.zeros(len(weight)) if conv.bias is None else to_float64(conv.bias)
+    scale, shift = after or no_scale(len(weight))
     return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), bias * scale + shift
 
 
-def join(*pairs):
+def join_convolutions(*pairs):
     """Several ``(weight, bias)`` of convolutions of one input as those of one convolution."""
     return tuple(np.concatenate(parts) for parts in zip(*pairs))
 
@@ -77,13 +81,13 @@ class Fixed(nn.Layer):
             setattr(self, name, parameter)
 
 
-def swapped(arguments):
-    """A convolution's stride, padding or dilation ``(T, V)`` as ``(V, T)``; one number is for both."""
+def swap_axes(arguments):
+    """A convolution's stride, padding or dilation ``(T, V)`` as ``(V, T)``; a single number stays."""
     return arguments if isinstance(arguments, int) else list(arguments)[::-1]
 
 
 class Conv(Fixed):
-    """Convolution. In its form, ``(1, C, 1, 1)``, oneDNN adds the bias on the way, and a ReLU behind it too."""
+    """Convolution. oneDNN fuses a bias of the shape ``(1, C, 1, 1)``, and a ReLU after it."""
 
     def __init__(self, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         super().__init__(weight=weight, bias=None if bias is None else np.reshape(bias, (1, -1, 1, 1)))
@@ -91,9 +95,9 @@ class Conv(Fixed):
 
     @classmethod
     def of(cls, conv, after=None):
-        """The minimal form, for frames last, of an ``nn.Conv2D`` and of the scale and shift after it."""
-        weight, bias = folded(conv, after)
-        return cls(weight.swapaxes(2, 3), bias, *map(swapped, (conv._stride, conv._padding, conv._dilation)),
+        """The minimal form, with frames last, of an ``nn.Conv2D`` and the scale and shift after it."""
+        weight, bias = fold(conv, after)
+        return cls(weight.swapaxes(2, 3), bias, *map(swap_axes, (conv._stride, conv._padding, conv._dilation)),
                    conv._groups)
 
     def forward(self, x):
@@ -104,8 +108,8 @@ class Conv(Fixed):
 class Pointwise(Fixed):
     """Pointwise convolution ``(N, C, V, T) → (N, C', V·T)`` as a product.
 
-    Convolutions put the channels last under oneDNN; behind this one is a product, for which all results of a
-    convolution would have to be moved. So what is moved is the features, a third of that.
+    Under oneDNN, convolutions put the channels last. A product follows this one, for which all results of a convolution
+    would have to be transposed; this way only the features are, a third of that.
     """
 
     def __init__(self, weight, bias):
@@ -118,11 +122,11 @@ class Pointwise(Fixed):
 class MinimalGraphConv(Fixed):
     """Products with the graphs, and the sum over them, as one product: ``(N, C, V, T) → (N, C', V, T)``.
 
-    Frames are last, so that of each channel the K results of ``values``, which are ``(N, C'·K, V·T)``, are the rows of
-    one matrix ``(K·V, T)``, and nothing has to be moved.
+    Frames are last: then the K results of ``values``, ``(N, C'·K, V·T)``, are for each channel the rows of one matrix
+    ``(K·V, T)``, and nothing has to be transposed.
 
     Args:
-        shift: ``(1, C', 1, 1)``; None where the residual has it.
+        shift: ``(1, C', 1, 1)``; None if the residual includes it.
     """
 
     def __init__(self, values, shift, residual, **arrays):
@@ -130,9 +134,9 @@ class MinimalGraphConv(Fixed):
         self.values, self.residual = values, residual
 
     def topology(self, x):
-        """``(K·V, V)``, or one for each sample and channel, ``(N, C', K·V, V)``: from joint, to joint.
+        """``(K·V, V)``, or one per sample and channel, ``(N, C', K·V, V)``: from joint, to joint.
 
-        The negative one where there is a residual.
+        Negated if there is a residual.
         """
         raise NotImplementedError
 
@@ -142,8 +146,8 @@ class MinimalGraphConv(Fixed):
         width = self.values.weight.shape[0] * joints // rows
         y = paddle.matmul(topology, self.values(x).reshape([-1, width, rows, frames]), transpose_x=True)
         if self.residual is not None:
-            # A sum Paddle would do inside of oneDNN's product, which has no fast way for it where the two are laid out
-            # differently: a second for each product of CTR-GCN.
+            # Not a sum: Paddle would fuse it into oneDNN's product, which is slow if the two have different layouts, a
+            # second for each product of CTR-GCN.
             y = (x if self.residual == "identity" else self.residual(x)) - y
         return nn.functional.relu(y if self.shift is None else y + self.shift)
 
@@ -161,14 +165,14 @@ class FixedGraph(MinimalGraphConv):
 
 
 class GraphFirst(Fixed):
-    """``FixedGraph`` of a unit that widens: ``(N, C, V, T) → (N, C', V, T)``, the graphs before the convolution.
+    """``FixedGraph`` of a unit that widens, ``(N, C, V, T) → (N, C', V, T)``: the graphs come before the convolution.
 
-    So fewer channels go through the product, and what follows it stays in the layout of convolutions. The product makes
-    K·V rows of each channel's V; a convolution of K taps, V rows apart, sums over graphs and channels.
+    So the product has fewer channels, and what follows it stays in the layout of convolutions. The product turns the V
+    rows of each channel into K·V; a convolution of K taps, V rows apart, sums over graphs and channels.
 
     Args:
-        ones: pointwise convolution ``(N, C, V, T) → (N, C + 1, V, T)``, whose last channel is 1: multiplied with the
-            graphs it says how often the bias of ``conv`` comes to each joint.
+        ones: pointwise convolution ``(N, C, V, T) → (N, C + 1, V, T)``, whose last channel is 1: its product with the
+            graphs weights the bias of ``conv`` for each joint.
         conv: ``(N, C + 1, K·V, T) → (N, C', V, T)``. residual: a layer or None. A: ``(K·V, V)``: to joint, from joint.
     """
 
@@ -178,15 +182,15 @@ class GraphFirst(Fixed):
 
     def forward(self, x):
         y = self.ones(x)
-        # The same shape: under oneDNN this puts the channels first again. A product would do without, and be wrong.
+        # The reshape changes no shape, but under oneDNN puts the channels first again; without it the product is wrong.
         y = self.conv(paddle.matmul(self.A, y.reshape([-1, *y.shape[1:]])))
         return nn.functional.relu(y if self.residual is None else self.residual(x) + y)
 
 
-def fixed_graph(A, conv, bn, residual=None):
+def minimise_graph(A, conv, bn, residual=None):
     """A convolution, its products with ``A (K, V, V)``, the BatchNorm after their sum, a residual, and the ReLU."""
     (subsets, joints, _), (scale, shift) = A.shape, scale_and_shift(bn)
-    weight, bias = folded(conv, (np.tile(scale, subsets), np.zeros(subsets * len(scale))))
+    weight, bias = fold(conv, (np.tile(scale, subsets), np.zeros(subsets * len(scale))))
     channels = weight.shape[1]
     if channels < len(scale):
         ones = Conv(np.eye(channels + 1, channels)[:, :, None, None], np.append(np.zeros(channels), 1))
@@ -208,7 +212,7 @@ class MinimalUnit(nn.Layer):
     def forward(self, x):
         y = self.time(self.graph(x))
         if self.residual is not None:
-            # The sum is laid out as its first part is; under oneDNN that should be the layout that convolutions take.
+            # A sum has the layout of its first term; under oneDNN that should be the layout of convolutions.
             y = (x if self.residual == "identity" else self.residual(x)) + y
         return nn.functional.relu(y)
 
@@ -229,12 +233,12 @@ class MinimalBackbone(Fixed):
         x = x.transpose(self.order)
         sizes = x.shape[-3:]
         if self.scale is not None:
-            # As channels of four axes: anything else takes the CPU kernels a general broadcast.
+            # With four axes and the scale on channels: anything else would be a general broadcast on CPUs.
             x = x.reshape([-1, self.scale.shape[1], sizes[2], 1]) * self.scale + self.shift
         return self.blocks(x.reshape([-1, *sizes]))
 
 
-def block(unit, graph, time):
+def minimise_unit(unit, graph, time):
     """``MinimalUnit`` of a unit with the minimal forms of its parts."""
     residual = "identity" if unit.identity else None
     if unit.residual is not None:
@@ -243,9 +247,105 @@ def block(unit, graph, time):
     return MinimalUnit(graph, time, residual)
 
 
-def data_scale(layer):
-    """``data_bn`` over (M·)V·C channels as a scale and a shift ``(1, M·C·V or C·V, 1, 1)``, or twice None."""
+def fold_data_bn(layer):
+    """``data_bn`` over (M·)V·C channels as scale and shift ``(1, M·C·V or C·V, 1, 1)``; or twice None."""
     if layer.data_bn is None:
         return None, None
     shape = (-1, layer.layout.num_joints, layer.in_channels)
     return tuple(a.reshape(shape).transpose(0, 2, 1).reshape(1, -1, 1, 1) for a in scale_and_shift(layer.data_bn))
+
+
+class Pool(Fixed):
+    """Maximum over three frames, then a scale and a shift.
+
+    The absolute value of the scale is folded into the convolution before the pooling; its sign cannot pass a maximum.
+    """
+
+    def __init__(self, pool, scale, shift):
+        signs = np.where(scale < 0, -1.0, 1.0).reshape(-1, 1, 1)
+        super().__init__(signs=None if (signs > 0).all() else signs,
+                         shift=None if not shift.any() else shift.reshape(-1, 1, 1))
+        self.arguments = {"kernel_size": swap_axes(pool.ksize), "stride": swap_axes(pool.stride),
+                          "padding": swap_axes(pool.padding)}
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(x, **self.arguments)
+        x = x if self.signs is None else x * self.signs
+        return x if self.shift is None else x + self.shift
+
+
+class Branches(nn.Layer):
+    """Temporal branches: one pointwise convolution for all that begin with one, then each branch's own layer."""
+
+    def __init__(self, entry, widths, lasts, point):
+        super().__init__()
+        self.entry, self.widths, self.lasts, self.point = entry, widths, nn.LayerList(lasts), point
+
+    def forward(self, x):
+        parts = nn.functional.relu(self.entry(x)).split(self.widths, axis=1)
+        return paddle.concat([last(part) for last, part in zip(self.lasts, parts)] + [self.point(x)], axis=1)
+
+
+def minimise_branches(branches, after, entries):
+    """``Branches`` of a multi-scale temporal block.
+
+    Args:
+        branches: the block's layers; the last one is only a pointwise convolution.
+        after: ``(scale, shift)`` after each branch.
+        entries: the last layer, a convolution or a pooling, of every other branch.
+    """
+    pairs, lasts = [], []
+    for branch, last, (scale, shift) in zip(branches, entries, after):
+        weight, bias = fold(branch[0], scale_and_shift(branch[1]))
+        if isinstance(last, nn.MaxPool2D):
+            size = np.abs(scale)
+            weight, bias = weight * size[:, None, None, None], bias * size
+            lasts.append(Pool(last, scale, shift))
+        else:
+            lasts.append(Conv.of(last, (scale, shift)))
+        pairs.append((weight, bias))
+    widths = [len(bias) for _, bias in pairs]
+    return Branches(Conv(*join_convolutions(*pairs)), widths, lasts, Conv.of(branches[-1], after[-1]))
+
+
+class MinimalRecognizer(Fixed):
+    """Backbone, mean, linear layer. The mean over clips comes before the linear layer, which is equivalent."""
+
+    def __init__(self, backbone, sequence_axes, weight, bias):
+        super().__init__(weight=weight, bias=bias)
+        self.backbone, self.sequence_axes = backbone, sequence_axes
+
+    def forward(self, x):
+        sequences = math.prod(x.shape[axis] for axis in self.sequence_axes)
+        y = self.backbone(x)
+        y = y.reshape([-1, sequences, y.shape[1], y.shape[2] * y.shape[3]]).mean(axis=3)
+        return paddle.matmul(y.mean(axis=1), self.weight) + self.bias
+
+
+@rewrites(RecognizerGCN)
+def minimise_gcn_recognizer(model):
+    if not isinstance(model.head, PooledHead):
+        raise ExportError(type(model.head).__name__, "has no minimal form", "Use the ordinary export")
+    fc = getattr(model.head, model.head.linear)
+    return MinimalRecognizer(minimise(model.backbone), model.backbone.sequence_axes,
+                             to_float64(model.head.linear_weight()), to_float64(fc.bias))
+
+
+class ClipRecognizer(Fixed):
+    """Backbone, mean over frames, height and width, linear layer, mean of the clips' scores."""
+
+    def __init__(self, backbone, weight, bias):
+        super().__init__(weight=weight, bias=bias)
+        self.backbone = backbone
+
+    def forward(self, x):
+        clips = x.shape[1:-4]
+        y = self.backbone(x).mean(axis=[-2, -1])
+        logits = paddle.matmul(y.mean(axis=1), self.weight) + self.bias
+        return Recognizer3D.average(logits.reshape([-1, *clips, logits.shape[1]]))
+
+
+@rewrites(Recognizer3D)
+def minimise_clip_recognizer(model):
+    weight, bias = to_float64(model.head.linear_weight()), to_float64(model.head.fc.bias)
+    return ClipRecognizer(minimise(model.backbone), weight, bias)

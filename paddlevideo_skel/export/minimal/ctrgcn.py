@@ -1,4 +1,4 @@
-"""CTR-GCN's and CTR-GCN-Lite's rewrites."""
+"""Rewrites of CTR-GCN and CTR-GCN-Lite."""
 import numpy as np
 import paddle
 from paddle import nn
@@ -9,17 +9,17 @@ from .core import (
     MinimalBackbone,
     MinimalGraphConv,
     Pointwise,
-    block,
     by_channel,
-    data_scale,
-    folded,
-    join,
-    minimal,
-    numbers,
+    fold,
+    fold_data_bn,
+    join_convolutions,
+    minimise,
+    minimise_branches,
+    minimise_unit,
     rewrites,
     scale_and_shift,
+    to_float64,
 )
-from .temporal import temporal_branches
 
 ALWAYS_ONE = 20.0  # tanh of it is 1 in float32, and in half precision
 
@@ -28,8 +28,7 @@ class RefinedGraph(MinimalGraphConv):
     """CTR-GCN's three refined graph convolutions and the residual: ``(N, C, V, T) → (N, C', V, T)``.
 
     ``pair`` makes of the mean over time ``(N, K·R·2, V, 1)``: query and negative key of R relations for each of the K
-    graphs.
-    The last relation but one is 1, for the bias; the last is ``A (K, 1, V·V)``, a multiple of the shared graph.
+    graphs. The last relation but one is 1, for the bias; the last is ``A (K, 1, V·V)``, a multiple of the shared graph.
     ``refine (C', K, 1, R)`` weighs them.
     """
 
@@ -69,24 +68,24 @@ def ctrgcn_time(layer):
     convs = [branch[-1] for branch in branches[:-1]]
     entries = [conv.conv for conv in convs] + [branches[-1][3]]
     after = [scale_and_shift(bn) for bn in (*(conv.bn for conv in convs), branches[-1][4], point[1])]
-    joined = temporal_branches([*branches, point[0]], after, entries)
+    joined = minimise_branches([*branches, point[0]], after, entries)
     return nn.Sequential(joined, nn.ReLU()) if layer.act else joined
 
 
 @rewrites(ctrgcn.RefinedGraphConv)
 def ctrgcn_graph(layer):
-    A = numbers(layer.PA if layer.adaptive else layer.A)
-    alpha = float(numbers(layer.alpha)[0])
+    A = to_float64(layer.PA if layer.adaptive else layer.A)
+    alpha = float(to_float64(layer.alpha)[0])
     scale, shift = scale_and_shift(layer.bn)
-    values, bias = join(*(folded(conv.conv3, (scale, np.zeros_like(shift))) for conv in layer.convs))
+    values, bias = join_convolutions(*(fold(conv.conv3, (scale, np.zeros_like(shift))) for conv in layer.convs))
     residual, shift = "identity", shift.reshape(1, -1, 1, 1)
     if layer.down is not None:
-        weight, constant = folded(layer.down[0], scale_and_shift(layer.down[1]))
+        weight, constant = fold(layer.down[0], scale_and_shift(layer.down[1]))
         residual, shift = Conv(weight, constant + shift.ravel()), None
-    queries, keys = (relations([folded(getattr(conv, name)) for conv in layer.convs], one)
+    queries, keys = (join_relations([fold(getattr(conv, name)) for conv in layer.convs], one)
                      for name, one in (("conv1", ALWAYS_ONE), ("conv2", 0.0)))
     pair = Conv(*(by_channel(np.concatenate([query, -key]), 2) for query, key in zip(queries, keys)))
-    refine = [folded(conv.conv4) for conv in layer.convs]
+    refine = [fold(conv.conv4) for conv in layer.convs]
     refine = [alpha * np.column_stack([weight[:, :, 0, 0], bias]) for weight, bias in refine]
     # What the graph is weighed with lies between its own size and that of the others, so that 8 bits hold all of them;
     # as a power of two it changes no float32.
@@ -96,20 +95,20 @@ def ctrgcn_graph(layer):
                         -np.stack(refine, axis=1)[:, :, None], A.transpose(0, 2, 1).reshape(len(A), 1, -1) / weigh)
 
 
-def relations(pairs, one):
+def join_relations(pairs, one):
     """Weight and bias of several convolutions as one's, each with two more rows, ``one`` and 0 for every input."""
-    return join(*((np.concatenate([weight, np.zeros_like(weight[:2])]), np.append(bias, [one, 0.0]))
+    return join_convolutions(*((np.concatenate([weight, np.zeros_like(weight[:2])]), np.append(bias, [one, 0.0]))
                   for weight, bias in pairs))
 
 
 @rewrites(ctrgcn.CTRGCNUnit)
 def ctrgcn_unit(unit):
-    return block(unit, minimal(unit.gcn1), minimal(unit.tcn1))
+    return minimise_unit(unit, minimise(unit.gcn1), minimise(unit.tcn1))
 
 
 @rewrites(ctrgcn.CTRGCN)
 def ctrgcn_backbone(layer):
-    units = [minimal(getattr(layer, f"l{unit}")) for unit in range(1, layer.num_units + 1)]
+    units = [minimise(getattr(layer, f"l{unit}")) for unit in range(1, layer.num_units + 1)]
     for unit in units:  # the same constant, which a file need not have more than once
         unit.graph.sums = units[0].graph.sums
-    return MinimalBackbone((0, 4, 1, 3, 2), *data_scale(layer), units)
+    return MinimalBackbone((0, 4, 1, 3, 2), *fold_data_bn(layer), units)

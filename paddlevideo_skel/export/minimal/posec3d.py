@@ -1,7 +1,7 @@
-"""PoseC3D's rewrites: every frame is an image of its own, and frames meet in sums.
+"""Rewrites of PoseC3D: each frame is an image, and sums connect the frames.
 
-On CPUs a 2D convolution of ``N·T`` images is faster than the 3D convolution that it equals. A kernel that is k frames
-long becomes one 2D convolution with k times the channels, whose k parts are added, each shifted in time.
+On CPUs a 2D convolution of ``N·T`` images is faster than the equivalent 3D convolution. A kernel of k frames becomes
+one 2D convolution with k times the channels, whose k parts are added, each shifted in time.
 """
 import math
 
@@ -10,13 +10,13 @@ import paddle
 from paddle import nn
 
 from ...models import posec3d
-from .core import Fixed, folded, rewrites, scale_and_shift
+from .core import Fixed, fold, rewrites, scale_and_shift
 
 
 class Frames(Fixed):
-    """Images ``(N·T, …) → (N·T', …)``: kernel, stride and padding in time, and constants.
+    """A layer of images ``(N·T, …) → (N·T', …)`` with kernel, stride and padding in time, and constants.
 
-    ``forward(x, frames)`` takes T, and ``left(frames)`` tells T'.
+    ``forward(x, frames)`` takes T; ``left(frames)`` returns T'.
     """
 
     def __init__(self, kernel, stride, padding, **arrays):
@@ -28,14 +28,14 @@ class Frames(Fixed):
 
 
 class FrameConv(Frames):
-    """A ``ConvBN``; its weight is ``(k·O, I, kh, kw)``, for each of the k frames in turn.
+    """A ``ConvBN``; its weight is ``(k·O, I, kh, kw)``, one part for each of the k frames.
 
-    The bias is the middle one's, which never meets the padding.
+    The bias is added in the middle part, which never overlaps the padding.
     """
 
     def __init__(self, layer):
         conv = layer._conv
-        weight, bias = folded(conv, scale_and_shift(layer._batch_norm))
+        weight, bias = fold(conv, scale_and_shift(layer._batch_norm))
         kernel, padding = weight.shape[2], conv._padding[0]
         biases = np.zeros((kernel, len(bias)))
         biases[padding] = bias
@@ -58,7 +58,7 @@ class FrameConv(Frames):
         """The sum of the k parts ``(N·T, k·O, H, W) → (N·T', O, H, W)``, each shifted by its place in the kernel."""
         height, width = x.shape[2:]
         parts = x.reshape([-1, frames, self.kernel, x.shape[1] // self.kernel, height * width])
-        # A place that meets only the padding adds nothing. The middle comes first: it is never one of these.
+        # A part that overlaps only the padding adds nothing. The middle part always overlaps frames; it comes first.
         places = sorted((place - self.padding for place in range(self.kernel) if abs(place - self.padding) < frames),
                         key=abs)
         first, *others = (shifted(parts, place + self.padding, frames, place) for place in places)
@@ -67,8 +67,8 @@ class FrameConv(Frames):
 
 
 def shifted(parts, index, frames, place):
-    """``parts[:, :, index]`` as many frames earlier as ``place`` says, zeros after its end, or before its start."""
-    # Not by nn.functional.pad: in Paddle 3.3 slices of its result lose a frame under oneDNN.
+    """``parts[:, :, index]`` moved ``place`` frames earlier (later if negative), filled with zeros."""
+    # Not with nn.functional.pad: in Paddle 3.3, slices of its result lose a frame under oneDNN.
     x = parts[:, max(place, 0):frames + min(place, 0), index]
     if not place:
         return x
@@ -93,7 +93,7 @@ class FramePool(Frames):
 
 
 class FrameBlock(nn.Layer):
-    """A ``Bottleneck``; only its second convolution leaves out frames."""
+    """A ``Bottleneck``; only its second convolution may reduce the number of frames."""
 
     def __init__(self, block):
         super().__init__()
@@ -109,7 +109,7 @@ class FrameBlock(nn.Layer):
 
 
 class FrameBackbone(nn.Layer):
-    """``(N, C, T, H, W)`` or ``(N, clips, C, T, H, W) → (N, T', C', H', W')``; clips are samples of their own."""
+    """``(N, C, T, H, W)`` or ``(N, clips, C, T, H, W) → (N, T', C', H', W')``; each clip is a sample."""
 
     def __init__(self, layers):
         super().__init__()
