@@ -1,9 +1,9 @@
 """Pickles and ``.npy`` files from anybody, read as plain data: nothing in them is ever executed.
 
-A pickle is a program for a small machine. Here that machine knows plain containers and scalars and NumPy's
-arrays of numbers and text, and refuses everything else by name before it is imported. It runs on Python's own
-unpickler in its pure form, not the one in C: only there can the steps themselves be narrowed. The one in C lets a
-40-byte file fill 64 GB (an index into its memo) or end the process (a deeply nested tuple as a key).
+A pickle is a program for a stack machine. This machine knows plain containers, scalars, and NumPy arrays of numbers and
+text; it refuses everything else by name, before importing it. It is based on Python's own unpickler in pure Python:
+only there can single opcodes be restricted. The unpickler in C lets a 40-byte file fill 64 GB (an index into its memo)
+or kill the process (a deeply nested tuple as a key).
 """
 import pickle
 import re
@@ -20,25 +20,26 @@ from .errors import DataError
 ARRAY_CODES = re.compile(r"[<>|=]?(b1|[iu][1248]|f(2|4|8|16)|[SU][1-9]\d{0,7})")
 NPY_KINDS = "biufSU"
 SCALARS = (str, bytes, int, float, bool, type(None), np.generic)
-# Longer whole numbers cannot be written out for a message.
+# Longer integers cannot be printed in a message.
 MAX_NUMBER_BYTES = 255
-# References let a few lines stand for billions: all of them written out, content is at most so many times its file.
-MAX_GROWTH, MIN_GROWTH_BYTES = 16, 1 << 20
+# References let a few bytes stand for billions of values: the content, with all references expanded, may be at most
+# so many times as large as its file, plus a minimum.
+MAX_PICKLE_GROWTH, MIN_GROWTH_BYTES = 16, 1 << 20
 MAX_NESTING = 100
-MAX_HEADER_BYTES = 10_000  # bytes of an .npy file, which needs about 100
-# Stands for numpy.ndarray, which must not be callable: calling it would hand out uncleared memory of any size.
+MAX_HEADER_BYTES = 10_000  # of an .npy file; about 100 are usual
+# In place of numpy.ndarray, which must not be callable: a call would return uninitialised memory of any size.
 NDARRAY = object()
-PLAIN_HINT = "A data set is a pickle of dicts, lists, numbers, texts and numeric arrays; save it anew as such"
+PLAIN_HINT = "Save a pickle of dicts, lists, numbers, texts and numeric arrays"
 
 
 def load_pickle(path):
-    """What a pickle holds, made of plain containers, scalars and numeric or text arrays.
+    """The content of a pickle of plain containers, scalars, and numeric or text arrays.
 
-    Pickles of Python 2 (texts read as Latin 1) and of any NumPy are read. Arrays may be read-only.
+    Pickles of Python 2 (texts read as Latin-1) and of any NumPy version are read. Arrays may be read-only.
 
     Raises:
-        DataError: the file is missing, unreadable, empty, damaged or no pickle, needs far more memory than it is
-            long, or names anything that is not plain data (the message says what; it was not run).
+        DataError: the file is missing, unreadable, empty, damaged or not a pickle, needs far more memory than its
+            size, or names anything that is not plain data (the message says what; it was not run).
     """
     path = Path(path)
     with reading(path), open(path, "rb") as file:
@@ -51,7 +52,7 @@ def load_pickle(path):
 
 @contextmanager
 def reading(path):
-    """Around the reading of a pickle: whatever goes wrong becomes a ``DataError``."""
+    """Turn every error inside the block, which reads a pickle, into a ``DataError``."""
     try:
         yield
     except DataError:
@@ -63,8 +64,8 @@ def reading(path):
     except RecursionError as error:
         raise DataError(path, "is nested too deeply for a data set", PLAIN_HINT) from error
     except Exception as error:
-        # Any bytes may stand in a file, and the machine can stumble over them in any way; all mean the same.
-        raise DataError(path, f"is damaged, cut short or no pickle ({type(error).__name__}: {error})",
+        # A file may hold any bytes, and the machine may fail on them in any way; all failures mean the same.
+        raise DataError(path, f"is damaged, incomplete or not a pickle ({type(error).__name__}: {error})",
                         "Copy or download it again") from error
 
 
@@ -72,7 +73,7 @@ def load_npy(path, mmap=True):
     """The array of an ``.npy`` file, memory-mapped read-only unless ``mmap`` is false.
 
     Raises:
-        DataError: missing, unreadable, damaged, cut short, no ``.npy``, or not of numbers or text.
+        DataError: missing, unreadable, damaged, incomplete, not an ``.npy`` file, or not of numbers or text.
     """
     path = Path(path)
     try:
@@ -84,7 +85,7 @@ def load_npy(path, mmap=True):
         length = int.from_bytes(head[8:10] if head[6:7] == b"\x01" else head[8:12], "little")
         if length > MAX_HEADER_BYTES:
             raise DataError(path, f"is damaged: its header would have {length} bytes", "Copy or download it again")
-        # Always by a map first: what the header announces is compared with the file before memory is asked for.
+        # Always by a memory map first: it compares the header with the file's size before any memory is allocated.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         array = array if mmap else np.array(array)
     except DataError:
@@ -92,9 +93,9 @@ def load_npy(path, mmap=True):
     except OSError as error:
         raise _unreadable(path, error) from error
     except Exception as error:
-        # The header is a Python expression: any bytes may stand there, and the ways to stumble over them are many.
+        # The header is a Python expression that may hold any bytes and fail in many ways.
         objects = "Object arrays" in str(error) or "Python objects" in str(error)
-        problem = "is an array of Python objects" if objects else f"is damaged or cut short ({error})"
+        problem = "is an array of Python objects" if objects else f"is damaged or incomplete ({error})"
         raise DataError(path, f"{problem}, expected an array of numbers",
                         "Save one numeric array" if objects else "Copy or download it again") from error
     if array.dtype.kind not in NPY_KINDS:
@@ -109,7 +110,7 @@ def _unreadable(path, error):
 
 
 class _Dtype:
-    """A dtype as the pickle tells it, checked when it is used: NumPy's own would believe any state it is given."""
+    """A dtype as the pickle describes it, checked when it is used: NumPy's own would accept any state."""
 
     __slots__ = ("code", "order")
 
@@ -118,7 +119,7 @@ class _Dtype:
 
 
 class PlainUnpickler(pickle._Unpickler):
-    """The machine, with few globals and narrowed steps. ``size``: the file's length in bytes."""
+    """The machine, with few globals and restricted opcodes. ``size``: of the file in bytes."""
 
     hashable = SCALARS
 
@@ -146,8 +147,8 @@ class PlainUnpickler(pickle._Unpickler):
         return content
 
     def _measure(self, content):
-        """Refuse what would take for ever to look at: nested deeply, within itself, or swollen by references."""
-        most, counts, within = MAX_GROWTH * self.size + MIN_GROWTH_BYTES, {}, set()
+        """Refuse content that is nested deeply or within itself, or expanded by references."""
+        most, counts, within = MAX_PICKLE_GROWTH * self.size + MIN_GROWTH_BYTES, {}, set()
         path = [(None, iter((content,)))]
         total = [0]
         while path:
@@ -185,7 +186,7 @@ class PlainUnpickler(pickle._Unpickler):
         return DataError(self.path, f"holds {what}, which is not plain data", PLAIN_HINT)
 
     def _spend(self, amount):
-        # Steps can be repeated on what the file holds once; what they make may not outgrow the file by much.
+        # Opcodes can be repeated on data that the file holds once: what they make may not be much larger than the file.
         self.budget -= amount
         if self.budget < 0:
             self._refuse_growth()
@@ -194,7 +195,7 @@ class PlainUnpickler(pickle._Unpickler):
         raise DataError(self.path, f"would grow to many times its {self.size} bytes in memory", PLAIN_HINT)
 
     def _keys(self, keys):
-        # Hashing a deeply nested tuple would end the process; long numbers can be chosen such that all hashes are one.
+        # Hashing a deeply nested tuple would kill the process; long numbers can be chosen to have equal hashes.
         for key in keys:
             parts = key if type(key) is tuple else (key,)
             if not all(isinstance(part, self.hashable) and not isinstance(part, np.longdouble) for part in parts):
@@ -202,7 +203,7 @@ class PlainUnpickler(pickle._Unpickler):
             if any(isinstance(part, int) and part.bit_length() > 64 for part in parts):
                 raise self._refused("a number of more than 64 bits as a key")
 
-    # What the known globals do.
+    # The known globals.
 
     def _bytes(self, value=b"", encoding="latin1"):
         if encoding not in ("latin1", "latin-1", "iso8859-1", "iso-8859-1"):
@@ -258,7 +259,7 @@ class PlainUnpickler(pickle._Unpickler):
         self._spend(len(raw))
         return np.frombuffer(raw, self._real_dtype(dtype)).reshape(shape, order=order)
 
-    # Narrowed steps.
+    # Restricted opcodes.
 
     def load_build(self):
         state = self.stack.pop()
@@ -272,8 +273,8 @@ class PlainUnpickler(pickle._Unpickler):
         elif type(target) is np.ndarray:
             _, shape, dtype, fortran, raw = state
             array = self._array(dtype, raw, shape, "F" if fortran else "C")
-            # The machine has already noted this array for later references: fill it, do not replace it. NumPy is
-            # given a state that was just proved to fit, and keeps the bytes as they are, without a copy.
+            # The machine has already stored this array for later references: fill it, do not replace it. NumPy gets
+            # a state that was just checked, and keeps the bytes without a copy.
             raw = raw if isinstance(raw, bytes) else array.tobytes("A")
             target.__setstate__((1, array.shape, array.dtype, bool(fortran), raw))
         else:

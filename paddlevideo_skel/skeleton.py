@@ -1,7 +1,7 @@
-"""The vocabulary of skeletons: layouts, and the adjacency matrices made from them.
+"""Skeletons: layouts, and the adjacency matrices made from them.
 
-A layout is the joints, the bones between them, the centre joint, and which joints mirror each other.
-Adjacency follows from it in one of two ways that the literature both calls "spatial":
+A layout has joints, the bones between them, a centre joint, and pairs of joints that mirror each other. The literature
+makes adjacency matrices of it in two ways, and calls both "spatial":
 
 * ``spatial``: ST-GCN's spatial configuration partitioning (Yan et al., AAAI 2018, section 3.3):
   neighbours at most one bone away, divided by whether they are nearer to the centre or farther from it.
@@ -43,7 +43,7 @@ class Layout:
         return len(self.joints)
 
     def hops_to(self, joint):
-        """Number of bones from every joint to ``joint``, ``(V,)`` integers; -1 where there is no way."""
+        """Number of bones from every joint to ``joint``, ``(V,)`` integers; -1 if there is no path."""
         hops, neighbours = np.full(self.num_joints, -1), [[] for _ in self.joints]
         for a, b in self.bones:
             neighbours[a].append(b)
@@ -72,7 +72,7 @@ class Layout:
         return parents
 
     def to_dict(self):
-        """The form in which a config's YAML or an export's metadata describes a layout."""
+        """The description of a layout in a config's YAML or an export's metadata."""
         spec = {"name": self.name, "joints": list(self.joints), "bones": [list(b) for b in self.bones],
                 "center": self.center, "left": list(self.left), "right": list(self.right)}
         if self.bone_parents is not None:
@@ -134,7 +134,7 @@ _BUILT_IN = (
            left=(4, 5, 6, 7, 12, 13, 14, 15), right=(8, 9, 10, 11, 16, 17, 18, 19)),
 )
 LAYOUTS = {layout.name: layout for layout in _BUILT_IN}
-MAX_JOINTS = 1000  # a whole body with face and hands has 133
+MAX_JOINTS = 1000  # a body with face and hands has 133
 STRATEGIES = ("spatial", "inward_outward", "uniform", "distance")
 FILE_SUFFIXES = (".yaml", ".yml", ".json")  # of a file that describes a layout
 LAYOUT_ALIASES = {"ntu_rgb_d": "ntu-rgb+d", "nturgb+d": "ntu-rgb+d", "handmp": "hand"}
@@ -189,7 +189,7 @@ def _from_dict(spec, where):
     known = ("name", "joints", "bones", "center", "left", "right", "bone_parents", "one_based")
     for key in spec:
         if key not in known:
-            raise ConfigError(f"{where}.{key}", f"a layout has no {key!r}", near_miss(key, known))
+            raise ConfigError(f"{where}.{key}", "is not a key of a layout", near_miss(key, known))
     for key in ("joints", "bones", "center"):
         if key not in spec:
             raise ConfigError(where, f"a layout needs {key!r}", f"Found only: {', '.join(map(str, spec)) or 'nothing'}")
@@ -231,7 +231,7 @@ def _from_dict(spec, where):
     lonely = np.flatnonzero(layout.hops_to(layout.center) < 0)
     if lonely.size:
         names = ", ".join(f"{j + shift} ({layout.joints[j]})" for j in lonely)
-        raise ConfigError(f"{where}.bones", f"no bones join these joints to the centre: {names}")
+        raise ConfigError(f"{where}.bones", f"no bones connect these joints to the centre: {names}")
     return layout
 
 
@@ -275,8 +275,8 @@ def _partition(layout, strategy):
         return neighbours[None].astype("float32")
     if strategy == "distance":
         return np.stack([neighbours * own, neighbours * ~own]).astype("float32")
-    # st-gcn's code measures distance only up to one bone: joints two or more bones away from the centre
-    # count as equally far, which is not what the paper draws but what every published checkpoint has.
+    # st-gcn's code measures distance only up to one bone: joints two or more bones away from the centre count as
+    # equally far. The paper draws it otherwise, but every published checkpoint has it.
     hops = np.minimum(layout.hops_to(layout.center), 2)
     target, source = hops[:, None], hops[None, :]
     return np.stack([neighbours * own, neighbours * (~own & (target >= source)),

@@ -24,9 +24,9 @@ def run(args):
     from ..importers.convert import arrays_to_pickle, pickle_to_arrays
 
     kinds = {Path(name).suffix for name in args.input}
-    for name in ("frames", "persons"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise ConfigError(f"--{name}", f"found {getattr(args, name)}, expected 1 or more")
+    for name, value in (("frames", args.frames), ("persons", args.persons)):
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name}", f"found {value}, expected 1 or more")
     if kinds == {".npy"} and Path(args.output).suffix == ".pkl":
         if args.split or args.frames or args.persons:
             raise ConfigError("--split, --frames, --persons", "are only for converting a pickle to arrays", "Omit them")

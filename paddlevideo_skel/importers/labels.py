@@ -7,7 +7,7 @@ from ..files import parse_json, read_text
 from .tables import read_table
 
 LIST_HEADERS = ("file", "filename", "name", "path", "sample", "frame_dir")
-MAX_LABEL_DIGITS = 19  # class numbers must fit into 64 bits
+MAX_CLASS_DIGITS = 19  # class numbers must fit into 64 bits
 LIST_HINT = "Write a line 'file,label' for each sample, or JSON: {\"file\": label, …}"
 
 
@@ -79,7 +79,7 @@ def number_labels(labels, where, names=None):
     Raises:
         DataError: a label is not among ``names``.
     """
-    if all(label.isascii() and label.isdigit() and len(label) < MAX_LABEL_DIGITS for label in labels):
+    if all(label.isascii() and label.isdigit() and len(label) < MAX_CLASS_DIGITS for label in labels):
         numbers = [int(label) for label in labels]
         count = len(names) if names else max(numbers) + 1
         if max(numbers) >= count:

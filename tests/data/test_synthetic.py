@@ -377,7 +377,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ({"actions": ("wav",)}, "Did you mean 'wave'"), ({"actions": ("wave", "wave")}, "twice"),
+    ({"actions": ("wav",)}, "Did you mean 'wave'"), ({"actions": ("wave", "wave")}, "duplicate action"),
     ({"layout": "hand"}, "no joint 'wrist'"), ({"layout": "ntu"}, "unknown layout"), ({"seed": -1}, "seed"),
     ({"num_samples_per_class": 0}, "num_samples_per_class"), ({"frames": (30, 20)}, "frames"),
     ({"missing": 2}, "share")])

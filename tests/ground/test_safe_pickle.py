@@ -115,7 +115,7 @@ def test_random_damage_is_an_error_or_plain_data(save):
     assert refused > 100
 
 
-@pytest.mark.parametrize(("content", "what"), [(b"", "empty"), (b"hello", "no pickle"),
+@pytest.mark.parametrize(("content", "what"), [(b"", "empty"), (b"hello", "not a pickle"),
                                                (b"PK\x03\x04zip", "outside the file")])
 def test_what_is_no_pickle(save, content, what):
     with pytest.raises(DataError, match=what):

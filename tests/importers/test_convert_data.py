@@ -218,7 +218,7 @@ def test_wrong_arrays(tmp_path):
         arrays_to_pickle([tmp_path / "b_data.npy"] * 2, tmp_path / "c.pkl")
     data[1, 2, 3, 4, 0] = np.nan
     np.save(tmp_path / "b_data.npy", data)
-    with pytest.raises(DataError, match="nan stands at person 0, frame 3, joint 4"):
+    with pytest.raises(DataError, match="nan at person 0, frame 3, joint 4"):
         arrays_to_pickle([tmp_path / "b_data.npy"], tmp_path / "c.pkl")
     assert not (tmp_path / "c.pkl").exists()
 

@@ -1,8 +1,8 @@
 """Seeded synthetic data sets of acting skeletons, as a camera would see them, and their files.
 
-They stand in for the real sets where those cannot be shipped: to try every command, and to test. They are
-harder than toys: tempo, size, view, side and noise vary, joints go missing, and some classes are told apart by
-nothing but the order of their frames (``actions.REVERSED``).
+They replace the real data sets, which cannot be shipped, for trying every command and for tests. They are not trivial:
+tempo, size, view, side and noise vary, joints are missing, and some classes differ only in the order of their frames
+(``actions.REVERSED``).
 """
 import re
 import zlib
@@ -56,13 +56,13 @@ def generate(num_samples_per_class, layout="ntu-rgb+d", seed=0, actions=ACTIONS,
                           "Use ntu-rgb+d, coco or openpose")
     for i, action in enumerate(actions):
         if action in actions[:i]:
-            raise ConfigError("actions", f"{action!r} stands there twice")
+            raise ConfigError("actions", f"duplicate action {action!r}")
         if action not in ACTIONS:
             raise ConfigError("actions", f"unknown action {action!r}", near_miss(action, ACTIONS))
     for key, value, least in (("num_samples_per_class", num_samples_per_class, 1), ("seed", seed, 0),
                               ("start", start, 0), ("frames", frames[0], 2), ("frames", frames[1], frames[0])):
         if not isinstance(value, (int, np.integer)) or value < least:
-            raise ConfigError(key, f"found {value!r}, expected a whole number, {least} or more")
+            raise ConfigError(key, f"found {value!r}, expected an integer from {least}")
     for key, share in (("missing", missing), ("bystander", bystander)):
         if not 0 <= share <= 1:
             raise ConfigError(key, f"found {share!r}, expected a share between 0 and 1")
@@ -74,7 +74,7 @@ def generate(num_samples_per_class, layout="ntu-rgb+d", seed=0, actions=ACTIONS,
         points = _scene(actions[label], i, seed, np.random.default_rng(key), frames, bystander)
         name = f"S{i + 1:03d}_{actions[label]}_p{i % NUM_SUBJECTS + 1:02d}"
         if "nose" in layout.joints:
-            # The eye of the camera has its own randomness, so that the scene is the same for every layout.
+            # The camera has its own random numbers, so that the scene is the same for every layout.
             rng = np.random.default_rng((*key, 2))
             keypoint, score = _picture(points, rng, noise, missing)
             result.append(Annotation(keypoint[:, :, columns].astype("float32"), score[:, :, columns].astype("float32"),
@@ -89,7 +89,7 @@ def subject_of(name):
     """The number of the subject in a sample's name, 1 to 30."""
     found = re.fullmatch(r"S\d+_\w+_p(\d+)", name)
     if not found:
-        raise DataError(f"sample {name!r}", "the name tells no subject", "Names of samples are like S001_wave_p03")
+        raise DataError(f"sample {name!r}", "the name has no subject", "Names of samples are like S001_wave_p03")
     return int(found[1])
 
 
@@ -110,7 +110,7 @@ def _body(seed, subject):
 
 
 def _scene(action, number, seed, rng, frames, bystander):
-    """Joints ``(M, T, J, 3)`` of everybody in the scene, metres in the camera's coordinates."""
+    """Joints ``(M, T, J, 3)`` of all persons in the scene, metres in the camera's coordinates."""
     subject = number % NUM_SUBJECTS + 1
     # Others come from the same side of the cross-subject split: no body is seen in both.
     fellows = [p for p in range(1, NUM_SUBJECTS + 1) if p != subject and _is_validation(p) == _is_validation(subject)]
