@@ -137,7 +137,7 @@ def begun_road(folder):
 
 @reader(ExportError)
 def operators_of_a_model(folder):
-    return operators.check(folder / "tiny.onnx", batch=1)
+    return operators.atc_problems(folder / "tiny.onnx", batch=1)
 
 
 @checks("operators_of_a_model")

@@ -12,21 +12,22 @@ REAL = {"example_ntu60_skeleton.pkl": "annotations", "example_ucf101_skeleton.pk
         "mini_ntu60_hrnet.pkl": "annotations", "example_ntu_rgbd_skeleton.npy": "sample_npy"}
 
 
-def read_changed(session, seed, others):
-    """The seed as it is, cut, and changed in ``seed.cases`` ways."""
+def read_changed(session, seed, others, cuts=range(CUTS), cases=None):
+    """Read the seed unchanged, cut, and changed in ``cases`` ways (None: all ``seed.cases``)."""
     folder, whole = session.prepare(seed.reader, seed.files), seed.files[seed.target]
     right = session.read(seed.reader, folder, seed.target, whole, "as it is", with_digest=True)
     assert right["outcome"] == "value", f"{seed.name}: {right['text']}"
-    for cut in range(CUTS):
+    for cut in cuts:
         content = whole[:len(whole) * cut // CUTS]
         answer = session.read(seed.reader, folder, seed.target, content, f"its first {len(content)} bytes", True)
         if seed.whole and answer["outcome"] == "value" and answer["digest"] != right["digest"]:
             session.broke(seed.reader, folder, f"its first {len(content)} bytes", {**answer, "text": "read as another"})
-    for number in range(seed.cases):
+    for number in range(seed.cases if cases is None else cases):
         part, how = mutate(seed.part(), numbered(seed.name, number), others)
         session.read(seed.reader, folder, seed.target, seed.with_part(part), f"case {number} of {seed.name!r}, {how}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
 def test_changed_files(session, seeds_of, group):
     seeds = seeds_of(group)
@@ -36,6 +37,17 @@ def test_changed_files(session, seeds_of, group):
     session.finish(f"changed files: {group}")
 
 
+@pytest.mark.parametrize("group", GROUPS)
+def test_some_changed_files(session, seeds_of, group):
+    """A sample of the same cases for the fast tests."""
+    seeds = seeds_of(group)
+    for seed in seeds:
+        read_changed(session, seed, [other.part() for other in seeds if other.target == seed.target], cuts=(CUTS // 2,),
+                     cases=3)
+    assert not session.broken, session.report()
+
+
+@pytest.mark.slow
 def test_a_changed_state_of_a_run(children, tmp_path):
     from fuzz_seeds import Seed
 
@@ -46,6 +58,7 @@ def test_a_changed_state_of_a_run(children, tmp_path):
     session.finish("a changed state of a run")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.joinpath("data").is_dir(), reason="the real samples are not here")
 def test_changed_real_files(session):
     """Beyond the cases that are promised: the same with files of the data sets themselves."""

@@ -191,6 +191,7 @@ RIGHT = {function.__name__: function for function in (
     keypoint_tables, ntu_recordings, configs, label_lists)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", RIGHT)
 def test_generated(session, content):
     session.folder.mkdir()
@@ -198,6 +199,7 @@ def test_generated(session, content):
     session.finish(f"generated: {content}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(2))
 def test_anything_in_any_file(session, bases, part):
     """Bytes and texts that are nothing at all, in the place of every reader's every file."""
@@ -214,6 +216,7 @@ def test_anything_in_any_file(session, bases, part):
     session.finish(f"generated: anything, part {part}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", FOREIGN)
 def test_weights_of_other_projects(session, model):
     """State dicts of other projects with tensors left out, renamed, or of other shapes."""
