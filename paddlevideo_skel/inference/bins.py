@@ -19,7 +19,7 @@ TYPE = np.dtype("<f4")
 MAKE = "Make the folder with tools/preprocess_bin.py"
 RESUME = "Run tools/preprocess_bin.py with the same arguments again: it makes what is missing"
 NAME_DIGITS = 5
-MORE_NAMES, MAX_LABEL_DIGITS = 100, 18
+MORE_NAMES, MAX_CLASS_DIGITS = 100, 18
 AVERAGES = ("scores", "logits", "none")
 # Entries of bins.json and their types.
 ENTRIES = {"format": int, "model_name": str, "shape": list, "type": str, "count": int, "num_classes": int,
@@ -190,7 +190,7 @@ def read_label_file(path):
         fields = line.split(None, 2)
         if not fields:
             continue
-        if len(fields) < 2 or not fields[1].isdecimal() or len(fields[1]) > MAX_LABEL_DIGITS:
+        if len(fields) < 2 or not fields[1].isdecimal() or len(fields[1]) > MAX_CLASS_DIGITS:
             raise DataError(f"{path}: line {number}", f"expected a file name and a class number, got {line[:60]!r}",
                             "For example: 00000.bin 12")
         lines.append((fields[0].removesuffix(".bin"), int(fields[1]), fields[2].rstrip() if fields[2:] else ""))

@@ -1,4 +1,4 @@
-"""The atc command as text, and its success and failures through a stand-in executable: no real ATC was at hand."""
+"""The atc command as text, and its success and failures through a stand-in executable: there is no real ATC here."""
 import json
 import os
 import re
@@ -353,7 +353,7 @@ def test_a_model_that_atc_would_refuse(with_atc, capsys):
     error = capsys.readouterr().err
     assert "m.onnx: ATC would refuse it: operator Frobnicate is not on ATC's list for opset 13 (node node1)" in error
     assert not Path("good.om").exists() and not Path("m.atc.log").exists()
-    # Whoever knows better may let ATC decide.
+    # A user who knows better may let ATC decide.
     assert run("m.onnx", "--soc_version=310P3", "--ignore_check") == 0
     assert Path("m.om").exists()
 

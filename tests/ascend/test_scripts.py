@@ -53,6 +53,7 @@ def number(pattern, text):
     return float(re.findall(pattern + r"([\d.]+)", text)[-1])
 
 
+@pytest.mark.slow
 def test_full_training_and_evaluation_on_one_device(kinetics, tmp_path):
     data = kinetics.parents[1]
     trained = bash("train_full_1p", f"--data_path={data}", "--train_epochs=2", "--lr", "0.02", "--use_gpu_npu=cpu",
@@ -76,6 +77,7 @@ def test_full_training_and_evaluation_on_one_device(kinetics, tmp_path):
     assert (tmp_path / "output" / "ascend" / "train_eval_1p" / "results.json").is_file()
 
 
+@pytest.mark.slow
 def test_performance_of_two_processes(kinetics, tmp_path):
     shown = bash("train_performance_8p", f"--data_path={kinetics}", "--nproc=2", "--use_gpu_npu=cpu",
                  f"--test_path_dir={tmp_path / 'here'}", "--", *SMALL, "-o", "DATASET.batch_size=2", cwd=tmp_path)
