@@ -227,7 +227,7 @@ def test_numbers_and_names_of_classes(tmp_path):
     (tmp_path / "names.txt").write_text("walk\nrun\n\n")
     assert read_class_names(tmp_path / "names.txt") == ["walk", "run"]
     (tmp_path / "names.txt").write_text("walk\nwalk\n")
-    with pytest.raises(DataError, match="2 class names, 1 different"):
+    with pytest.raises(DataError, match="2 class names, of which 1 are different"):
         read_class_names(tmp_path / "names.txt")
 
 
@@ -299,7 +299,7 @@ def test_wrong_sources(folder):
     with pytest.raises(DataError, match="twice, with and without its suffix"):
         find_recordings(raw, folder / "other.csv")
     (folder / "other.csv").write_text("p9_9,fall\n")
-    with pytest.raises(DataError, match="has no such file"):
+    with pytest.raises(DataError, match="which is not in"):
         find_recordings(raw, folder / "other.csv")
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match="holds no file of the kinds"):
