@@ -102,14 +102,14 @@ class ResNet3dSlowOnly(nn.Layer):
                             ("conv1_stride_t", conv1_stride_t), ("conv1_stride_s", conv1_stride_s),
                             ("pool1_stride_t", pool1_stride_t), ("pool1_stride_s", pool1_stride_s)):
             check_number(name, value)
-        if any(size % 2 == 0 for size in check_numbers("conv1_kernel", conv1_kernel, 3)):
+        if any(size % 2 == 0 for size in check_whole_numbers("conv1_kernel", conv1_kernel, 3)):
             raise ValueError(f"conv1_kernel is {conv1_kernel!r}, expected three odd numbers")
         self.layout, self.in_channels = get_layout(layout), in_channels
         stage_blocks = STAGE_BLOCKS[depth][:num_stages] if stage_blocks is None else stage_blocks
-        blocks = check_numbers("stage_blocks", stage_blocks, num_stages)
-        strides = zip(check_numbers("temporal_strides", temporal_strides, num_stages),
-                      check_numbers("spatial_strides", spatial_strides, num_stages))
-        dilations = check_numbers("dilations", dilations, num_stages)
+        blocks = check_whole_numbers("stage_blocks", stage_blocks, num_stages)
+        strides = zip(check_whole_numbers("temporal_strides", temporal_strides, num_stages),
+                      check_whole_numbers("spatial_strides", spatial_strides, num_stages))
+        dilations = check_whole_numbers("dilations", dilations, num_stages)
 
         self.conv1 = ConvBN(in_channels, base_channels, conv1_kernel,
                             (conv1_stride_t, conv1_stride_s, conv1_stride_s))
@@ -177,7 +177,7 @@ def as_tuple(value):
     return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
-def check_numbers(name, value, count):
+def check_whole_numbers(name, value, count):
     """The argument ``name`` as a tuple; raise ``ValueError`` unless it holds ``count`` positive whole numbers."""
     value = as_tuple(value)
     if not isinstance(value, tuple) or len(value) != count or any(type(n) is not int or n < 1 for n in value):

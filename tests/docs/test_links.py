@@ -17,7 +17,6 @@ from paddlevideo_skel.cli import load_command
 PICTURE_LIMIT = 200_000  # bytes
 # What the reader of a page makes or already has.
 READERS_OWN = {
-    "tests/test_architecture.py",
     "recordings.py", "new_recordings.py", "run.py", "model.yaml", "set_env.sh", "compile.sh", "table.md",
     "infer_cfg.yml", "data/gym.yaml", "data/mine.yaml", "data/", "data/samples/", "samples/", "ntu-rgb-d120/",
     "test_tipc/data/", "output/", "_-./"}
