@@ -1,1 +1,1 @@
-"""From an ONNX model to the Ascend NPU's ``.om``. Nothing here imports paddle, or needs an NPU to be tried."""
+"""From ONNX models to ``.om`` files for the Ascend NPU. Nothing here imports paddle or needs an NPU."""

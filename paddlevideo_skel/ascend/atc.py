@@ -1,7 +1,8 @@
 """ATC, Ascend's compiler: checks models, compiles them if ``atc`` is installed, and explains its failures.
 
-ATC leaves its own files in the folder where it runs, and sometimes half an ``.om``. So it runs in a temporary folder,
-from which good results are moved into place. **None of this has been run with a real ATC**: the tests use a stand-in.
+ATC leaves temporary files and sometimes an incomplete ``.om`` in its working folder. It therefore runs in a temporary
+folder, and complete results are moved into place. **None of this has been run with a real ATC**: the tests use a
+stand-in.
 """
 import logging
 import os
@@ -31,7 +32,7 @@ SOURCE_AND_RUN = 'source "$0" >/dev/null; "$@"'
 
 @dataclass(frozen=True)
 class Compilation:
-    """How one compilation ended: the seconds it took, and the size of the ``.om`` in bytes or the error."""
+    """Result of one compilation: seconds, and the size of the ``.om`` in bytes or the error."""
     job: Job
     seconds: float
     size: int = None
@@ -53,7 +54,7 @@ def compile_models(models, options, output=None, batch_sizes=(), dynamic_batch=F
         options: ``AtcOptions``; without a chip, this host's is used.
         script: write the commands to this file instead of running them.
         set_env: CANN's environment script. time_limit: seconds per model.
-        ignore_check: only warn of problems in a model, and let ATC decide.
+        ignore_check: only warn about problems in a model, and let ATC decide.
         say: receives the commands to run on another host, one line each.
 
     Returns:
@@ -107,7 +108,7 @@ def check_jobs(jobs, ignore=False):
         ignore: only warn.
 
     Raises:
-        ExportError: ATC would refuse some models; with all their problems.
+        ExportError: ATC would refuse some models; the message lists all problems.
     """
     problems = {}
     for job in jobs:
@@ -119,8 +120,8 @@ def check_jobs(jobs, ignore=False):
     if bad and not ignore:
         (first, found), *others = bad.items()
         raise ExportError(first, "; ".join([f"ATC would refuse it: {found}", *(f"{p}: {f}" for p, f in others)]),
-                          "tools/export_onnx.py --batch N makes shapes static, --opset selects other operators; "
-                          "--ignore_check lets ATC decide")
+                          "Use tools/export_onnx.py --batch N for static shapes, or --opset for other "
+                          "operators; --ignore_check leaves the decision to ATC")
 
 
 def find_atc(set_env=None):
@@ -130,7 +131,7 @@ def find_atc(set_env=None):
         set_env: CANN's environment script; None: none if ``atc`` is on PATH, else the first in CANN's usual places.
 
     Returns:
-        words that go before ``atc`` and its arguments.
+        the command prefix: words that precede ``atc`` and its arguments.
 
     Raises:
         ConfigError: ``set_env`` does not make atc available. ToolMissingError: atc is not installed.
@@ -138,7 +139,7 @@ def find_atc(set_env=None):
     if set_env is None and shutil.which("atc"):
         return []
     if set_env is not None and not Path(set_env).is_file():
-        raise ConfigError("--set_env", f"no such file: {set_env}", "CANN's installer creates it: "
+        raise ConfigError("--set_env", f"file not found: {set_env}", "CANN's installer creates it: "
                           "…/Ascend/ascend-toolkit/set_env.sh")
     home = os.environ.get("ASCEND_TOOLKIT_HOME")
     places = [Path(folder).expanduser() / SET_ENV for folder in ([home] if home else []) + list(TOOLKITS)]
@@ -149,15 +150,15 @@ def find_atc(set_env=None):
             logger.info("atc with the environment of %s", script)
             return launcher
     if set_env is not None:
-        raise ConfigError("--set_env", f"{set_env} puts no atc on PATH", "Give the set_env.sh of CANN's toolkit; "
-                          "CANN's runtime (nnrt) has no atc")
+        raise ConfigError("--set_env", f"{set_env} does not put atc on PATH", "Pass the set_env.sh of CANN's toolkit; "
+                          "CANN's runtime (nnrt) does not include atc")
     raise ToolMissingError("atc", "is not on this host, neither on PATH nor in CANN's usual places", "Run the commands "
                            "above on a host with CANN's toolkit (it needs no NPU), or write them as a script with "
-                           "--dry_run FILE.sh; if CANN is here, give its set_env.sh: --set_env PATH")
+                           "--dry_run FILE.sh; if CANN is installed here, pass its set_env.sh: --set_env PATH")
 
 
 def compile_all(jobs, options, launcher=(), time_limit=ATC_TIME_LIMIT):
-    """Compile every job; one that fails does not stop the others.
+    """Compile every job; a failed job does not stop the others.
 
     Returns:
         one ``Compilation`` per job.
@@ -176,16 +177,16 @@ def compile_all(jobs, options, launcher=(), time_limit=ATC_TIME_LIMIT):
 
 
 def compile_om(job, options, launcher=(), time_limit=ATC_TIME_LIMIT):
-    """Compile one ``.om``, with its log beside it and, for an export, its metadata and self-check.
+    """Compile one ``.om``. Its log is written next to it and, for an export, its metadata and self-check too.
 
     Args:
-        options: naming files by absolute paths, because atc runs in a folder of its own.
+        options: with absolute file paths, because atc runs in a temporary folder.
 
     Returns:
         its size in bytes.
 
     Raises:
-        ExportError: atc failed, took too long or left no model. Only the log is left then.
+        ExportError: atc failed, took too long or produced no model; only the log is kept.
     """
     with derive(job.om.parent, job.stem.name) as folder:
         work = folder / "work"
@@ -195,13 +196,13 @@ def compile_om(job, options, launcher=(), time_limit=ATC_TIME_LIMIT):
         status = run_logged([*launcher, *words], work, job.log, time_limit)
         models = list(made.glob(f"{job.stem.name}*{OM}"))
         if status != 0 or len(models) != 1 or not models[0].stat().st_size:
-            how = (f"took more than {time_limit:g} s (--time_limit)" if status is None
-                   else f"failed (status {status})" if status else "ended without an error, but left no model")
+            how = (f"exceeded the time limit of {time_limit:g} s (--time_limit)" if status is None
+                   else f"failed (status {status})" if status else "ended without an error but produced no model")
             text = job.log.read_text(encoding="utf-8", errors="replace").partition("\n")[2]
             raise ExportError(job.om, f"atc {how}: {explain_output(text, status)}", f"Its log: {job.log}")
         if models[0].name != job.om.name:
             # The manual: a model that contains parts for the host's CPU is named …_linux_x86_64.om.
-            logger.warning("atc made %s: it runs only on hosts with the same kind of CPU", models[0].name)
+            logger.warning("atc wrote %s: it runs only on hosts with the same CPU architecture", models[0].name)
             models[0] = models[0].rename(made / job.om.name)
         describe_om(job, options, folder)
         return models[0].stat().st_size

@@ -14,10 +14,10 @@ from .soc import normalise_soc
 
 ONNX_FRAMEWORK = 5
 ATC_BATCHES = range(1, 2049)
-DYNAMIC_SIZES = range(2, 101)  # how many sizes one .om may take, by the manual
+DYNAMIC_SIZES = range(2, 101)  # batch sizes per .om, from the manual
 ATC_CHOICES = {
     "precision_mode_v2": ("fp16", "origin", "cube_fp16in_fp32out", "mixed_float16", "mixed_bfloat16", "mixed_hif8"),
-    # The only option of CANN before 6.2.
+    # The only precision option of CANN before 6.2.
     "precision_mode": ("force_fp16", "force_fp32", "cube_fp16in_fp32out", "allow_fp32_to_fp16",
                        "must_keep_origin_dtype", "allow_mix_precision", "allow_mix_precision_fp16",
                        "allow_mix_precision_bf16"),
@@ -27,16 +27,16 @@ ATC_CHOICES = {
 }
 # What ATC accepts in absolute paths: letters, digits, _ - . / and Chinese characters.
 ATC_PATH = re.compile(r"[A-Za-z0-9_./\u4e00-\u9fa5-]+")
-SOC = "$SOC"  # placeholder of the chip in commands for another host
+SOC = "$SOC"  # placeholder for the chip in commands for another host
 
 
 @dataclass(frozen=True)
 class AtcOptions:
-    """ATC's options that are the same for all models.
+    """ATC options that apply to all models.
 
     Attributes:
         soc_version: the chip, ``Ascend310P3``; None: unknown, ``$SOC`` takes its place.
-        precision_mode_v2, precision_mode: at most one of them; None: ATC's own default, which is half precision.
+        precision_mode_v2, precision_mode: at most one of the two; None: ATC's default, which is half precision.
         op_select_implmode, output_type, log: as in ATC.
         input_fp16: the device takes float16 inputs.
         insert_op_conf: file that configures ATC's pre-processing of inputs.
@@ -74,7 +74,7 @@ class AtcOptions:
                                   "that this command does not set itself")
 
     def with_paths(self, convert):
-        """The options with ``convert(path)`` for every file that they name.
+        """The options with ``convert(path)`` applied to every file they name.
 
         Raises:
             ConfigError: the file ``insert_op_conf`` is missing.
@@ -84,7 +84,7 @@ class AtcOptions:
             return f"{name}={convert(Path(value))}" if equals and value and Path(value).exists() else argument
 
         if self.insert_op_conf and not Path(self.insert_op_conf).is_file():
-            raise ConfigError("--insert_op_conf", f"no such file: {self.insert_op_conf}")
+            raise ConfigError("--insert_op_conf", f"file not found: {self.insert_op_conf}")
         conf = self.insert_op_conf and str(convert(Path(self.insert_op_conf)))
         return replace(self, insert_op_conf=conf, extra=tuple(map(convert_argument, self.extra)))
 
@@ -144,9 +144,10 @@ def plan_jobs(models, output=None, batch_sizes=(), dynamic_batch=False):
 
     Args:
         models: ONNX files and folders of them.
-        output: folder for the ``.om`` files; None: beside each model.
-        batch_sizes: sizes for models with an open batch, one ``.om`` each. A fixed batch must be one of them.
-        dynamic_batch: make one ``.om`` for all the sizes.
+        output: folder for the ``.om`` files; None: next to each model.
+        batch_sizes: sizes for models with a dynamic batch, one ``.om`` per size. A fixed batch size must be one of
+            them.
+        dynamic_batch: make a single ``.om`` for all sizes.
 
     Raises:
         ConfigError: sizes, names or options contradict each other. ExportError: a model is missing or cannot be
@@ -158,7 +159,7 @@ def plan_jobs(models, output=None, batch_sizes=(), dynamic_batch=False):
                           f"{ATC_BATCHES.stop - 1}")
     if dynamic_batch and len(sizes) not in DYNAMIC_SIZES:
         raise ConfigError("--dynamic_batch", f"found {len(sizes)} batch sizes, expected at least 2 and at most "
-                          f"{DYNAMIC_SIZES.stop - 1}", "Give them: --batch_sizes 1,4,8")
+                          f"{DYNAMIC_SIZES.stop - 1}", "Pass them: --batch_sizes 1,4,8")
     jobs = [job for path in _files(models) for job in _jobs(path, output, sizes, dynamic_batch)]
     stems = [job.stem for job in jobs]
     for stem in stems:
@@ -168,7 +169,7 @@ def plan_jobs(models, output=None, batch_sizes=(), dynamic_batch=False):
 
 
 def path_problem(path):
-    """The characters of a path that ATC does not accept, in words; None if it accepts the path."""
+    """A message that lists the characters of a path that ATC does not accept; None if it accepts the path."""
     bad = sorted(set(ATC_PATH.sub("", str(path))))
     if not bad:
         return None
@@ -179,37 +180,39 @@ def _files(models):
     for path in map(Path, models):
         found = sorted(path.glob("*" + ONNX)) if path.is_dir() else [path]
         if not found:
-            raise ExportError(path, "holds no ONNX model", "tools/export_onnx.py converts an export")
+            raise ExportError(path, "contains no ONNX model", "tools/export_onnx.py converts an export")
         yield from found
 
 
 def _jobs(path, output, sizes, dynamic):
     """The jobs of one model."""
     if path.suffix != ONNX:
-        raise ExportError(path, "is not an .onnx file", "Give ONNX models, or folders that contain some")
+        raise ExportError(path, "is not an .onnx file", "Pass ONNX models, or folders that contain them")
     fed = tuple(model_inputs(load_onnx(path)))
     if not fed or any(item.shape is None or None in item.shape[1:] for item in fed):
-        raise ExportError(path, f"its inputs have shapes that are not static: {_shapes(fed)}",
-                          "Only the batch axis may be open; tools/export_onnx.py makes such models")
+        raise ExportError(path, f"its input shapes are not static: {_shapes(fed)}",
+                          "Only the batch axis may be dynamic; tools/export_onnx.py writes such models")
     export = _export(path, fed)
     stem = (Path(output) if output else path.parent) / path.stem
     batches = {item.shape[0] for item in fed if item.shape}
     if -1 not in batches:
         batch = next(iter(batches))
         if dynamic or (sizes and batch not in sizes):
-            raise ConfigError("--dynamic_batch" if dynamic else "--batch_sizes", f"{path} takes batch {batch} only",
-                              "Give an ONNX model with an open batch: tools/export_onnx.py --batch dynamic")
+            raise ConfigError("--dynamic_batch" if dynamic else "--batch_sizes",
+                              f"{path} only takes batch size {batch}",
+                              "Use an ONNX model with a dynamic batch: tools/export_onnx.py --batch dynamic")
         return [Job(path, stem, fed, batch, export=export)]
     if not sizes:
-        raise ConfigError("--batch_sizes", f"{path} has an open batch, but the chip needs sizes",
-                          "Give them, e.g. --batch_sizes 1,4,8")
+        raise ConfigError("--batch_sizes", f"{path} has a dynamic batch, but the chip needs fixed sizes",
+                          "Pass them, e.g. --batch_sizes 1,4,8")
     if dynamic:
         return [Job(path, stem, fed, None, sizes, export)]
     jobs = []
     for batch in sizes:
         own = stem.with_name(f"{stem.name}_bs{batch}")
         if own.with_name(own.name + ONNX).exists():
-            raise ConfigError("--batch_sizes", f"{own}{OM} would be beside {own.name}{ONNX}, which is another model",
+            raise ConfigError("--batch_sizes", f"{own}{OM} would be next to {own.name}{ONNX}, which is a different "
+                              "model",
                               f"Compile {own.name}{ONNX}, or choose another folder with -o")
         fixed = tuple(ModelInput(item.name, (batch, *item.shape[1:]) if item.shape[:1] == (-1,) else item.shape)
                       for item in fed)
@@ -218,15 +221,15 @@ def _jobs(path, output, sizes, dynamic):
 
 
 def _export(path, fed):
-    """The export that the model belongs to, if there is metadata beside it."""
+    """The export that the model belongs to, if its metadata is next to it."""
     if not metadata_path(path.with_suffix("")).is_file():
         return None
     export = ExportFolder(path.with_suffix(""))
     wanted = [ModelInput(export.metadata["input"]["name"], tuple(export.metadata["input"]["shape"]))]
     if list(fed) != wanted:
-        raise ExportError(path, f"takes {_shapes(fed)}, its metadata says {_shapes(wanted)}",
+        raise ExportError(path, f"takes {_shapes(fed)}, but its metadata says {_shapes(wanted)}",
                           "The files do not belong together: export the model again")
-    export.selfcheck()  # it goes with the .om, so it has to be valid
+    export.selfcheck()  # it is copied with the .om, so it must be valid
     return export
 
 

@@ -1,7 +1,7 @@
 """Explanations of what ATC prints when it fails.
 
 The codes and their subjects are from CANN's documents ("GE Errors", "Public Operator Errors" and others) and from
-messages that users have reported; the wording is ours.
+messages that users have reported; the explanations are our own.
 """
 import re
 
@@ -10,7 +10,7 @@ MAX_EXPLAINED_LINES = 3
 MAX_LINE_LENGTH = 240
 UNKNOWN_OPERATOR = ("this CANN does not support the operator at the model's opset: export the model at a lower --opset "
                     "(every CANN supports 11), or install a newer CANN")
-NO_KERNEL = "the chip has no such operator, or not for these shapes and types"
+NO_KERNEL = "the chip does not support the operator, or not with these shapes and types"
 INCOMPLETE_CANN = "CANN's environment is incomplete: source its set_env.sh, or pass it with --set_env"
 NO_PYTHON = "CANN's compiler finds no Python with numpy, decorator, sympy, scipy, psutil and attrs"
 MEANINGS = {
@@ -24,13 +24,13 @@ MEANINGS = {
     "E10014": "an option's value is wrong",
     "E10016": "a name in the options is not one of the model's nodes",
     "E10017": "a name in the options is not one of the model's inputs",
-    "E10018": "only the batch may be open with --dynamic_batch_size",
-    "E10031": "no input has an open batch, but --dynamic_batch_size is given",
+    "E10018": "only the batch axis may be dynamic with --dynamic_batch_size",
+    "E10031": "no input has a dynamic batch, but --dynamic_batch_size is set",
     "E10034": "an input cannot have both --input_fp16_nodes and --insert_op_conf",
     "E10035": "too few sizes in --dynamic_batch_size",
     "E10036": "too many sizes in --dynamic_batch_size",
     "E10039": "--dynamic_batch_size contains a size twice",
-    "E10041": "the file is not a valid ONNX model, or its weights are not beside it",
+    "E10041": "the file is not a valid ONNX model, or its weights are not next to it",
     "E10047": "options exclude each other",
     "E10049": "--input_shape has a different number of axes than the input",
     "E10054": "an option is missing or not quoted",
@@ -84,6 +84,6 @@ def explain_output(text, status):
             meaning = next((MEANINGS[code] for code in codes if code in MEANINGS), None) or PHRASES.get(phrase)
             found.append(line[:MAX_LINE_LENGTH] + (f" (meaning: {meaning})" if meaning else ""))
     if not found and status in (-9, 128 + 9):
-        found = ["it was killed, as Linux does when memory runs out"]
+        found = ["it was killed, probably because the host ran out of memory"]
     shown = found or [line[:MAX_LINE_LENGTH] for line in lines[-MAX_EXPLAINED_LINES:]] or ["it printed nothing"]
     return " | ".join(shown[:MAX_EXPLAINED_LINES])

@@ -1,8 +1,8 @@
-"""Deployment to the NPU in one command: from checkpoint and data set to a table of accuracy and speed.
+"""Deploy to the NPU in one command: from a checkpoint and a data set to a table of accuracy and speed.
 
-Each step is one of the tools and has its own folder. Finished steps are not repeated, so after an interruption the
-same command resumes. What this host cannot do (no atc, no NPU) becomes a row of the table that says why; everything
-else is still done, including the accuracy of every ONNX model on this host.
+Each step runs one of the tools and has its own folder. Finished steps are not repeated: after an interruption, the
+same command resumes. If this host cannot run a step (no atc, no NPU), the table row says why; everything else still
+runs, including the accuracy of every ONNX model on this host.
 """
 import json
 import logging
@@ -32,7 +32,7 @@ FLOAT32_MODES = ("origin", "force_fp32", "must_keep_origin_dtype")  # modes in w
 
 @dataclass
 class Row:
-    """One line of the table. ``loss``: relative loss of Paddle's top-1; ``note``: why the model could not run."""
+    """One line of the table. ``loss``: top-1 loss relative to Paddle; ``note``: why the model could not run."""
     chip: str
     runtime: str
     batch: int
@@ -49,7 +49,7 @@ def deploy(config, weights, output, batch_sizes, atc_options, kind="minimal", op
     """Deploy a model to the NPU and measure it.
 
     Args:
-        config: the ``Config``. weights: checkpoint. output: folder for everything that is made.
+        config: the ``Config``. weights: checkpoint. output: folder for all outputs.
         batch_sizes: one ``.om`` each. atc_options: ``AtcOptions``.
         kind: ``minimal`` or ``ordinary`` export. opset: of ONNX; None: the one that most versions of ATC accept.
         set_env: CANN's environment script. device_id: of the NPU. num_workers: processes that write the bins.
@@ -58,7 +58,7 @@ def deploy(config, weights, output, batch_sizes, atc_options, kind="minimal", op
         the report, as written to ``table.json``.
 
     Raises:
-        SkelError: a step failed that every row needs. Failures of single rows are in the report.
+        SkelError: a step that every row needs has failed. Failures of single rows are in the report.
     """
     output = output_folder(output)
     Manifest(output / DEPLOY_MANIFEST).start_or_resume(fingerprint_deployment(config, weights, kind, opset))
@@ -87,7 +87,7 @@ def deploy(config, weights, output, batch_sizes, atc_options, kind="minimal", op
 
 
 def fingerprint_deployment(config, weights, kind, opset):
-    """Everything that the content of the folder depends on."""
+    """Everything that the folder's content depends on."""
     from ..checkpoints.load import find_checkpoint
 
     return {"weights": digest_files(find_checkpoint(weights)), "kind": kind, "opset": opset,
@@ -95,7 +95,7 @@ def fingerprint_deployment(config, weights, kind, opset):
 
 
 def export_once(config, weights, folder, kind):
-    """The export, made if it is not there yet."""
+    """The export; made if it does not exist yet."""
     if any(folder.glob(f"*{PARAMS}")):  # the last of its files to be moved into place
         logger.info("%s: kept", folder)
         return find_export(folder)
@@ -105,7 +105,7 @@ def export_once(config, weights, folder, kind):
 
 
 def convert_once(export, folder, batch_sizes, opset):
-    """The ONNX models for fixed batches; those that are missing are made."""
+    """The ONNX models for fixed batch sizes; missing ones are made."""
     from ..export.onnx_export import export_onnx
 
     stems = [folder / f"{export.stem.name}_bs{batch}" for batch in batch_sizes]

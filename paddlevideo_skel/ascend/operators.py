@@ -1,8 +1,8 @@
 """Problems of an ONNX model that would make ATC, Ascend's compiler, refuse it.
 
-ATC itself reports them only after minutes. These checks report them at once, on any host. They follow the documents:
-the list of operators (``onnx_operators.json`` names its source) and Huawei's manual of ATC ("General Restrictions" of
-the command-line options, and the error codes).
+ATC itself reports them only after minutes; these checks report them immediately, on any host. They follow the
+documents: the list of operators (``onnx_operators.json`` names its source) and Huawei's manual of ATC ("General
+Restrictions" of the command-line options, and the error codes).
 """
 import importlib.resources
 import json
@@ -24,11 +24,11 @@ from ..export.onnx_model import (
 )
 
 OPERATOR_LIST = "onnx_operators.json"
-# Not on the list because ATC's ONNX parser turns it into data; no operator has to be found.
+# Not on the list because ATC's ONNX parser turns it into data, which needs no operator.
 PARSED = frozenset({"Constant"})
 # The manual: inputs of ONNX models have one of these types.
 INPUT_TYPES = ("FLOAT", "FLOAT16", "UINT8")
-# Floating-point types of the manual's precision modes; integers are for indices and booleans for masks. A chip without
+# Floating-point types of the manual's precision modes; integers are indices, booleans are masks. A chip without
 # float64 can at most fall back to its CPU, and none of our models needs float64.
 VALUE_TYPES = ("FLOAT", "FLOAT16", "BFLOAT16", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32",
                "UINT64", "BOOL")
@@ -68,10 +68,10 @@ def atc_problems(model, opset=None, batch=None):
     Args:
         model: path of the ONNX file, or the loaded model.
         opset: version whose list is used; None: the model's own.
-        batch: size for an open batch axis when shapes are checked, as ``--input_shape`` sets it.
+        batch: size for a dynamic batch axis when shapes are checked, as ``--input_shape`` sets it.
 
     Returns:
-        problems in words. Shapes and types are checked only if operators and names are all right. No problem is no
+        messages. Shapes and types are checked only if operators and names are valid. An empty list is no
         guarantee: only ATC knows the limits of its operators.
 
     Raises:
@@ -85,7 +85,7 @@ def atc_problems(model, opset=None, batch=None):
     try:
         onnx.checker.check_model(model)  # shape inference may crash on an invalid model
         model = with_shapes(model, batch)
-    except Exception as error:  # the checker, shape inference and protobuf raise unrelated classes
+    except Exception as error:  # the checker, shape inference and protobuf raise unrelated exception classes
         return [f"it is not valid, or its shapes contradict each other: {' '.join(str(error).split())}"]
     return shape_problems(model, batch) + type_problems(model)
 
@@ -107,7 +107,7 @@ def operator_problems(model, opset=None):
     foreign = sorted({entry.domain for entry in model.opset_import} - {"", "ai.onnx"})
     if foreign and not any("operator set other" in problem for problem in problems):
         # ATC's error E16005: it refuses a model that declares several operator sets, used or not.
-        problems.append(f"the model declares operator sets besides ONNX's own, which ATC refuses: {', '.join(foreign)}")
+        problems.append(f"the model declares operator sets other than ONNX's own, which ATC refuses: {', '.join(foreign)}")
     return problems
 
 
@@ -133,7 +133,7 @@ def type_problems(model):
     for kind in sorted(set(types.values()) - {*VALUE_TYPES, "UNDEFINED"}):
         names = [name for name in types if types[name] == kind and name not in fed]
         if names:
-            problems.append(f"the chip does not compute with {kind.lower()} ({name_some(names, 'value')})")
+            problems.append(f"the chip does not support {kind.lower()} ({name_some(names, 'value')})")
     return problems
 
 

@@ -1,4 +1,4 @@
-"""Long-running programs: their output goes to a file, and they end with us."""
+"""Run long programs: their output goes to a file, and they end with this process."""
 import contextlib
 import os
 import shlex
@@ -28,7 +28,7 @@ def run_logged(words, folder, log, time_limit):
     """Run a command in a folder; the log gets the command itself and everything it prints.
 
     Returns:
-        its exit status, or None if it took too long. Whatever it started ends with it, also after Ctrl-C.
+        its exit status, or None if it took too long. Its child processes end with it, also after Ctrl-C.
     """
     try:
         log.write_text(shlex.join(words) + "\n", encoding="utf-8")
@@ -36,7 +36,7 @@ def run_logged(words, folder, log, time_limit):
         raise OutputError(log, f"cannot be written ({error.strerror})") from error
     with open(log, "a", encoding="utf-8") as file:
         try:
-            # In a session of its own, because atc is a script whose compilers have to end with it.
+            # In its own session, because atc is a script and its compilers must end with it.
             process = subprocess.Popen(words, cwd=folder, stdin=subprocess.DEVNULL, stdout=file,
                                        stderr=subprocess.STDOUT, start_new_session=True)
         except OSError as error:

@@ -40,7 +40,7 @@ if [ -z "$SOC" ]; then
     case "$SOC" in
         "" | *$'\n'* | {families})
             echo "error: npu-smi info does not show exactly one chip, found: ${{SOC//$'\n'/ }}" >&2
-            echo "Give its name: $0 Ascend310P3" >&2
+            echo "Pass its name: $0 Ascend310P3" >&2
             exit 2 ;;
     esac
 fi

@@ -7,13 +7,13 @@ from ..errors import ConfigError, UnavailableError
 
 NPU_SMI_TIME_LIMIT = 60  # seconds
 CHIP_PREFIX = "Ascend"
-# The first row of a device has its number, name and health; that distinguishes it from the rows of chips, headings and
+# The first row of a device has its number, name and health, unlike the rows of chips, headings and
 # processes. The values of health are from Huawei's manual of npu-smi.
 DEVICE = r"^\| *[0-9]+ +([^ |]+) *\| *(OK|Warning|Alarm|Critical|UNKNOWN)( |\|)"
 # Families whose members npu-smi shows under one name. By ATC's manual the full name is then the chip's name and the
 # NPU's, as shown by `npu-smi info -t board -i ID -c CHIP`: Ascend910_9392.
 FAMILIES = ("Ascend910", "Ascend310B")
-GIVE_SOC = "Give it, e.g. --soc_version Ascend310P3"
+GIVE_SOC = "Pass it, e.g. --soc_version Ascend310P3"
 
 
 def normalise_soc(name):
@@ -55,9 +55,10 @@ def find_soc():
         printed = " ".join((done.stdout + done.stderr).split())[:200] or "nothing"
         raise UnavailableError("npu-smi info", f"shows no chip (status {done.returncode}): {printed}", GIVE_SOC)
     if len(versions) > 1:
-        raise UnavailableError("npu-smi info", f"shows several kinds of chips: {', '.join(versions)}",
+        raise UnavailableError("npu-smi info", f"shows several chip types: {', '.join(versions)}",
                                "Choose one: --soc_version NAME")
     if versions[0] in FAMILIES:
-        raise UnavailableError("npu-smi info", f"shows {versions[0]}, the name of a family of chips", "npu-smi info -t "
-                               "board -i ID -c CHIP shows the names of chip and NPU: --soc_version CHIP_NPU")
+        raise UnavailableError("npu-smi info", f"shows {versions[0]}, which is a chip family, not a chip",
+                               "npu-smi info -t board -i ID -c CHIP shows the names of the chip and the NPU; pass "
+                               "--soc_version CHIP_NPU")
     return versions[0]

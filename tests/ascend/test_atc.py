@@ -126,9 +126,9 @@ def test_wrong_options(given, problem):
     ((["m.onnx"],), "open batch.*--batch_sizes 1,4,8"), ((["m.onnx"], None, (0, 1)), "different sizes from 1 to 2048"),
     ((["m.onnx"], None, (2, 2)), "different sizes"), ((["m.onnx"], None, (4,), True), "at least 2"),
     ((["m_bs4.onnx"], None, (1, 8)), "takes batch 4 only"), ((["m_bs4.onnx"], None, (1, 4), True), "batch 4 only"),
-    ((["m.onnx"], None, (4,)), r"beside m_bs4\.onnx, which is another model"),
+    ((["m.onnx"], None, (4,)), r"next to m_bs4\.onnx, which is a different model"),
     ((["m_bs4.onnx", "sub/m_bs4.onnx"], "out"), "two models would be compiled into"),
-    ((["none.onnx"],), "no such ONNX model"), ((["empty"],), "holds no ONNX model"),
+    ((["none.onnx"],), "ONNX model not found"), ((["empty"],), "contains no ONNX model"),
     ((["text.txt"],), r"not an .onnx file")])
 def test_what_cannot_be_planned(arguments, problem):
     write_onnx(Path("m.onnx"))
@@ -184,7 +184,7 @@ def test_the_chip_of_this_host(tmp_path):
 
 @pytest.mark.parametrize("table, status, problem", [
     (ROW.format(number=0, name="910B3", health="OK") + SEED_TABLE, 0, "several.*Ascend910B3, Ascend310P3.*--soc_"),
-    (ROW.format(number=0, name="Ascend910", health="OK"), 0, "Ascend910, the name of a family"),
+    (ROW.format(number=0, name="Ascend910", health="OK"), 0, "Ascend910, which is a chip family"),
     ("dcmi module initialize failed. ret is -8005", 255, r"shows no chip \(status 255\): dcmi.*-8005"),
     ("", 0, "nothing")])
 def test_npu_smi_that_does_not_tell(tmp_path, table, status, problem):
@@ -436,7 +436,7 @@ def test_set_env_that_does_not_help(tmp_path, with_atc, capsys):
     assert run("m.onnx", "--soc_version=310P3", "--set_env=none.sh") == 2
     assert "no such file: none.sh" in capsys.readouterr().err
     assert run("m.onnx", "--soc_version=310P3", "--set_env", set_env(tmp_path / "t", "/nowhere")) == 2
-    assert "puts no atc on PATH" in capsys.readouterr().err
+    assert "does not put atc on PATH" in capsys.readouterr().err
 
 
 # The script
@@ -541,7 +541,7 @@ def test_a_script_that_cannot_be_written():
     ("EE1001: The argument is invalid.Reason: Soc version [Ascend1] is invalid\n", 255, "does not support that chip"),
     ("atc.bin: error while loading shared libraries: libascend_hal.so: cannot open", 127, "devlib"),
     ("E99998: something new\n", 1, "E99998: something new"), ("one\n\ntwo\n", 1, "one | two"),
-    ("", 1, "printed nothing"), ("working\n", 137, "memory runs out"), ("working\n", -9, "memory runs out")])
+    ("", 1, "printed nothing"), ("working\n", 137, "ran out of memory"), ("working\n", -9, "ran out of memory")])
 def test_explanations(text, status, told):
     for part in told.split(".*"):
         assert part in explain_output(text, status)

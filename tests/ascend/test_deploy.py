@@ -111,7 +111,7 @@ def test_a_folder_of_another_model_is_refused(material, here, capsys, monkeypatc
     before = files_of(output)
     more = ["--kind", "ordinary"] if change == "kind" else []
     assert deploy(material, output, *more, weights="3" if change == "weights" else "0") == 2
-    assert f"was started with other settings: {change} was" in capsys.readouterr().err
+    assert f"was started with different settings: {change} was" in capsys.readouterr().err
     assert files_of(output) == before
 
 
@@ -154,5 +154,5 @@ def test_batch_sizes_that_cannot_be(sizes):
 
 def test_errors_of_the_first_steps_leave_no_table(material, tmp_path, capsys):
     assert deploy(material, tmp_path / "out", weights="nowhere") == 2
-    assert "no such checkpoint" in capsys.readouterr().err
+    assert "checkpoint not found" in capsys.readouterr().err
     assert not os.path.exists(tmp_path / "out" / "table.md")
