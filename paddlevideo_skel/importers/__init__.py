@@ -1,1 +1,1 @@
-"""The raw files of known data sets → the files that training reads. NumPy only; can be interrupted and continued."""
+"""Raw files of known data sets → the files that training reads. NumPy only; an interrupted import can be resumed."""

@@ -1,9 +1,9 @@
-"""Conversion between the two forms of a data set: annotation pickles, and ``.npy`` arrays with label files.
+"""Conversion between the two formats of a data set: annotation pickles, and ``.npy`` arrays with label files.
 
-Both directions keep every bit that the other form can hold, except the sign of a zero in the padding. ``.npy`` arrays
+Both directions keep every bit that the other format can hold, except the sign of a zero in the padding. ``.npy`` arrays
 ``(N, C, T, V, M)`` are padded with zeros to the longest sequence and the most persons. In the other direction, zeros at
-the end count as padding, and the pickle keeps the array's size under ``padded_to``. What an array cannot hold is an
-error, unless the loss is allowed.
+the end count as padding, and the pickle keeps the array's size under ``padded_to``. Content that an array cannot
+hold is an error, unless the loss is allowed.
 """
 import hashlib
 import logging
@@ -22,9 +22,10 @@ from ..safe_pickle import load_pickle
 
 logger = logging.getLogger(__name__)
 
-ARRAY_FIELDS = ("frame_dir", "filename", "label", "total_frames", "keypoint")  # that an array with labels can hold
+# entries that an array with labels can hold
+ARRAY_FIELDS = ("frame_dir", "filename", "label", "total_frames", "keypoint")
 PADDED = "padded_to"  # split → [frames, persons] of its former array
-MAX_PERSON_FRAMES = 1_000_000  # a day of one person
+MAX_PERSON_FRAMES = 1_000_000  # one day of one person
 
 
 def trimmed(sample):
@@ -42,7 +43,7 @@ def label_file(data):
     for name in names:
         if (beside := Path(data).with_name(name)).is_file():
             return beside
-    raise DataError(data, f"label file not found: {' or '.join(names)}", "Give it with --labels")
+    raise DataError(data, f"label file not found: {' or '.join(names)}", "Pass it with --labels")
 
 
 def split_of(data):
@@ -72,7 +73,7 @@ def open_array(data, labels=None):
 def arrays_to_pickle(arrays, output, labels=None, with_score=False, progress=False):
     """Write an annotation pickle with one split per array, without the padding.
 
-    It is written sample by sample: neither form need fit into memory.
+    It is written sample by sample, so neither form has to fit into memory.
 
     Args:
         arrays: ``.npy`` files ``(N, C, T, V, M)``.
@@ -110,8 +111,8 @@ def arrays_to_pickle(arrays, output, labels=None, with_score=False, progress=Fal
                       PADDED: {split: [dataset.data.shape[2], dataset.data.shape[4]]
                                for split, dataset in datasets.items()}}
     if signs:
-        # The scripts of st-gcn and 2s-AGCN centre the padding, too, and then multiply it by 0.
-        logger.warning("%d samples have -0.0 in their padding; in an array made of the pickle it will be 0.0", signs)
+        # The scripts of st-gcn and 2s-AGCN also centre the padding, and then multiply it by 0.
+        logger.warning("%d samples have -0.0 in their padding; in an array made from the pickle it will be 0.0", signs)
     return {split: len(dataset) for split, dataset in datasets.items()}
 
 
@@ -172,7 +173,8 @@ def pickle_to_arrays(path, folder, splits=None, frames=None, persons=None, with_
 
 def _members(known, split, annotations, path):
     if not isinstance(split, str) or not re.fullmatch(r"\w[\w.-]*", split):
-        raise DataError(path, f"the split {split!r} cannot be a file name", "Choose the splits to convert with --split")
+        raise DataError(path, f"the split {split!r} cannot be used in a file name",
+                        "Choose the splits to convert with --split")
     if not split_names(known, split, set(annotations), path):
         raise DataError(path, f"the split {split!r} is empty")
     return list(dict.fromkeys(map(str, known[split])))
@@ -186,7 +188,7 @@ def _size(group, name, padded, frames, persons, path):
     longest, most = max(a.total_frames for a in group), max(len(a.keypoint) for a in group)
     size = frames or max(longest, noted[0]), persons or max(most, noted[1])
     if size[0] * size[1] > MAX_PERSON_FRAMES:
-        raise DataError(path, f"its arrays would have {size[0]} frames and {size[1]} persons, expected at most "
+        raise DataError(path, f"the arrays would have {size[0]} frames and {size[1]} persons, expected at most "
                               f"{MAX_PERSON_FRAMES} together", "Choose --frames and --persons")
     return size
 
@@ -204,7 +206,7 @@ def _check_alike(annotations, with_score, path):
                          ("labels", Counter(a.label is not None for a in annotations))):
         if len(values) > 1:
             raise DataError(path, f"samples differ in their {what}: " + ", ".join(
-                f"{count} have {value}" for value, count in values.items()), "An array holds samples of one kind")
+                f"{count} have {value}" for value, count in values.items()), "An array contains samples of one kind")
     if with_score and not all(a.keypoint_score is not None and a.keypoint.shape[3] == 2 for a in annotations):
         raise DataError(path, "not all samples are x and y with scores", "Omit --with_score")
 
@@ -225,7 +227,7 @@ def _losses(content, entries, annotations, groups, sizes, with_score, some_split
     if apart and not some_splits:
         lost.append(f"{apart} samples without a split")
     if next(iter(used.values())).label is None:
-        lost.append("the samples' names, which are stored with labels")
+        lost.append("the samples' names, which are stored only together with labels")
     shapes = [(trimmed(sample).shape, sample.shape) for sample in (_sample(a, with_score) for a in used.values())]
     for text, axis in (("frames", 1), ("persons", 3)):
         padding = sum(short[axis] < whole[axis] for short, whole in shapes)

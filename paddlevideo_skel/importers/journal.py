@@ -1,4 +1,4 @@
-"""What an import has read so far, kept on disk: an interrupted import resumes where it stopped."""
+"""The progress of an import on disk: an interrupted import resumes where it stopped."""
 import json
 import logging
 import os
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 MANIFEST_FILE, JOURNAL_FILE, SAMPLES_FILE = "manifest.json", "journal.jsonl", "samples.bin"
 SAMPLE_DTYPE = np.dtype("<f4")
-FILES_PER_STEP = 32  # files that a worker reads at a time; at most so many are lost when it is interrupted
+FILES_PER_STEP = 32  # files that a worker reads at a time; at most this many are lost on an interruption
 MAX_DEFAULT_WORKERS = 8
 GET_AGAIN = "Get the file from the data set again"
 WITHOUT_STRICT = "Get the file again, or import without --strict: then such files are skipped and listed"
@@ -28,7 +28,7 @@ WITHOUT_STRICT = "Get the file again, or import without --strict: then such file
 
 @dataclass(frozen=True)
 class Source:
-    """A file to read: its name, path, size in bytes, and time of its last change in nanoseconds."""
+    """A file to read: its name, path, size in bytes, and modification time in nanoseconds."""
     name: str
     path: str
     size: int
@@ -55,23 +55,24 @@ def list_sources(folder, suffix):
         with os.scandir(folder) as entries:
             found = [(entry, entry.stat()) for entry in entries if entry.name.endswith(suffix) and entry.is_file()]
     except OSError as error:
-        raise DataError(folder, f"cannot be read ({error.strerror})", "Give the folder of the unpacked files"
+        raise DataError(folder, f"cannot be read ({error.strerror})", "Pass the folder of the unpacked files"
                         ) from error
     sources = [Source(entry.name[:-len(suffix)], entry.path, about.st_size, about.st_mtime_ns)
                for entry, about in found]
     if not sources:
-        raise DataError(folder, f"has no file *{suffix}", "Give the folder of the unpacked files")
+        raise DataError(folder, f"has no file *{suffix}", "Pass the folder of the unpacked files")
     return sorted(sources, key=lambda source: source.name)
 
 
 class Journal:
-    """A folder with the samples read so far, and one result per source; a context manager, which removes nothing.
+    """A folder with the samples read so far, and one result per source; a context manager, which removes nothing on
+    exit.
 
     ``samples.bin`` holds the samples' arrays as float32, one after the other. ``journal.jsonl`` holds one line per
-    source: its name, size, time of change and result, and a checksum. A result is a dict: ``shape`` and other facts of
-    a sample, or ``skipped``, the reason. A line is written after its sample, so that the journal is right whenever the
-    import is interrupted. What was read with other settings (see ``manifest``), or from files that have changed since,
-    is read again.
+    source: its name, size, modification time and result, and a checksum. A result is a dict: ``shape`` and other facts
+    of a sample, or ``skipped``, the reason. A line is written after its sample, so the journal is valid whenever the
+    import is interrupted. Sources that were read with other settings (see ``manifest``), or that have changed since,
+    are read again.
 
     Args:
         folder: created if missing.
@@ -89,7 +90,7 @@ class Journal:
     def __init__(self, folder, settings, sources, header_size=0):
         self.folder, self.sources, self.results = output_folder(folder), sources, []
         self.header_size = header_size
-        self._lock = lock(self.folder, "import", "Wait until it ends, or choose another output")
+        self._lock = lock(self.folder, "import", "Wait for it to end, or choose another output")
         try:
             self._journal = open(self.folder / JOURNAL_FILE, "a+b")  # noqa: SIM115
             self._samples = open(self.folder / SAMPLES_FILE, "a+b")  # noqa: SIM115
@@ -107,7 +108,7 @@ class Journal:
         try:
             resumed = manifest.check(settings)
         except DataError as error:
-            logger.info("Starting again: %s", error.problem)
+            logger.info("Starting over: %s", error.problem)
             resumed = False
         self._journal.seek(0)
         kept, size = 0, self.header_size
@@ -123,7 +124,7 @@ class Journal:
         self._journal.truncate(kept)
         self._samples.truncate(size)
         if not resumed:
-            # After the truncation: the manifest never describes results of other settings.
+            # After the truncation, so that the manifest never describes results of other settings.
             manifest.start(settings)
 
     def append(self, results, arrays):
@@ -186,14 +187,14 @@ class Journal:
 
     def _unwritable(self, error):
         return OutputError(self.folder, f"cannot be written ({error.strerror or error})",
-                           "Make room, or choose another output. The same command resumes the import")
+                           "Free some disk space, or choose another output. The same command resumes the import")
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
         for file in (self._samples, self._journal):
-            with suppress(OSError):  # append has reported what could not be written
+            with suppress(OSError):  # append has already reported write errors
                 file.close()
         self._lock.release()
 
@@ -204,7 +205,7 @@ def nbytes(result):
 
 
 def _result(line, source):
-    """The result in a line of the journal; None if the line is of another file, incomplete or damaged."""
+    """The result in a line of the journal; None if the line belongs to another file, is incomplete or damaged."""
     content, _, _ = line.rpartition(b"\t")
     if line != _with_checksum(content):
         return None
@@ -233,7 +234,7 @@ def read_all(journal, read, workers, strict, unit, hint=WITHOUT_STRICT):
             raises a ``DataError``, whose problem begins with its kind and a colon.
         workers: number of processes; 0: this one.
         strict: stop at the first file that cannot be read; otherwise skip such files.
-        unit: what a source is called in the log.
+        unit: name of a source in the log.
         hint: of the error of ``strict``; None: the hint of ``read``'s own error.
 
     Raises:

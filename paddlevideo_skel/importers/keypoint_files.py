@@ -14,8 +14,8 @@ AXES = {"x": "x", "y": "y", "z": "z", "score": "score", "s": "score", "c": "scor
         "confidence": "score", "visibility": "score", "v": "score"}
 CHANNEL_NAMES = {"xy": ("x", "y"), "xys": ("x", "y", "score"), "xyz": ("x", "y", "z"), "xyzs": ("x", "y", "z", "score")}
 LONG_FORM = "Expected the columns frame, joint, x, y and, optionally, person, z, score"
-MAX_FILE_VALUES = 1 << 25  # hours of a few persons
-MAX_FRAME_GAP = 1000  # missing frame numbers beyond ten times the frames; more is a mistake
+MAX_FILE_VALUES = 1 << 25  # several hours with a few persons
+MAX_FRAME_GAP = 1000  # frame numbers above ten times the number of frames are a mistake
 
 
 def read_keypoints(path, layout):
@@ -48,7 +48,7 @@ def read_keypoints(path, layout):
                         "Choose another --layout, or describe yours in a file")
     beyond = np.argwhere(np.abs(keypoint) > np.finfo(np.float32).max)
     if beyond.size:
-        raise DataError(path, f"holds infinity or a number too large for float32 at {_place(beyond[0])}",
+        raise DataError(path, f"contains infinity or a number too large for float32 at {_place(beyond[0])}",
                         "Write missing values as NaN, or null in JSON")
     return keypoint, channels
 

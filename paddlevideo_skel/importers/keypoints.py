@@ -1,4 +1,4 @@
-"""Keypoint files of any source to an annotation pickle with a split, and a config that trains on it."""
+"""Convert keypoint files from any source to an annotation pickle with a split, and write a config that trains on it."""
 import logging
 import os
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ from .split import describe_parts, find_subjects, split_by_class, split_by_subje
 
 logger = logging.getLogger(__name__)
 
-SPATIAL_LAYOUTS = ("ntu-rgb+d", "ntu-rgb+d-pyskl", "kinect20")  # of depth cameras: always 3D
+SPATIAL_LAYOUTS = ("ntu-rgb+d", "ntu-rgb+d-pyskl", "kinect20")  # layouts of depth cameras: always 3D
 SPLIT_NAMES = ("train", "val")
 MIN_FILES_FOR_WORKERS = 200  # for fewer files, starting processes takes longer than reading
-KEYPOINTS_FORMAT = 1  # of the journal; increase it whenever the reading or cleaning changes
+KEYPOINTS_FORMAT = 1  # version of the journal; increase it whenever reading or cleaning changes
 
 
 @dataclass
 class Listing:
-    """The samples' files, names and labels (texts); ``where``: the name of the list in messages."""
+    """Files, names and labels (strings) of the samples; ``where``: the name of the list in messages."""
     files: list
     names: list
     labels: list
@@ -51,7 +51,7 @@ def find_recordings(source, labels=None):
     source = Path(source)
     if not source.is_dir():
         if labels is not None:
-            raise ConfigError("--labels", f"{source} is a list that has labels", "Omit --labels")
+            raise ConfigError("--labels", f"{source} is a list that already has labels", "Omit --labels")
         pairs, folder = read_label_list(source), source.parent
         files = [folder / name for name, _ in pairs]
         for file in files:
@@ -95,7 +95,7 @@ def _paired(folder, files, labels):
         loose = [file for file in files if file.parent == folder]
         if loose:
             raise DataError(loose[0], "has no label: without --labels, the name of a file's folder is its class",
-                            "Give --labels, or put the files into one folder per class")
+                            "Pass --labels, or put the files into one folder per class")
         return files, [(file.name, file.parent.name) for file in files]
     known = {}
     for file in files:
@@ -131,7 +131,7 @@ def find_channels(file, layout):
     if layout.name in SPATIAL_LAYOUTS:
         return "xyz"
     raise ConfigError(file, "has 3 numbers per joint, which may be x, y, z or x, y, score",
-                      "Give --channels xyz or --channels xys")
+                      "Pass --channels xyz or --channels xys")
 
 
 def read_samples(journal, layout, channels, min_score=0.0, workers=0):
@@ -242,7 +242,7 @@ def import_keypoints(source, output, layout, labels=None, class_names=None, chan
     splits = {part: [name for name, own in zip(found.names, parts) if own == i] for i, part in enumerate(SPLIT_NAMES)}
     for part, names in splits.items():
         if not names:
-            raise DataError(found.where, f"of {len(found.names)} samples none is left for {part!r}", "Add samples")
+            raise DataError(found.where, f"none of the {len(found.names)} samples is left for {part!r}", "Add samples")
     if workers is None:
         workers = default_workers() if len(found.files) >= MIN_FILES_FOR_WORKERS else 0
     channels = channels or find_channels(found.files[0], layout)
@@ -257,7 +257,7 @@ def import_keypoints(source, output, layout, labels=None, class_names=None, chan
             annotation.label = number
         absent = [name for number, name in enumerate(class_names) if number not in set(numbers)]
         if absent:
-            lines.append(f"classes without a sample: {', '.join(absent)}")
+            lines.append(f"classes without samples: {', '.join(absent)}")
         remove_temporary_files(output)
         write_pickle(output, annotations, splits, "float32")
         config = output.with_suffix(".yaml")

@@ -1,9 +1,10 @@
-"""Kinetics-skeleton: OpenPose skeletons as JSON, one file per clip, to the ``(N, 3, 300, 18, 2)`` sets of ST-GCN.
+"""Convert Kinetics-skeleton (OpenPose skeletons as JSON, one file per clip) to the ``(N, 3, 300, 18, 2)`` sets of
+ST-GCN.
 
 The numbers are those of ST-GCN's own feeder (Yan et al., AAAI 2018): x and y, from 0 to 1 over the image, are shifted
 to -0.5 to 0.5, with y pointing down as in the image (in 2s-AGCN's data y points up); joints of score 0 are 0; of the
-first five persons of a frame the two most confident are kept, the more confident first. Each frame is ordered by
-itself: a person may change places.
+first five persons in a frame, the two most confident are kept, the more confident first. Frames are ordered
+independently, so a person may change position.
 """
 import logging
 from functools import partial
@@ -23,8 +24,8 @@ CLIP_FRAMES, CLIP_JOINTS, MAX_READ_PERSONS, CLIP_PERSONS = 300, 18, 5, 2
 CLIP_SHAPE = (3, CLIP_FRAMES, CLIP_JOINTS, CLIP_PERSONS)
 KINETICS_PARTS = ("train", "val")
 MAX_CLIP_BYTES, MAX_LABEL_BYTES = 64 << 20, 512 << 20  # a clip has about 1 MB
-MAX_COORDINATE = 10.0  # x, y and score are 0 to 1; pixels would be larger
-KINETICS_FORMAT = 1  # of the journal; increase it whenever the reading changes
+MAX_COORDINATE = 10.0  # x, y and score are in 0..1; pixels would be larger
+KINETICS_FORMAT = 1  # version of the journal; increase it whenever reading changes
 
 
 def import_kinetics(folder, output, parts=KINETICS_PARTS, workers=0, strict=False):
@@ -76,7 +77,7 @@ def import_part(part, sources, labels, skipped, output, workers, strict):
 
 
 def select_clips(folder, part):
-    """``(sources, labels, skipped)`` of a part: its clips with a skeleton, the label file's content, other clips."""
+    """``(sources, labels, skipped)`` of a part: clips with a skeleton, content of the label file, other clips."""
     path = folder / f"kinetics_{part}_label.json"
     labels = load_clip_labels(path)
     sources, skipped = [], []
@@ -91,8 +92,8 @@ def select_clips(folder, part):
     skipped += [(f"{name}.json", "missing: file not found") for name, about in labels.items()
                 if about["has_skeleton"] and name not in found]
     if not sources:
-        raise DataError(folder / f"kinetics_{part}", f"has no clip that {path.name} lists",
-                        "Clips and labels must be of the same set")
+        raise DataError(folder / f"kinetics_{part}", f"has none of the clips that {path.name} lists",
+                        "Clips and labels must belong to the same set")
     return sources, labels, skipped
 
 
@@ -100,12 +101,13 @@ def load_clip_labels(path):
     """The content of a label file: name → dict of ``has_skeleton``, ``label`` and ``label_index``."""
     labels = load_json(path, MAX_LABEL_BYTES, path)
     if not isinstance(labels, dict) or not labels:
-        raise DataError(path, f"holds a {type(labels).__name__}, expected an object with one entry per clip", GET_AGAIN)
+        raise DataError(path, f"contains a {type(labels).__name__}, expected an object with one entry per clip",
+                        GET_AGAIN)
     for name, about in labels.items():
         index = about.get("label_index") if isinstance(about, dict) else None
         if type(index) is not int or index < 0 or type(about.get("has_skeleton")) is not bool:
             raise DataError(f"{path}: {name}", f"found {str(about)[:80]}, expected has_skeleton (true or false) and "
-                                               "label_index (an integer from 0)", GET_AGAIN)
+                                               "label_index (an integer >= 0)", GET_AGAIN)
     return labels
 
 
@@ -137,7 +139,7 @@ def read_clip(source, indices):
         raise DataError(path, "damaged: has no list 'data' of frames", GET_AGAIN)
     if content.get("label_index", indices[source.name]) != indices[source.name]:
         raise DataError(path, f"label: its label_index is {str(content['label_index'])[:20]}, the label file has "
-                              f"{indices[source.name]}", "Clips and labels must be of the same set")
+                              f"{indices[source.name]}", "Clips and labels must belong to the same set")
     keypoint = np.zeros((CLIP_FRAMES, MAX_READ_PERSONS, CLIP_JOINTS, 3))
     places, late = _places(content["data"], path)
     if places:
@@ -177,24 +179,24 @@ def _numbers(rows, frames, count, what, path):
     for row, frame in zip(rows, frames):
         if not isinstance(row, list) or len(row) != count:
             found = f"{len(row)} numbers" if isinstance(row, list) else f"a {type(row).__name__}"
-            raise DataError(path, f"damaged: a {what} of frame {frame} holds {found}, expected {count}", GET_AGAIN)
+            raise DataError(path, f"damaged: a {what} of frame {frame} contains {found}, expected {count}", GET_AGAIN)
     try:
         numbers = np.array(rows)
     except ValueError:
         numbers = np.empty(0)
     if numbers.shape != (len(rows), count) or numbers.dtype.kind not in "iuf":
-        raise DataError(path, f"damaged: a {what} holds something other than numbers", GET_AGAIN)
+        raise DataError(path, f"damaged: a {what} contains something other than numbers", GET_AGAIN)
     near = np.abs(numbers) <= MAX_COORDINATE  # also false for NaN
     if not near.all():
         row, column = np.argwhere(~near)[0]
-        raise DataError(path, f"damaged: a {what} of frame {frames[row]} holds {numbers[row, column]:.4g}, expected "
+        raise DataError(path, f"damaged: a {what} of frame {frames[row]} contains {numbers[row, column]:.4g}, expected "
                               "about 0 to 1", "x and y are fractions of the image's width and height")
     return numbers.astype(np.float64)
 
 
 def take_most_confident(keypoint):
     """The two persons of the highest mean score in each frame: ``(T, 5, V, 3)`` → ``(T, 2, V, 3)``."""
-    # Summed joint by joint, as ST-GCN does: rounding breaks ties.
+    # Summed joint by joint, as in ST-GCN: rounding breaks ties.
     scores = np.ascontiguousarray(keypoint[..., 2].swapaxes(1, 2)).sum(axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :CLIP_PERSONS]
     return np.take_along_axis(keypoint, order[:, :, None, None], axis=1)

@@ -1,8 +1,9 @@
-"""Kinetics' HRNet keypoints, published apart from their annotations in kpfiles, to one annotation pickle.
+"""Join Kinetics' HRNet keypoints, which are published as kpfiles apart from their annotations, into one annotation
+pickle.
 
-Three forms are read. pyskl: an annotation's ``raw_file`` names its kpfile, a dict of ``frame_dir`` → ``keypoint``.
-mmaction2 1: one pickle per video, named after its ``frame_dir``. mmaction2 0: ``filename`` names a pickle of the array
-itself. In each, ``keypoint`` is ``(N, V, 3)``, the x, y and score of the N skeletons of a video; ``frame_inds`` and
+Three formats are read. pyskl: an annotation's ``raw_file`` names its kpfile, a dict of ``frame_dir`` → ``keypoint``.
+mmaction2 1: one pickle per video, named after its ``frame_dir``. mmaction2 0: ``filename`` names a pickle of the
+array. In each, ``keypoint`` is ``(N, V, 3)``, the x, y and score of the N skeletons of a video; ``frame_inds`` and
 ``box_score`` ``(N,)`` of the annotation are their frames and the detector's scores.
 """
 from itertools import groupby
@@ -23,7 +24,7 @@ NO_SKELETON, TOO_FEW = "no skeleton with that box score", "too few frames with a
 
 
 def join_kpfiles(path, folder, output, splits=None, box_score=0.5, max_person=2, valid_ratio=0.0, progress=False):
-    """Join annotations and their kpfiles, one kpfile at a time; the output is written meanwhile.
+    """Join annotations and their kpfiles, one kpfile at a time, while the output is written.
 
     Args:
         path: the pickle without keypoints.
@@ -62,14 +63,14 @@ def join_kpfiles(path, folder, output, splits=None, box_score=0.5, max_person=2,
                     written.add(names[i])
                 bar.update()
         if not written:
-            raise DataError(path, f"none of {len(todo)} videos is left", "Lower --box_score or --valid_ratio")
+            raise DataError(path, f"none of the {len(todo)} videos is left", "Lower --box_score or --valid_ratio")
         write.rest["split"] = {split: [name for name in map(str, known[split]) if name in written]
                                for split in (splits or known)}
     return len(written), left_out
 
 
 def _kpfile(entry, name, folder, path):
-    """The file of a video's keypoints, always inside ``folder``: of a path only the file name is used."""
+    """The keypoint file of a video, always inside ``folder``: only the file name of a path is used."""
     named = entry.get("raw_file", entry.get("filename", f"{name}.pkl"))
     file = folder / Path(str(named)).name
     if not is_file(file):
@@ -94,7 +95,7 @@ def _joined(entry, name, content, file, box_score, max_person, valid_ratio):
         raise DataError(where, f"frame_inds has type {frames.dtype}, expected integers")
     total = entry.get("total_frames")
     if not isinstance(total, (int, np.integer)) or total < 1:
-        raise DataError(where, f"total_frames is {total!r}, expected an integer from 1")
+        raise DataError(where, f"total_frames is {total!r}, expected an integer >= 1")
     sure = boxes >= box_score
     if not sure.any():
         return NO_SKELETON, None
@@ -111,7 +112,7 @@ def _column(entry, key, count, where):
     array = as_array(entry.get(key))
     if array.shape != (count,) or array.dtype.kind not in "iuf":
         raise DataError(where, f"{key} has shape {array.shape} and type {array.dtype}, expected one number for each of "
-                               f"the {count} skeletons", "Annotations and kpfiles must be of the same set")
+                               f"the {count} skeletons", "Annotations and kpfiles must belong to the same set")
     return array
 
 

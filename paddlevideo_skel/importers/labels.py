@@ -1,4 +1,4 @@
-"""Lists of files with their labels, and the names of classes."""
+"""Lists of files and labels, and class names."""
 import re
 from pathlib import Path
 
@@ -12,7 +12,7 @@ LIST_HINT = "Write a line 'file,label' for each sample, or JSON: {\"file\": labe
 
 
 def read_label_list(path):
-    """Pairs ``(file, label)`` of texts, in the order of the list.
+    """Pairs ``(file, label)`` of strings, in the order of the list.
 
     Args:
         path: ``.json`` with an object or a list of pairs; or a table of two columns, separated by commas, semicolons,
@@ -68,7 +68,7 @@ def number_labels(labels, where, names=None):
     """Class numbers of labels, and the classes' names.
 
     Args:
-        labels: texts. If all are integers, they are the class numbers; otherwise they are names, numbered in
+        labels: strings. If all are integers, they are the class numbers; otherwise they are names, numbered in
             alphabetical order.
         where: the list's file, for messages.
         names: the classes' names in the order of their numbers; None: the names that occur.
@@ -89,7 +89,7 @@ def number_labels(labels, where, names=None):
                             "Number the classes consecutively from 0")
         return numbers, list(names or (f"class {i}" for i in range(count)))
     if all(re.fullmatch(r"[+-]?\d+(\.\d*)?", label) for label in labels):
-        raise DataError(where, f"found the labels {shorten_list(sorted(set(labels)))}, expected integers from 0, or "
+        raise DataError(where, f"found the labels {shorten_list(sorted(set(labels)))}, expected integers >= 0, or "
                                "names")
     names = list(names or sorted(set(labels)))
     place = {name: i for i, name in enumerate(names)}
@@ -103,6 +103,6 @@ def read_class_names(path):
     """The class names in a text file, one per line."""
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names or len(set(names)) != len(names):
-        raise DataError(path, f"has {len(names)} class names, of which {len(set(names))} are different",
-                        "Write one name per line, each once")
+        raise DataError(path, f"has {len(names)} class names, but only {len(set(names))} are distinct",
+                        "Write one name per line, without duplicates")
     return names

@@ -1,4 +1,4 @@
-"""Samples read one by one for an inspection: unusable ones come with the reason, usable ones with what looks wrong."""
+"""Read samples one by one for an inspection: unusable ones with the reason, usable ones with what looks wrong."""
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..safe_pickle import load_pickle
 from .convert import splits_of, trimmed
 
 MAX_DISTANCE_RATIO = 12  # times the median distance of the joints from their median position
-MAX_EMPTY, MAX_OUTSIDE = 0.5, 0.1  # shares: of empty or repeated frames, and of joints outside of the image
+MAX_EMPTY, MAX_OUTSIDE = 0.5, 0.1  # shares: of empty or repeated frames, and of joints outside the image
 
 
 def read_leniently(path, split=None, labels=None):
@@ -75,7 +75,7 @@ def _from_entry(entry, name, path):
 
 
 def find_problems(annotation):
-    """What looks wrong in a sample: a list of texts, usually empty."""
+    """What looks wrong in a sample: a list of strings, usually empty."""
     keypoint = np.asarray(annotation.keypoint, np.float64)
     present = keypoint.any(axis=-1)
     if not present.any():
@@ -91,21 +91,21 @@ def find_problems(annotation):
         if repeats == frames - 1:
             found.append(f"never moves in {frames} frames")
         elif repeats > MAX_EMPTY * frames:
-            found.append(f"{repeats} of {frames} frames repeat the frame before")
+            found.append(f"{repeats} of {frames} frames repeat the previous frame")
     if empty > MAX_EMPTY * frames:
         found.append(f"{empty} of {frames} frames are empty")
     far = _far_off(keypoint, present)
     if far:
-        found.append(f"{far} joints are more than {MAX_DISTANCE_RATIO} times as far off as the median joint")
+        found.append(f"{far} joints are more than {MAX_DISTANCE_RATIO} times as far away as the median joint")
     if annotation.img_shape is not None:
         outside = _outside(keypoint, present, annotation.img_shape)
         if outside > MAX_OUTSIDE:
-            found.append(f"{outside:.0%} of the joints are outside of the image")
+            found.append(f"{outside:.0%} of the joints are outside the image")
     return found
 
 
 def _outside(keypoint, present, img_shape):
-    """The share of joints outside of an image (height, width)."""
+    """The share of joints outside an image (height, width)."""
     place = keypoint[present][:, :2]
     return float(((place < 0) | (place > img_shape[::-1])).any(axis=1).mean())
 

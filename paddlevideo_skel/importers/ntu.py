@@ -25,13 +25,13 @@ TRAINING_SUBJECTS = frozenset((
     57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95, 97, 98, 100, 103))
 TRAINING_CAMERAS = (2, 3)
 PAIR_ACTIONS = frozenset((*range(50, 61), *range(106, 121)))  # actions of two persons
-MISSING_HINT = ("The authors list {} recordings with missing or incomplete skeletons, which published accuracies omit: "
-                "get the text file from their page (NTURGB-D on GitHub, 'Samples with missing skeletons') and give it "
+MISSING_HINT = ("The authors list {} recordings with missing or incomplete skeletons, which published accuracies omit. "
+                "Get the text file from their page (NTURGB-D on GitHub, 'Samples with missing skeletons') and pass it "
                 "with --missing")
 MISSING_COUNT = {60: 302, 120: 535}
-LISTED = "listed: is in the list of missing skeletons"
-MIN_TEXT_RATIO = 7  # bytes of a file per byte of coordinates; real files have about 10
-NTU_FORMAT = 1  # of the journal; increase it whenever the reading or the choice of persons changes
+LISTED = "listed: in the list of missing skeletons"
+MIN_TEXT_RATIO = 7  # file bytes per byte of coordinates; real files have about 10
+NTU_FORMAT = 1  # version of the journal; increase it whenever reading or the choice of persons changes
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def select_recordings(folders, classes, missing):
         recording = Recording.of(source.name)
         if source.name in sources:
             raise ConfigError(source.path, f"is also in {Path(sources[source.name].path).parent}",
-                              "Give each recording in one folder only")
+                              "Keep each recording in one folder only")
         if recording is None:
             skipped.append((Path(source.path).name, "name: expected SsssCcccPpppRrrrAaaa"))
         elif source.name in missing:
@@ -173,18 +173,18 @@ def load_missing(path):
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})", "Give the authors' text file") from error
+        raise DataError(path, f"cannot be read ({error.strerror})", "Pass the authors' text file") from error
     names = {line.strip().removesuffix(".skeleton") for line in text.splitlines()}
     names = {name for name in names if RECORDING_NAME.fullmatch(name)}
     if not names:
-        raise DataError(path, "has no name of a recording, expected lines such as S001C002P005R002A008",
-                        "Give the authors' list of samples with missing skeletons")
+        raise DataError(path, "has no recording name, expected lines such as S001C002P005R002A008",
+                        "Pass the authors' list of samples with missing skeletons")
     logger.info("%s: %d recordings to omit", path, len(names))
     return names
 
 
 def read_persons(source, bystanders):
-    """The persons of a recording, ``(M, T, 25, 3)``, and no further facts."""
+    """The persons of a recording, ``(M, T, 25, 3)``, and an empty dict of facts."""
     pair = Recording.of(source.name).action in PAIR_ACTIONS
     return choose_persons(read_bodies(source.path), 2 if pair or bystanders else 1), {}
 

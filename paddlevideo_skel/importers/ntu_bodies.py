@@ -1,7 +1,7 @@
-"""From the bodies that NTU RGB+D's camera tracked to the persons of the action.
+"""Turn the bodies that NTU RGB+D's camera tracked into the persons of the action.
 
 The choice follows the denoising of CTR-GCN's data (Chen et al., ICCV 2021) and pyskl's: short and implausible bodies
-are dropped, then those that move most are kept.
+are dropped; of the rest, those that move most are kept.
 """
 import numpy as np
 
@@ -9,9 +9,9 @@ from ..data.transforms.coordinates import rotation_between
 from ..errors import DataError
 from .ntu_skeleton import NTU_JOINTS, TrackedBody
 
-MAX_NOISE_FRAMES = 11  # a body seen in at most so many frames is noise
-MAX_WIDTH_RATIO = 0.8  # width by height; a wider body is no person
-MAX_WIDE_SHARE = 0.69754  # a body is dropped from this share of implausible frames on
+MAX_NOISE_FRAMES = 11  # a body seen in at most this many frames is noise
+MAX_WIDTH_RATIO = 0.8  # width / height; a wider body is not a person
+MAX_WIDE_SHARE = 0.69754  # a body with at least this share of implausible frames is dropped
 SPINE_BASE, SPINE_MID, LEFT_SHOULDER, RIGHT_SHOULDER = 0, 1, 4, 8
 
 
@@ -58,7 +58,7 @@ def is_wide(body):
 
 
 def drop_implausible(bodies):
-    """The bodies that are wide in less than 69.754 % of their frames; if there are none, the one with fewest."""
+    """The bodies that are wide in less than 69.754 % of their frames; if there are none, the one with the fewest."""
     shares = [is_wide(body).mean() for body in bodies]
     return [body for body, share in zip(bodies, shares) if share < MAX_WIDE_SHARE] or [bodies[int(np.argmin(shares))]]
 
@@ -66,7 +66,7 @@ def drop_implausible(bodies):
 def measure_energy(body):
     """How much a body moves: the sum of the variances of x, y and z over its joints and frames, m².
 
-    If the body is wide in some frames, the smaller value of all frames and of all others.
+    If the body is wide in some frames, the smaller of two values: over all frames, and over the other frames.
     """
     usual = ~is_wide(body)
     values = [_variance(body.joints)]
@@ -82,8 +82,8 @@ def _variance(joints):
 def assign_persons(bodies, most):
     """Persons ``(M, T, 25, 3)`` from bodies in descending importance.
 
-    A body joins the first person with whom it does not overlap in time: the camera gives a person a new id after it
-    lost sight of it. A body that overlaps with all ``most`` persons is dropped. A body's time goes from the first to
+    A body joins the first person that it does not overlap in time, because the camera assigns a new id after losing
+    sight of a person. A body that overlaps with all ``most`` persons is dropped. A body's time goes from the first to
     the last frame in which it is seen.
     """
     frames = max(body.frames[-1] for body in bodies) + 1

@@ -1,4 +1,4 @@
-"""One ``.skeleton`` file of NTU RGB+D, checked line by line.
+"""Read one ``.skeleton`` file of NTU RGB+D, checked line by line.
 
 The file holds the number of frames; for each frame the number of bodies; for each body a line of 10 numbers that begins
 with its id, the number of joints, 25, and one line per joint with 12 numbers: x, y, z in metres, its positions in the
@@ -17,7 +17,7 @@ BODY_NUMBERS, JOINT_NUMBERS = 10, 12
 BODY_LINES = 2 + NTU_JOINTS
 MAX_SKELETON_BYTES = 64 << 20  # more than ten times the largest real file
 MAX_DISTANCE = 1000.0  # metres from the camera, in each coordinate
-MAX_SHOWN_CHARACTERS = 40  # of a line, in a message
+MAX_SHOWN_CHARACTERS = 40  # shown of a line in a message
 
 
 @dataclass
@@ -102,7 +102,7 @@ class _Lines:
     def body_id(self):
         text = self._take("a body")
         numbers = text.split()
-        # Ids differ beyond the 15th digit: they stay texts.
+        # Ids differ beyond the 15th digit: they stay strings.
         if len(numbers) != BODY_NUMBERS or not numbers[0].isdigit():
             raise self.damaged(f"found {text[:MAX_SHOWN_CHARACTERS]!r}, expected the {BODY_NUMBERS} numbers of a body, "
                                "first its id")
@@ -146,5 +146,5 @@ def _problem(line):
     try:
         near = _near(np.loadtxt([line], comments=None, ndmin=2))
     except ValueError as error:
-        return f"holds something other than numbers ({str(error)[:80]})"
+        return f"contains something other than numbers ({str(error)[:80]})"
     return None if near else f"found the position {', '.join(numbers[:3])[:80]}, expected metres"

@@ -1,4 +1,4 @@
-"""Outputs of an import besides its samples: the list of skipped files, the log's summary, and the next command."""
+"""Outputs of an import other than its samples: the list of skipped files, the log's summary, and the next command."""
 import io
 import logging
 import shutil
@@ -23,7 +23,7 @@ def npy_header(count, shape):
 
 
 def require_space(folder, size):
-    """Raise an ``OutputError`` if the folder's disk has less than ``size`` bytes left; called before anything long."""
+    """Raise an ``OutputError`` if the folder's disk has less than ``size`` bytes left; called before long work."""
     free = shutil.disk_usage(output_folder(folder)).free
     if size > free:
         raise OutputError(folder, f"has {free / 1e9:.1f} GB of free space, expected {size / 1e9:.1f} GB",
@@ -38,11 +38,11 @@ def write_skipped(path, skipped):
 
 
 def require_samples(samples, skipped, where):
-    """Raise a ``DataError`` if there are no samples; it tells why the first file was skipped."""
+    """Raise a ``DataError`` if there are no samples; it says why the first file was skipped."""
     if not samples:
         name, reason = skipped[0]
         raise DataError(where, f"none of the {len(skipped)} files is usable; {name}: {reason}",
-                        "Check that the files are of this data set")
+                        "Check that the files belong to this data set")
 
 
 def log_summary(what, samples, skipped, files, listing):

@@ -1,4 +1,4 @@
-"""A config that trains ST-GCN++ on a new data set: a packaged config with a short schedule, adapted to the data."""
+"""Make a config that trains ST-GCN++ on a new data set, from a packaged config with a short schedule."""
 import numpy as np
 
 from ..config import load_config, plain

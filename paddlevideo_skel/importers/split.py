@@ -1,7 +1,8 @@
-"""Splitting a data set by class, by subject or at random, and writing the split; the same seed gives the same parts.
+"""Split a data set by class, by subject or at random, and write the split; the same seed gives the same parts.
 
 Shares are exact fractions. ``n`` samples are divided by the method of the largest remainder: every part gets its share
-of ``n`` rounded down, and the rest goes, one by one, to the parts with the largest remainders, the first at a tie.
+of ``n`` rounded down; the remaining samples go, one by one, to the parts with the largest remainders. On a tie, the
+first part wins.
 """
 import re
 from fractions import Fraction
@@ -30,7 +31,7 @@ def read_share(text, where):
 
 
 def read_shares(texts):
-    """Parts and their shares from texts such as ``train=0.8``: dict of name → ``Fraction``; the sum is 1."""
+    """Parts and their shares from strings such as ``train=0.8``: dict of name → ``Fraction``; the sum is 1."""
     shares = {}
     for text in texts:
         name, equals, share = text.partition("=")
@@ -81,7 +82,7 @@ def split_by_subject(subjects, shares, seed, first=None):
     """The part of each sample, ``(N,)``; no subject is in two parts, and shares are shares of the subjects.
 
     Args:
-        subjects: the subject of each sample, texts.
+        subjects: the subject of each sample, strings.
         first: subjects of the first part; all others are in the second. None: drawn at random.
 
     Raises:
@@ -114,7 +115,7 @@ def _deal(members, sizes, rng, count):
 
 
 def subject_key(text):
-    """The subject that a text names: a number without leading zeros, or the text itself."""
+    """The subject that a string names: a number without leading zeros, or the string itself."""
     text = str(text).strip()
     return str(int(text)) if text.isascii() and text.isdigit() else text
 

@@ -1,4 +1,4 @@
-"""What a data set holds: classes, lengths, persons, missing joints, ranges, and suspicious samples."""
+"""Contents of a data set: classes, lengths, persons, missing joints, ranges, and suspicious samples."""
 import hashlib
 from collections import Counter, defaultdict
 from itertools import count, islice
@@ -102,7 +102,7 @@ def inspect(path, split=None, labels=None, layout=None, progress=False):
 
 
 def summarise_survey(survey, layout=None):
-    """The JSON-like dict of a ``Survey``; numbers per joint are of the most frequent number of joints."""
+    """The JSON-like dict of a ``Survey``; numbers per joint are for the most frequent number of joints."""
     twins = [names for names in survey.same.values() if len(names) > 1]
     suspicious = survey.suspicious + [{"name": name, "problem": f"the same as {names[0]}"}
                                       for names in twins for name in names[1:]]
@@ -158,7 +158,7 @@ def _warnings(survey):
     labels.discard(None)
     absent = max(labels, default=-1) + 1 - len(labels)
     if absent:
-        # Only the first ones are listed, and searched: a label may be any number.
+        # Only the first ones are searched and listed: a label may be any number.
         gaps = islice((label for label in count() if label not in labels), min(absent, MAX_LISTED_CLASSES))
         others = f" and {absent - MAX_LISTED_CLASSES} more" if absent > MAX_LISTED_CLASSES else ""
         found.append(f"no sample of {absent} classes: {', '.join(map(str, gaps))}{others}")
@@ -181,12 +181,12 @@ def _splits(survey, splits):
     for train, other in _opposites(splits):
         both = splits[train] & splits[other]
         if both:
-            odd.append(f"{len(both)} samples are in {train} and in {other}, such as {min(both)}")
+            odd.append(f"{len(both)} samples are in both {train} and {other}, such as {min(both)}")
         twins = [names for names in survey.same.values() if splits[train] & set(names) and splits[other] & set(names)
                  and len(names) > 1]
         if twins:
-            odd.append(f"{len(twins)} sequences of {train} are also in {other}, under another name: "
-                       f"{', '.join(twins[0])}")
+            odd.append(f"{len(twins)} sequences of {train} are also in {other}, under a different "
+                       f"name: {', '.join(twins[0])}")
     return [{"split": split, "samples": len(members), "classes": len(classes[split])}
             for split, members in splits.items()], odd
 
@@ -261,10 +261,10 @@ def _class(label, names):
 
 def _joints(report):
     if not any(row["missing"] or row["low_score"] for row in report["missing"]):
-        return ["", "joints: none is missing in the frames of its person"]
+        return ["", "joints: none missing in frames with a person"]
     rows = [(row["joint"], row["name"] or "", f"{row['missing']:.2%}",
              "" if row["low_score"] is None else f"{row['low_score']:.2%}") for row in report["missing"]]
-    return _table("joints, shares of their person's frames", ("joint", "name", "missing",
+    return _table("joints, as shares of the frames with a person", ("joint", "name", "missing",
                   "low score" if report["scores"] else ""), rows)
 
 

@@ -1,4 +1,4 @@
-"""Text tables such as CSV, read with errors that name the row and the column."""
+"""Read text tables such as CSV, with errors that name the row and the column."""
 import csv
 import io
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Table:
 
 
 def _as_numbers(cells):
-    """Rows of texts as float64, or None if a text is not a number; by far the fastest check."""
+    """Rows of strings as float64, or None if a text is not a number; by far the fastest check."""
     try:
         return np.array(cells, float)
     except ValueError:
@@ -93,7 +93,7 @@ def read_table(path, header=None):
                 rows.append([cell.strip() for cell in row])
                 lines.append(reader.line_num)
     except csv.Error as error:
-        raise DataError(f"{path}: row {reader.line_num}", f"is not a row of a table ({error})") from error
+        raise DataError(f"{path}: row {reader.line_num}", f"is not a table row ({error})") from error
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(rows[0]):
             raise DataError(f"{path}: row {line}", f"has {len(row)} columns, expected {len(rows[0])} as in the first")

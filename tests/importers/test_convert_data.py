@@ -165,8 +165,8 @@ def test_cutting_is_a_loss_too(tmp_path):
 @pytest.mark.parametrize(("content", "words"), [
     ([PLAIN, annotation("b", RNG, joints=6)], "differ in their joints"),
     ([PLAIN, {**annotation("b", RNG), "label": None}], "differ in their labels"),
-    ({"annotations": [PLAIN], "split": {"../x": ["a"]}}, "cannot be a file name"),
-    ({"annotations": [PLAIN], "split": {3: ["a"]}}, "cannot be a file name"),
+    ({"annotations": [PLAIN], "split": {"../x": ["a"]}}, "cannot be used in a file name"),
+    ({"annotations": [PLAIN], "split": {3: ["a"]}}, "cannot be used in a file name"),
     ({"annotations": [PLAIN], "split": {"x": []}}, "is empty"),
     ({"annotations": [PLAIN], "split": {"x": ["z"]}}, "without annotation"),
     ({"annotations": [PLAIN], "split": {"x": ["a"]}, "padded_to": {"x": [0, 1]}}, "padded_to"),

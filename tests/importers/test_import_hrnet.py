@@ -113,7 +113,7 @@ def test_videos_are_left_out_with_the_reason(videos, tmp_path, capsys):
     assert [a.name for a in read_annotations(tmp_path / "out.pkl", "train")] == ["v2"]
     count, _ = join_kpfiles(tmp_path / "k400.pkl", tmp_path / "kp", tmp_path / "val.pkl", ["val"])
     assert count == 1 and [a.name for a in read_annotations(tmp_path / "val.pkl", "val")] == ["v3"]
-    with pytest.raises(DataError, match="none of 6 videos is left"):
+    with pytest.raises(DataError, match="none of the 6 videos is left"):
         join_kpfiles(tmp_path / "k400.pkl", tmp_path / "kp", tmp_path / "no.pkl", box_score=2)
     assert not (tmp_path / "no.pkl").exists()
 

@@ -227,7 +227,7 @@ def test_numbers_and_names_of_classes(tmp_path):
     (tmp_path / "names.txt").write_text("walk\nrun\n\n")
     assert read_class_names(tmp_path / "names.txt") == ["walk", "run"]
     (tmp_path / "names.txt").write_text("walk\nwalk\n")
-    with pytest.raises(DataError, match="2 class names, of which 1 are different"):
+    with pytest.raises(DataError, match="2 class names, but only 1 are distinct"):
         read_class_names(tmp_path / "names.txt")
 
 
@@ -291,7 +291,7 @@ def test_where_samples_and_labels_are_found(folder, caplog, monkeypatch):
 
 def test_wrong_sources(folder):
     raw = folder / "raw"
-    with pytest.raises(ConfigError, match="is a list that has labels"):
+    with pytest.raises(ConfigError, match="is a list that already has labels"):
         find_recordings(raw / "labels.csv", raw / "labels.csv")
     with pytest.raises(DataError, match="file not found"):
         find_recordings(raw / "labels.csv")
@@ -351,7 +351,7 @@ def test_the_data_set_holds_what_the_files_held(folder):
     assert len(train) == 3 and len(val) == 2 and not train & val
     assert any("missing joints: 10 of" in line for line in lines)
     lines = import_keypoints(raw, folder / "mine.pkl", LAYOUT, raw / "labels.csv", ["trip", "fall", "rise"], "xyz")
-    assert "classes without a sample: trip" in lines
+    assert "classes without samples: trip" in lines
 
 
 def test_processes_read_the_same(folder):

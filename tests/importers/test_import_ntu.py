@@ -215,7 +215,7 @@ def test_long_sequences_are_cut_and_told(tmp_path, caplog):
     (lambda f: {"folders": [f / "empty"]}, DataError, "none of the 1 files is usable; S001.*: empty: expected lines"),
     (lambda f: {"folders": [f / "other"]}, DataError, "has no recording of the actions 1 to 60"),
     (lambda f: {"missing": f / "nothing.txt"}, DataError, "cannot be read"),
-    (lambda f: {"missing": f / "list.txt"}, DataError, "has no name of a recording"),
+    (lambda f: {"missing": f / "list.txt"}, DataError, "has no recording name"),
     (lambda f: {"choices": Choices(protocols=("xset",))}, ConfigError, "found xset, expected some of xsub xview"),
     (lambda f: {"output": f / "list.txt"}, OutputError, "cannot be written"),
 ])

@@ -82,7 +82,7 @@ DEFECTS = [
     (defect(change=put(ALL, 0)), "no person: all coordinates are 0"),
     (defect(frames=1), "a single frame"),
     (defect(change=lambda k: put(ALL, k[:, :1])(k)), "never moves in 20 frames"),
-    (defect(change=lambda k: put((ALL, slice(8, None)), k[:, 8:9])(k)), "11 of 20 frames repeat the frame before"),
+    (defect(change=lambda k: put((ALL, slice(8, None)), k[:, 8:9])(k)), "11 of 20 frames repeat the previous frame"),
     (defect(change=put((ALL, slice(2, 15)), 0)), "13 of 20 frames are empty"),
     (defect(change=put((0, 3, 4), 90)), "1 joints are more than 12 times"),
     (defect(change=put((0, 3, 4, 1), np.nan)), "found the coordinate nan at person 0, frame 3, joint 4"),
@@ -92,7 +92,7 @@ DEFECTS = [
     ({"frame_dir": "bad"}, "has no 'keypoint'"),
     ({**walk("v0", seed=1), "frame_dir": "v0"}, "another sample has the same name"),
     ({**walk("v0", seed=1), "frame_dir": 7}, "frame_dir is 7"),
-    ({**walk("bad", channels=2), "img_shape": (1, 1)}, "are outside of the image"),
+    ({**walk("bad", channels=2), "img_shape": (1, 1)}, "are outside the image"),
 ]
 
 
@@ -122,7 +122,7 @@ def test_what_is_odd_about_the_set(tmp_path):
         "the split xsub_val has no sample of the classes 2",
         "the split xsub_val lists 1 samples that do not exist, such as z",
         "1 samples are in xsub_train and in xsub_val, such as a",
-        "1 sequences of xsub_train are also in xsub_val, under another name: a, d",
+        "1 sequences of xsub_train are also in xsub_val, under a different name: a, d",
     ]
     scored = walk("d", channels=2, keypoint_score=np.ones((1, 20, 20)))
     mixed = [walk("a"), walk("b", joints=17), walk("c", label=None), scored]
@@ -260,7 +260,7 @@ def test_the_command(sample_set, tmp_path, capsys):
     assert len(pixels(image(tmp_path / "a.png"), BLUE)) > 100
     assert run_command("inspect-data", [str(sample_set / "ntu" / "xsub" / "val_data.npy"), "--plot",
                                         str(tmp_path / "a.gif"), "--sample", report_name(sample_set)]) == 0
-    assert f"drawn: {tmp_path / 'a.gif'}" in capsys.readouterr().out
+    assert f"plotted: {tmp_path / 'a.gif'}" in capsys.readouterr().out
 
     def error(*more):
         assert run_command("inspect-data", [file, *map(str, more)]) == 2

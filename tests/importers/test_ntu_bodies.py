@@ -66,7 +66,7 @@ BAD_FILES = {
     "many bodies": (lines_with(2, "1000"), "damaged: line 2: found 1000 bodies of at least 27 lines each"),
     "no id": (lines_with(3, "1 2 3"), "damaged: line 3: found '1 2 3', expected the 10 numbers of a body"),
     "20 joints": (lines_with(4, "20"), "damaged: line 4: found 20 joints, expected 25"),
-    "a word": (lines_with(7, JOINT.replace("3.75", "three")), "damaged: line 7: holds something other than numbers"),
+    "a word": (lines_with(7, JOINT.replace("3.75", "three")), "damaged: line 7: contains something other than numbers"),
     "11 numbers": (lines_with(8, JOINT[:-2]), "damaged: line 8: found 11 numbers, expected the 12 of a joint"),
     "13 numbers": (lines_with(8, JOINT + " 2"), "damaged: line 8: found 13 numbers, expected the 12 of a joint"),
     "a blank line": (lines_with(9, ""), "damaged: line 9: found 0 numbers, expected the 12 of a joint"),
