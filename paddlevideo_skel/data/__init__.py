@@ -1,1 +1,1 @@
-"""File → annotation → transforms → batch. NumPy only: a host without paddle pre-processes with this."""
+"""File → annotation → transforms → batch. NumPy only, so it also runs on hosts without paddle."""

@@ -1,4 +1,4 @@
-"""The form of a sample on its way from the file to the model."""
+"""The data structure of a sample on its way from the file to the model."""
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ class Annotation:
     Attributes:
         keypoint: coordinates ``(M, T, V, C)`` of M persons, T frames, V joints; pixels in 2D, metres in 3D.
         keypoint_score: confidence of each joint ``(M, T, V)``, or None.
-        name: the sample's name in messages and results (``frame_dir`` of an annotation pickle).
+        name: name of the sample in messages and results (``frame_dir`` of an annotation pickle).
         label: class number, or None if it is unknown.
         img_shape: ``(height, width)`` of the image that 2D coordinates refer to, or None.
         frame_inds: frames that a sampler chose, ``(num_clips * clip_len,)``; ``PoseDecode`` takes them.

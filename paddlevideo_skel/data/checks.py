@@ -1,4 +1,4 @@
-"""Every sample of a data set is checked once, before a training begins; unusable samples are listed."""
+"""Check every sample of a data set once before training; unusable samples are listed."""
 import csv
 import json
 import os
@@ -28,7 +28,7 @@ class BadSample:
 
 
 class Subset(Dataset):
-    """The samples of a data set whose numbers are in ``kept``; itself it has neither ``data`` nor ``annotations``."""
+    """The samples of a data set whose indices are in ``kept``; it has neither ``data`` nor ``annotations`` itself."""
 
     def __init__(self, dataset, kept):
         self.dataset, self.kept = dataset, kept
@@ -56,7 +56,7 @@ class SampleChecker:
         try:
             known = parse_json(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            known = None  # not there yet, or damaged: the file only saves time
+            known = None  # missing or damaged: the file only saves time
         self.known = {path: entry for path, entry in known.items() if _whole(entry)} if isinstance(known, dict) else {}
 
     def check(self, dataset, num_classes, num_joints):
@@ -82,7 +82,7 @@ class SampleChecker:
         if not dataset.in_array:
             reasons.update(_annotation_reasons(dataset.annotations, num_joints))
         elif dataset.data.shape[3] != num_joints:
-            raise DataError(dataset.files[0], f"has {dataset.data.shape[3]} joints, the model takes {num_joints}",
+            raise DataError(dataset.files[0], f"has {dataset.data.shape[3]} joints, but the model takes {num_joints}",
                             "Set the layout of the data in MODEL, or use data of the model's layout")
         digest = " ".join(digest for digest, _ in found)
         return dict(sorted(reasons.items())), digest
@@ -112,7 +112,7 @@ def _whole(entry):
 
 
 def _digest(path, progress):
-    # It detects accidental changes; a cryptographic digest would take most of the time.
+    # This detects accidental changes; a cryptographic digest would take most of the time.
     digest = 0
     with open(path, "rb") as file:
         while block := file.read(BLOCK_BYTES):
@@ -139,16 +139,16 @@ def _scan(dataset, progress):
 
 
 def _annotation_reasons(annotations, num_joints):
-    """Reasons of annotations, which are known to be finite since they were read."""
+    """Reasons for annotations, which are known to be finite since they were read."""
     forms = [(a.keypoint.shape[3], a.keypoint_score is not None) for a in annotations]
     (channels, scored), _ = Counter(forms).most_common(1)[0] if forms else ((3, False), 0)
     reasons = {}
     for i, (annotation, form) in enumerate(zip(annotations, forms)):
         if annotation.keypoint.shape[2] != num_joints:
-            reasons[i] = f"has {annotation.keypoint.shape[2]} joints, the model takes {num_joints}"
+            reasons[i] = f"has {annotation.keypoint.shape[2]} joints, but the model takes {num_joints}"
         elif form != (channels, scored):
-            reasons[i] = (f"has {form[0]} coordinates {'with' if form[1] else 'without'} scores, most others "
-                          f"{channels} {'with' if scored else 'without'}")
+            reasons[i] = (f"has {form[0]} coordinates {'with' if form[1] else 'without'} scores, but most "
+                          f"others have {channels} {'with' if scored else 'without'}")
         elif not annotation.keypoint.any():
             reasons[i] = _reason(check_usable, annotation)
     return reasons
@@ -167,7 +167,7 @@ def _reason(check, annotation):
         check(annotation)
     except DataError as error:
         return error.problem
-    raise RuntimeError(f"{annotation.name}: unusable by its extremes, but it passes the check")
+    raise RuntimeError(f"{annotation.name}: NaN or infinity found in the scan, but the check passes")
 
 
 def drop_samples(dataset, reasons):

@@ -1,4 +1,4 @@
-"""Data sets: annotations with their labels, read on demand where they are large."""
+"""Data sets: annotations with their labels; large ones are read on demand."""
 import numpy as np
 
 from ..errors import ConfigError, DataError
@@ -11,15 +11,15 @@ DATASETS = Registry("dataset")
 
 
 class Dataset:
-    """What every data set offers: ``len(dataset)`` and ``dataset[i]``, an ``Annotation``.
+    """The interface of every data set: ``len(dataset)`` and ``dataset[i]``, an ``Annotation``.
 
     There are two kinds, which the class attribute ``in_array`` tells apart. If true, all samples are in one array on
     disk, ``data`` ``(N, C, T, V, M)``, of which ``read(start, stop)`` reads a part. If false, all samples are in memory
-    as a list ``annotations``, which an epoch may go through several times.
+    as a list ``annotations``, which an epoch may iterate over several times.
 
     Attributes:
         in_array: see above.
-        names: what the samples are called, a text for each.
+        names: names of the samples, one string each.
         labels: ``(N,)`` int64, or None.
         files: paths of the files that were read, the samples first.
     """
@@ -27,13 +27,13 @@ class Dataset:
 
     @property
     def num_distinct(self):
-        """Number of samples before the data set repeats itself."""
+        """Number of samples without repetitions."""
         return len(self)
 
 
 @DATASETS.register
 class SkeletonDataset(Dataset):
-    """Samples ``(N, C, T, V, M)`` of one ``.npy`` file, memory-mapped: only what is asked for is read.
+    """Samples ``(N, C, T, V, M)`` of one ``.npy`` file, memory-mapped: only requested samples are read.
 
     Args:
         file_path: the ``.npy`` file; a relative path counts from the working directory.
@@ -50,8 +50,8 @@ class SkeletonDataset(Dataset):
         self.data = load_skeletons(file_path)
         names, self.labels = (None, None) if label_path is None else read_labels(label_path)
         if self.labels is not None and len(self.labels) != len(self.data):
-            raise DataError(label_path, f"holds {len(self.labels)} labels for the {len(self.data)} samples "
-                                        f"of {file_path}", "Both files must come from the same set")
+            raise DataError(label_path, f"contains {len(self.labels)} labels for the {len(self.data)} samples "
+                                        f"of {file_path}", "Both files must belong to the same set")
         self.names = names or [f"{file_path}[{i}]" for i in range(len(self.data))]
         self.files = [path for path in (file_path, label_path) if path is not None]
 
@@ -68,8 +68,8 @@ class SkeletonDataset(Dataset):
     def read(self, start, stop):
         """The samples ``start`` to ``stop`` in ordinary memory.
 
-        They are read from the file, not copied from its memory map: pages of a map that were touched count as this
-        process's memory, in the end the whole file.
+        They are read from the file, not copied from its memory map: touched pages of a map count as this process's
+        memory, in the end the whole file.
         """
         if not self.data.flags.c_contiguous:  # the samples are not one after the other in the file
             return np.array(self.data[start:stop])
@@ -79,11 +79,11 @@ class SkeletonDataset(Dataset):
                                offset=self.data.offset + start * size * self.data.itemsize)
             return flat.reshape(stop - start, *self.data.shape[1:])
         except (OSError, ValueError) as error:
-            raise DataError(self.given[0], f"samples {start} to {stop - 1} cannot be read any more ({error})",
-                            "Do not change the file while it is used") from error
+            raise DataError(self.given[0], f"samples {start} to {stop - 1} can no longer be read ({error})",
+                            "Do not change the file while it is in use") from error
 
     def __reduce__(self):
-        # A worker opens the file again; the array itself would be sent as a whole.
+        # A worker reopens the file; pickling the array would send all of it.
         return type(self), self.given
 
 
@@ -97,16 +97,17 @@ def read_labels(path):
         array = np.asarray(labels)
         names = None if names is None else [str(name) for name in names]
     except (ValueError, TypeError) as error:
-        raise DataError(path, f"labels cannot be read ({error})", "Give (names, labels), or labels alone") from error
+        raise DataError(path, f"labels cannot be read ({error})",
+                        "Expected (names, labels), or labels alone") from error
     if array.dtype.kind == "f" and np.array_equal(array, np.round(array)):
         array = array.astype(np.int64)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise DataError(path, f"found labels of shape {array.shape} and type {array.dtype}, expected N integers",
-                        "Give (names, labels), or labels alone")
+                        "Expected (names, labels), or labels alone")
     if names is not None and len(names) != len(array):
-        raise DataError(path, f"holds {len(names)} names and {len(array)} labels")
+        raise DataError(path, f"contains {len(names)} names and {len(array)} labels")
     return names, array.astype(np.int64)
 
 
@@ -116,8 +117,8 @@ class AnnotationDataset(Dataset):
     Args:
         file_path: annotation pickle (see ``read_annotations``).
         split: its name, e.g. ``xsub_train``; None: all.
-        repeat_times: how often an epoch goes through the set; every repetition draws its own random numbers.
-        test_mode: labels are optional, but either all annotations have one or none.
+        repeat_times: how often an epoch iterates over the set; every repetition draws its own random numbers.
+        test_mode: labels are optional, but either all annotations have one or none does.
         bad: a list to which ``(name, reason)`` of unusable annotations is added; these are omitted. None: the first
             one is an error. Not an argument for configs.
     """
@@ -135,8 +136,8 @@ class AnnotationDataset(Dataset):
         unknown = [a.name for a in self.annotations if a.label is None]
         if unknown and (not test_mode or len(unknown) < len(self.annotations)):
             raise DataError(f"{file_path}: {unknown[0]}", f"has no label ({len(unknown)} of {len(self.annotations)} "
-                            "annotations have none)", "Add labels. With test_mode: True they are optional, but either "
-                            "all annotations have one or none")
+                            "annotations have none)", "Add labels. With test_mode: True they are optional, but then "
+                            "either all annotations have one or none does")
         labels = None if unknown else np.array([a.label for a in self.annotations], np.int64)
         self.labels = None if labels is None else np.tile(labels, self.repeat_times)
         self.names = [a.name for a in self.annotations] * self.repeat_times
@@ -165,7 +166,7 @@ class NTUCSSkeletonDataset(AnnotationDataset):
 
 
 def build_dataset(spec, where, num_classes=None, bad=None):
-    """The data set of a ``DATASET.train`` mapping: its class under ``format``, its arguments beside it.
+    """Build the data set of a ``DATASET.train`` mapping: its class is under ``format``, its arguments next to it.
 
     Args:
         num_classes: labels are checked against it; None: not.

@@ -9,7 +9,7 @@ from ..config_schema import DEFAULT_SEED
 from ..errors import ConfigError, DataError
 from ..workers import OrderedPool
 
-SHUFFLE, SAMPLE, MIX = 0, 1, 2  # purposes of random numbers: each has its own stream
+SHUFFLE, SAMPLE, MIX = 0, 1, 2  # each purpose has its own stream of random numbers
 DEAD_WORKER_HINT = "Set num_workers: 0 to load without workers, or a smaller batch_size"
 
 
@@ -21,7 +21,7 @@ class Batch:
         array: the model's input ``(B, …)`` float32.
         label: ``(B,)`` int64, or None.
         index: the samples' numbers in the data set, ``(B,)`` int64.
-        names: the samples' names, B texts.
+        names: the samples' names, B strings.
         mix: None, or what a batch transform returns; for ``Mixup`` (labels of the partners, λ).
         number: the batch's number in its epoch; all processes' parts of a training batch have the same.
     """
@@ -39,7 +39,7 @@ def random_numbers(seed, epoch, *purpose):
 
 
 def sample_numbers(number, seed=DEFAULT_SEED, epoch=0):
-    """The NumPy generator that the pipeline gets for a sample, the same in testing, prediction, bins and streams."""
+    """The NumPy generator of a sample for the pipeline: the same in testing, prediction, bins and streams."""
     return random_numbers(seed, epoch, SAMPLE, number)
 
 
@@ -78,7 +78,7 @@ class BatchLoader:
                  seed=DEFAULT_SEED, mix=None, share=(0, 1)):
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(name, f"is {value!r}, expected an integer from {least}")
+                raise ConfigError(name, f"is {value!r}, expected an integer >= {least}")
         if mix is not None and dataset.labels is None:
             raise DataError(type(mix).__name__, "needs labels, but the data set has none")
         rank, world = share
@@ -87,7 +87,7 @@ class BatchLoader:
         if drop_last and len(dataset) < batch_size * world:
             each = "" if world == 1 else f" in each of {world} processes"
             raise DataError("batch_size", f"is {batch_size}{each}, but there are only {len(dataset)} samples: the "
-                            "only batch is short and would be dropped", "Set a smaller batch_size")
+                            "only batch is incomplete and would be dropped", "Set a smaller batch_size")
         if shuffle and len(dataset) < world:
             raise DataError("training data", f"has only {len(dataset)} samples for {world} processes",
                             "Start fewer processes")

@@ -12,7 +12,7 @@ class Mixup:
 
     Args:
         alpha: λ ~ Beta(alpha, alpha), one λ per batch.
-        num_classes: an argument of PaddleVideo's, not used: labels stay numbers, and the losses are blended.
+        num_classes: PaddleVideo's argument, unused: labels stay integers, and the losses are blended.
     """
 
     def __init__(self, alpha, num_classes=None):

@@ -7,7 +7,7 @@ from .readers import check_usable
 from .transforms import TRANSFORMS
 
 STEP_GROUPS = ("decode_sampler", "decode", "sample", "transform")
-NEUTRAL_STEPS = ("Iden", "Collect")  # may follow the step that makes the array
+NEUTRAL_STEPS = ("Iden", "Collect")  # steps that may follow the one that makes the array
 
 
 class Pipeline:
@@ -19,7 +19,7 @@ class Pipeline:
         where: file and key path, for messages.
 
     Raises:
-        ConfigError: an unknown group of steps, transform or argument, or a value that a transform refuses.
+        ConfigError: an unknown group of steps, transform or argument, or an invalid value for a transform.
     """
 
     def __init__(self, section, where="PIPELINE"):
@@ -44,13 +44,14 @@ class Pipeline:
         for place, step in self.steps:
             made, annotation = annotation.array, step(annotation, rng)
             if made is not None and annotation.array is made and type(step).__name__ not in NEUTRAL_STEPS:
-                raise ConfigError(place, "comes after the model's array was made, and would have no effect",
+                raise ConfigError(place, "comes after the step that makes the model's array, so it would have no "
+                                  "effect",
                                   f"Put {type(step).__name__} before it")
         if annotation.frame_inds is not None:
-            raise ConfigError(self.where, "UniformSampleFrames chooses frames, but no step takes them",
+            raise ConfigError(self.where, "UniformSampleFrames selects frame indices, but no step takes the frames",
                               "Add PoseDecode after it")
         if annotation.array is None and annotation.num_clips != 1:
-            raise ConfigError(self.where, f"makes {annotation.num_clips} clips, but no step makes an array of them",
+            raise ConfigError(self.where, f"makes {annotation.num_clips} clips, but no step turns them into an array",
                               "Add FormatGCNInput at the end, or set num_clips: 1")
         array = annotation.data if annotation.array is None else annotation.array
         array = np.ascontiguousarray(array, np.float32)
@@ -93,7 +94,7 @@ def _step(item, where):
     if isinstance(item, dict) and len(item) == 1:
         (name, arguments), = item.items()
         return name, {} if arguments is None else arguments
-    raise ConfigError(where, f"found {item!r}, expected a transform: its name, 'name: X' with arguments beside it, "
+    raise ConfigError(where, f"found {item!r}, expected a transform: its name, 'name: X' with arguments next to it, "
                              "or 'X:' with arguments below it")
 
 

@@ -1,4 +1,4 @@
-"""From files to annotations: the input is checked here, once, so that later code can rely on it."""
+"""Read files into annotations. The input is checked here, once, so that later code can rely on it."""
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ def entry_name(entry, where):
     """The name of an annotation's sequence, or an empty text."""
     name = entry.get("frame_dir", entry.get("filename", ""))
     if not isinstance(name, str):
-        raise DataError(where, f"frame_dir is {name!r}, expected a text")
+        raise DataError(where, f"frame_dir is {name!r}, expected a string")
     return name
 
 
@@ -97,7 +97,7 @@ def split_names(splits, split, names, path):
     missing = [] if names is None else sorted(chosen - names)
     if missing:
         raise DataError(path, f"the split {split!r} lists {len(missing)} sequence(s) without annotation: "
-                              f"{shorten_list(missing, 3)}", "Split and annotations must be of the same set")
+                              f"{shorten_list(missing, 3)}", "Split and annotations must belong to the same set")
     return chosen
 
 
@@ -161,7 +161,7 @@ def _numbers(value, field, where):
 def _whole(value, field, where):
     array = as_array(value)
     if array.dtype.kind not in "iu" or array.size != 1 or array.item() < 0:
-        raise DataError(where, f"{field} is {value!r}, expected an integer from 0")
+        raise DataError(where, f"{field} is {value!r}, expected an integer >= 0")
     return int(array.item())
 
 

@@ -1,4 +1,4 @@
-"""Writing data sets, whole or not at all: pickles of plain data, and ``.npy`` files sample by sample."""
+"""Write data sets atomically: pickles of plain data, and ``.npy`` files sample by sample."""
 import io
 import pickle
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from ..files import remove_temporary_files, replacing
 
 
 def save_pickle(content, path):
-    """Write plain data (dicts, lists, numbers, texts, numeric arrays) as a pickle.
+    """Write plain data (dicts, lists, numbers, strings, numeric arrays) as a pickle.
 
     Raises:
         OutputError: the file cannot be written.
@@ -55,8 +55,8 @@ def writing_annotations(path):
 def writing_npy(path, shape, dtype):
     """A function that writes the next sample of an ``.npy`` file of ``shape`` ``(N, …)``.
 
-    It is written sample by sample to save memory, and not through a memory map: there, a full disk kills the process
-    instead of raising an error.
+    It is written sample by sample to save memory. A memory map is not used, because a full disk would then kill the
+    process instead of raising an error.
 
     Raises:
         DataError: a sample has another shape, or there are fewer or more than N samples.

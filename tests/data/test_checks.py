@@ -79,7 +79,7 @@ def test_the_digest_tells_contents_apart_and_a_file_is_read_once(tmp_path, monke
 
 def test_other_joints(tmp_path):
     dataset = save(tmp_path, array(), np.zeros(7, int))
-    with pytest.raises(DataError, match="has 25 joints, the model takes 17"):
+    with pytest.raises(DataError, match="has 25 joints, but the model takes 17"):
         SampleChecker(tmp_path / "examined.json", True).check(dataset, CLASSES, 17)
 
 
@@ -107,8 +107,8 @@ def test_bad_annotations(tmp_path):
     reasons, digest = examine(tmp_path, dataset)
     assert [dataset.names[i] for i in reasons] == ["s0", "s2", "s3"]
     assert list(reasons.values()) == [
-        "has 20 joints, the model takes 25", "has no person: all coordinates are 0",
-        "has 2 coordinates without scores, most others 3 without"]
+        "has 20 joints, but the model takes 25", "has no person: all coordinates are 0",
+        "has 2 coordinates without scores, but most others have 3 without"]
     rest = drop_samples(dataset, reasons)
     assert rest.names == ["s5", "s5"] and [rest[i].name for i in range(2)] == ["s5", "s5"]
     assert digest != examine(tmp_path, annotations(tmp_path, lambda entries: None)[0])[1]
@@ -124,7 +124,7 @@ def test_nothing_bad(tmp_path):
 def test_a_file_cut_short_while_it_is_used(tmp_path):
     dataset = save(tmp_path, array(), np.zeros(7, int))
     os.truncate(tmp_path / "data.npy", 4000)
-    with pytest.raises(DataError, match=r"samples 6 to 6 cannot be read any more"):
+    with pytest.raises(DataError, match=r"samples 6 to 6 can no longer be read"):
         dataset[6]
     with pytest.raises(IndexError):
         dataset[7]
@@ -176,7 +176,7 @@ def test_skipping_them_is_training_on_the_others(shared_config, spoilt, sample_s
 
 
 def test_no_sample_is_left(shared_config, tmp_path, sample_set):
-    with pytest.raises(DataError, match=r"32 samples cannot be used: .*; and 29 more.*no sample would be left"):
+    with pytest.raises(DataError, match=r"32 samples cannot be used: .*; and 29 more.*no other samples are left"):
         content = pickle.loads((sample_set / "ntu_3d.pkl").read_bytes())
         for entry in content["annotations"]:
             entry["keypoint"] = np.zeros_like(entry["keypoint"])

@@ -416,7 +416,7 @@ def test_every_step_leaves_its_input_alone_and_is_repeatable():
 
 
 @pytest.mark.parametrize(("transforms", "what"), [
-    (["PoseDecode", TARGET, {"Flip_V2": {"flip_ratio": 1}}], "comes after the model's array was made"),
+    (["PoseDecode", TARGET, {"Flip_V2": {"flip_ratio": 1}}], "comes after the step that makes the model's array"),
     (["GeneratePoseTarget"], "Put PoseDecode before GeneratePoseTarget"),
     (["PoseDecode", {"FormatShape": {"input_format": "NCTHW"}}], "GeneratePoseTarget before it"),
 ])

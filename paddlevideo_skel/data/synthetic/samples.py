@@ -37,7 +37,7 @@ def generate(num_samples_per_class, layout="ntu-rgb+d", seed=0, actions=ACTIONS,
 
     Args:
         num_samples_per_class: how many, numbered from ``start``.
-        layout: with a nose (``coco``, ``openpose``) the result is in 2D: pixels in a 1080 x 1920 picture,
+        layout: with a nose (``coco``, ``openpose``) the result is in 2D: pixels in a 1080 x 1920 image,
             with scores; otherwise (``ntu-rgb+d``) in 3D: metres in the Kinect's coordinates, where x grows to
             the right of a person who faces the camera, y up, z (depth) away from it.
         seed: a number, 0 or more.
@@ -62,7 +62,7 @@ def generate(num_samples_per_class, layout="ntu-rgb+d", seed=0, actions=ACTIONS,
     for key, value, least in (("num_samples_per_class", num_samples_per_class, 1), ("seed", seed, 0),
                               ("start", start, 0), ("frames", frames[0], 2), ("frames", frames[1], frames[0])):
         if not isinstance(value, (int, np.integer)) or value < least:
-            raise ConfigError(key, f"found {value!r}, expected an integer from {least}")
+            raise ConfigError(key, f"found {value!r}, expected an integer >= {least}")
     for key, share in (("missing", missing), ("bystander", bystander)):
         if not 0 <= share <= 1:
             raise ConfigError(key, f"found {share!r}, expected a share between 0 and 1")
@@ -119,7 +119,7 @@ def _scene(action, number, seed, rng, frames, bystander):
     num_frames = int(rng.integers(frames[0], frames[1] + 1))
     figures = perform(action, bodies, num_frames, rng)
     points = np.stack([np.stack([figure[joint] for joint in _JOINTS], axis=1) for figure in figures])
-    widest = 0.9 if action == "walk" else 0.3  # walkers cross the picture as well
+    widest = 0.9 if action == "walk" else 0.3  # walkers also cross the image
     points = points @ _turn(1, rng.uniform(-np.pi, np.pi) * widest)
     if action not in PAIRS and rng.random() < bystander:
         other = Motion(num_frames, rng)
@@ -127,7 +127,7 @@ def _scene(action, number, seed, rng, frames, bystander):
         other.heading += rng.uniform(-1, 1)
         figure = pose(fellow, other)
         points = np.concatenate([points, np.stack([figure[joint] for joint in _JOINTS], axis=1)[None]])
-    # The camera stands about a metre above the floor, tilted a little.
+    # The camera is about a metre above the floor, slightly tilted.
     points = (points - (0, 0.95, 0)) @ _turn(0, rng.uniform(-0.1, 0.1)) @ _turn(2, rng.uniform(-0.03, 0.03))
     points = points + (rng.uniform(-0.4, 0.4), rng.uniform(-0.1, 0.15), rng.uniform(2.9, 3.4))
     return points[::-1] if len(points) == 2 and rng.random() < 0.25 else points
@@ -157,7 +157,7 @@ def _picture(points, rng, noise, missing):
     """Pixels ``(M, T, J, 2)`` and scores ``(M, T, J)`` as a pose estimator would give them."""
     height, width = IMG_SHAPE
     depth = points[..., 2]
-    # The picture's x grows the other way: a person who faces the camera has the right hand on its left.
+    # The image's x axis points the other way: a person who faces the camera has the right hand on its left.
     keypoint = np.array((width / 2, height / 2)) - FOCAL_LENGTH * points[..., :2] / depth[..., None]
     keypoint += noise * rng.uniform(1, 3) * rng.standard_normal(keypoint.shape)
     score = np.clip(rng.normal(rng.uniform(0.82, 0.92), 0.04, depth.shape), 0.5, 1)
@@ -166,7 +166,7 @@ def _picture(points, rng, noise, missing):
     score[:, :, face] -= 0.3 * (depth[:, :, face] > depth[:, :, [_JOINTS.index("head")]])
     lost = _lost(depth.shape, rng, missing)
     wrong = keypoint + rng.normal(0, 60, keypoint.shape)
-    wrong *= rng.random((len(depth), 1, depth.shape[2], 1)) < 0.5  # half of them are not even guessed
+    wrong *= rng.random((len(depth), 1, depth.shape[2], 1)) < 0.5  # half of them are not guessed at all
     keypoint = np.where(lost[..., None], wrong, keypoint)
     outside = ((keypoint < 0) | (keypoint > (width - 1, height - 1))).any(axis=-1)
     score = np.where(lost | outside, rng.uniform(0, 0.25, depth.shape), score)

@@ -1,4 +1,4 @@
-"""What the transforms share: their registry, checks of arguments and samples, and a few operations."""
+"""Shared by the transforms: their registry, checks of arguments and samples, and a few operations."""
 import numbers
 
 import numpy as np
@@ -17,7 +17,7 @@ def check_positive(value, name):
 
 
 def check_bool(value, name):
-    """``value`` as a boolean; raises a ``ValueError``: a text such as 'no' would count as true."""
+    """``value`` as a boolean; raises a ``ValueError``: a string such as 'no' would count as true."""
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name} is {value!r}, expected true or false")
     return bool(value)
@@ -47,7 +47,9 @@ def get_scores(annotation):
 
 
 def need_joints(annotation, step, count, whose):
-    """Raise a ``DataError`` if a sample has another number of joints than ``whose``, the text for a layout."""
+    """Raise a ``DataError`` if a sample does not have ``count`` joints; ``whose`` describes the layout in the
+    message.
+    """
     joints = annotation.keypoint.shape[2]
     if joints != count:
         raise sample_error(annotation, step, f"the sample has {joints} joints, {whose} has {count}",
@@ -58,14 +60,14 @@ def need_joint(annotation, step, *joints):
     """Raise a ``DataError`` if a sample lacks one of ``joints``."""
     count = annotation.keypoint.shape[2]
     if max(joints) >= count:
-        raise sample_error(annotation, step, f"needs joint {max(joints)}, the sample has joints 0..{count - 1}")
+        raise sample_error(annotation, step, f"needs joint {max(joints)}, but the sample has joints 0..{count - 1}")
 
 
 def need_all_frames(annotation, step):
-    """Raise a ``ConfigError`` for a step that changes frames between the choice of frames and ``PoseDecode``."""
+    """Raise a ``ConfigError`` for a step that changes frames between frame selection and ``PoseDecode``."""
     if annotation.frame_inds is not None:
         raise ConfigError(f"PIPELINE: {type(step).__name__}", "changes the frames after UniformSampleFrames has "
-                          "chosen some by number", f"Put {type(step).__name__} before UniformSampleFrames")
+                          "selected some by index", f"Put {type(step).__name__} before UniformSampleFrames")
 
 
 def with_frames(annotation, change):

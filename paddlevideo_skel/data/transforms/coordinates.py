@@ -35,12 +35,14 @@ class SkeletonNorm:
         need_joint(annotation, self, SPINE)
         keypoint = get_coordinates(annotation)
         if keypoint.shape[3] < self.axis:
-            raise sample_error(annotation, self, f"keeps {self.axis} coordinates, the sample has {keypoint.shape[3]}")
+            raise sample_error(annotation, self,
+                               f"keeps {self.axis} coordinates, but the sample has {keypoint.shape[3]}")
         result = annotation.copy()
         result.keypoint = (keypoint - keypoint[:, :, SPINE:SPINE + 1])[..., :self.axis]
         if self.squeeze:
             if keypoint.shape[0] != 1:
-                raise sample_error(annotation, self, f"squeeze needs one person, the sample has {keypoint.shape[0]}")
+                raise sample_error(annotation, self,
+                                   f"squeeze needs one person, but the sample has {keypoint.shape[0]}")
             result.array = result.data[..., 0]
         return result
 
@@ -64,7 +66,7 @@ class RandomRotation:
             return annotation
         keypoint = get_coordinates(annotation)
         if keypoint.shape[3] != 3:
-            raise sample_error(annotation, self, f"rotates 3D coordinates, the sample has {keypoint.shape[3]}",
+            raise sample_error(annotation, self, f"rotates 3D coordinates, but the sample has {keypoint.shape[3]}",
                         "Remove the step, or set argument: False")
         result = annotation.copy()
         result.keypoint = keypoint @ rotation_matrix(*rng.uniform(-self.theta, self.theta, 3)).T.astype(np.float32)
@@ -84,15 +86,15 @@ def rotation_matrix(x, y, z):
 class RandomMove:
     """Rotate, scale and shift x and y as if the camera moved (ST-GCN's paper, section 4; st-gcn's ``random_move``).
 
-    The sequence is divided into equal stretches. At each boundary an angle, a scale and a shift are drawn; in between
-    they are interpolated linearly. All persons move alike, and, as in st-gcn, so do missing joints (0, 0). Other
+    The sequence is divided into equal segments. At each boundary, an angle, a scale and a shift are drawn; in between
+    they are interpolated linearly. All persons move together; as in st-gcn, missing joints (0, 0) move too. Other
     coordinates (z, or a score stored as a coordinate) do not change.
 
     Args:
         angle_candidate: degrees, counter-clockwise if y points up.
         scale_candidate: factors.
         transform_candidate: shifts in x and in y, in units of the coordinates.
-        move_time_candidate: numbers of stretches.
+        move_time_candidate: numbers of segments.
     """
 
     def __init__(self, angle_candidate=(-10, -5, 0, 5, 10), scale_candidate=(0.9, 1.0, 1.1),
@@ -106,7 +108,7 @@ class RandomMove:
     def __call__(self, annotation, rng):
         keypoint = get_coordinates(annotation)
         if keypoint.shape[3] < 2:
-            raise sample_error(annotation, self, f"moves x and y, the sample has {keypoint.shape[3]} coordinate")
+            raise sample_error(annotation, self, f"moves x and y, but the sample has {keypoint.shape[3]} coordinate")
         stretches = int(rng.choice(self.stretches))
         cuts = np.round(np.arange(stretches + 1) * keypoint.shape[1] / stretches).astype(np.int64)
         drawn = [rng.choice(values, stretches + 1) for values in (self.angles, self.scales, self.shifts, self.shifts)]
@@ -186,7 +188,8 @@ class PreNormalize3D:
 
     def __call__(self, annotation, rng):
         if annotation.keypoint.shape[3] != 3:
-            raise sample_error(annotation, self, f"needs 3D coordinates, the sample has {annotation.keypoint.shape[3]}")
+            raise sample_error(annotation, self,
+                               f"needs 3D coordinates, but the sample has {annotation.keypoint.shape[3]}")
         if self.layout is not None:
             need_joints(annotation, self, self.layout.num_joints, f"the layout {self.layout.name!r}")
         if self.align_spine:
@@ -214,7 +217,7 @@ class PreNormalize3D:
         if not filled[first].any():
             raise sample_error(annotation, self, "it has no person: all its coordinates are 0")
         if not filled[first].all() and annotation.frame_inds is not None:
-            raise sample_error(annotation, self, "drops frames after UniformSampleFrames has chosen some by number",
+            raise sample_error(annotation, self, "drops frames after UniformSampleFrames has selected some by index",
                         "Put PreNormalize3D before UniformSampleFrames")
         order = np.arange(len(keypoint))
         order[[0, first]] = first, 0
@@ -307,7 +310,7 @@ class SketeonModalityTransform:
 
     Args:
         bone, motion: what to compute; both: motions of bones.
-        joint: true keeps the joints, whatever ``bone`` and ``motion`` are.
+        joint: true keeps the joints and overrides ``bone`` and ``motion``.
         graph: the layout's name, or its description.
     """
 

@@ -59,7 +59,7 @@ class PoseCompact:
         # Rounded towards zero, as in the published pipelines.
         low, high = np.trunc(low).astype(int), np.trunc(high).astype(int)
         if (high <= low).any():
-            raise sample_error(annotation, self, f"the persons are outside of the image of {height}x{width} pixels",
+            raise sample_error(annotation, self, f"the persons are outside the image of {height}x{width} pixels",
                         "Correct img_shape (height, width), or set allow_imgpad: True")
         result = annotation.copy()
         result.keypoint = np.where(present, keypoint - low.astype(np.float32), keypoint)
@@ -231,7 +231,7 @@ class Flip(Flip_V2):
 def get_image_size(annotation, step):
     """Height and width of a 2D sample's image; raises a ``DataError`` if they are unknown."""
     if annotation.keypoint.shape[3] != 2:
-        raise sample_error(annotation, step, "needs 2D keypoints, the sample has "
+        raise sample_error(annotation, step, "needs 2D keypoints, but the sample has "
                            f"{annotation.keypoint.shape[3]} coordinates")
     if annotation.img_shape is None:
         raise sample_error(annotation, step, "the sample has no img_shape",
@@ -240,7 +240,7 @@ def get_image_size(annotation, step):
 
 
 def crop_to(annotation, left, top, width, height):
-    """A copy cropped to a box of the image; joints outside of it stay, at their positions relative to the box."""
+    """A copy cropped to a box of the image; joints outside it stay, at their positions relative to the box."""
     result = annotation.copy()
     result.keypoint = get_coordinates(annotation) - np.array([left, top], np.float32)
     result.img_shape = (height, width)
@@ -259,7 +259,7 @@ def check_pairs(left, right, left_name, right_name):
     """``(pairs, 2)`` from two lists of integers from 0, each at most once; raises a ``ValueError``."""
     for numbers, name in ((left, left_name), (right, right_name)):
         if not isinstance(numbers, (list, tuple)) or not all(type(number) is int and number >= 0 for number in numbers):
-            raise ValueError(f"{name} is {numbers!r}, expected a list of integers from 0")
+            raise ValueError(f"{name} is {numbers!r}, expected a list of integers >= 0")
     if len(left) != len(right) or len({*left, *right}) != 2 * len(left):
         raise ValueError(f"{left_name} is {left!r}, {right_name} is {right!r}; expected lists of the same length, with "
                          "every number once")

@@ -1,8 +1,8 @@
 """Heatmaps of joints and limbs: the input of PoseC3D (Duan et al., CVPR 2022).
 
 The map of a joint is a Gaussian around it, that of a limb a Gaussian around the line between its ends, as high as the
-lower one of their scores. Only a few pixels of a map are not zero: those of all maps are listed, computed at once, and
-written into an array of zeros.
+lower of their scores. Few pixels of a map are nonzero: those of all maps are listed, computed together and written
+into an array of zeros.
 """
 import numpy as np
 
@@ -11,22 +11,22 @@ from ...skeleton import get_layout
 from .base import TRANSFORMS, check_bool, check_real, get_coordinates, get_scores, need_joint, need_joints, sample_error
 from .crop import check_pairs, get_image_size, mirror_order, mirror_pairs
 
-# In the order of published checkpoints.
+# In the order used by published checkpoints.
 COCO_LIMBS = ((0, 1), (0, 2), (1, 3), (2, 4), (0, 5), (5, 7), (7, 9), (0, 6), (6, 8), (8, 10), (5, 11), (11, 13),
               (13, 15), (6, 12), (12, 14), (14, 16), (11, 12))
 MIN_HEATMAP_SCORE = 1e-4  # joints and limbs with a lower score are not drawn
-CUTOFF = 3  # sigmas
-PIXELS_PER_CHUNK = 1 << 16  # their coordinates and distances fit into the processor's cache
+CUTOFF = 3  # in sigmas
+PIXELS_PER_CHUNK = 1 << 16  # so that coordinates and distances fit into the processor's cache
 MAX_OFFSET = 1e5  # pixels; coordinates are clipped to it, where float32 still has their direction
-MAX_HEATMAP_VALUES = 1 << 30  # of an array
+MAX_HEATMAP_VALUES = 1 << 30  # of one array
 
 
 @TRANSFORMS.register
 class GeneratePoseTarget:
     """Make heatmaps ``(num_clips, C, T, H, W)`` of C joints or limbs, or of joints, then limbs.
 
-    Where persons overlap, the larger value counts. With ``double``, mirrored heatmaps follow, as in mmaction2 1.2: left
-    and right are swapped, and column w of a map becomes column W - 1 - w.
+    Where persons overlap, the larger value is kept. With ``double``, mirrored heatmaps follow, as in mmaction2 1.2:
+    left and right are swapped, and column w of a map becomes column W - 1 - w.
 
     Args:
         sigma: of the Gaussians, pixels; they are cut off at 3 sigma.
@@ -77,14 +77,14 @@ class GeneratePoseTarget:
 
     def _check(self, annotation):
         if annotation.frame_inds is not None:
-            raise ConfigError("PIPELINE: GeneratePoseTarget", "draws every frame, but UniformSampleFrames has chosen "
-                              "some by number", "Put PoseDecode before GeneratePoseTarget")
+            raise ConfigError("PIPELINE: GeneratePoseTarget", "draws every frame, but UniformSampleFrames has "
+                              "selected some by index", "Put PoseDecode before GeneratePoseTarget")
         if self.layout is not None:
             need_joints(annotation, self, self.layout.num_joints, f"the layout {self.layout.name!r}")
         need_joint(annotation, self, 0, *self.limbs.flat, *(self.pairs.flat if self.double else ()))
 
     def _channels(self, joints):
-        """Both ends of what each channel shows ``(C, 2)``, and the channel of each one's mirror image ``(C,)``."""
+        """Start and end joint of each channel ``(C, 2)``, and the channel of its mirror image ``(C,)``."""
         shown = joints if self.with_kp else 0
         ends = np.concatenate([np.arange(shown)[:, None].repeat(2, axis=1), self.limbs])
         joint_order = mirror_order(self.pairs, joints)[:shown] if self.double else np.arange(shown)
@@ -151,7 +151,8 @@ def mirror_limbs(limbs, pairs, left, right):
     if left is not None:
         given = check_pairs(left, right, "left_limb", "right_limb")
         if given.max(initial=0) >= len(limbs):
-            raise ValueError(f"left_limb or right_limb has limb {given.max()}, but there are only {len(limbs)}")
+            raise ValueError(f"left_limb or right_limb contains limb {given.max()}, but there are only {len(limbs)} "
+                             "limbs")
         return mirror_order(given, len(limbs))
     order = mirror_order(pairs, max(limbs.max(), pairs.max(initial=0)) + 1)
     place = {frozenset(limb): i for i, limb in enumerate(limbs.tolist())}

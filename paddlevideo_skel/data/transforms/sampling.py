@@ -28,8 +28,8 @@ class UniformSampleFrames:
         test_mode: always the same choice for a sequence of the same length, from NumPy's legacy generator with
             ``seed``, as in pyskl, mmaction2 and PaddleVideo.
         seed: of ``test_mode``.
-        even: no such draws: in test mode evenly spaced frames, those of several clips interleaved, and in training one
-            random frame of every part whenever the sequence is at least as long as a clip.
+        even: no random draws in test mode but evenly spaced frames, those of several clips interleaved, and in training
+            one random frame of every part whenever the sequence is at least as long as a clip.
     """
 
     def __init__(self, clip_len, num_clips=1, test_mode=False, seed=255, even=False):
@@ -153,9 +153,9 @@ class SketeonCropSample:
 
     Args:
         window_size: number of frames.
-        crop_model: ``center``, the only mode.
+        crop_model: must be ``center``.
         p_interval: share of the frames to keep. ``[p]`` or ``p``: those in the middle. ``[low, high]``: a random
-            stretch of random length, at least 64 frames if there are as many.
+            segment of random length, at least 64 frames if the sequence has that many.
     """
 
     def __init__(self, window_size, crop_model="center", p_interval=1):
