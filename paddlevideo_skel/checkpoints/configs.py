@@ -37,7 +37,9 @@ def complete_config(found, layout):
 
 
 def _merge(packaged, found):
-    """What was found, with the packaged part's arguments that no weights show, such as dropout, if the names agree."""
+    """The arguments found, plus the packaged part's arguments that weights do not show, such as dropout, if the names
+    agree.
+    """
     return {**packaged, **found} if packaged["name"] == found["name"] else dict(found)
 
 

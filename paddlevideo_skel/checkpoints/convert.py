@@ -20,12 +20,12 @@ def convert_checkpoint(path, output, kind=None, config=None, layout=None):
         path: PyTorch's, ``.safetensors`` or ``.pdparams``.
         output: weights to write; the suffix of ``kind`` is added if it is missing.
         kind: ``pdparams`` or ``safetensors``; None: by the suffix of ``output``, or ``pdparams``.
-        config: config to write; None: beside the output, ``.yaml``.
+        config: config to write; None: next to the output, ``.yaml``.
         layout: a layout's name, or a YAML file with one under LAYOUT; None: the known one whose adjacency is in the
             checkpoint.
 
     Returns:
-        paths of the weights and of the config, which is None if none was needed.
+        paths of the weights and of the config, or None where no config was needed.
 
     Raises:
         CheckpointError, ConfigError: see ``read_weights`` and ``foreign.convert``; nothing is written then.
@@ -38,7 +38,7 @@ def convert_checkpoint(path, output, kind=None, config=None, layout=None):
     logger.info("%s: %s", path, "; ".join(words))
     if not is_foreign(state):
         if config or layout:
-            raise CheckpointError(path, "already has PaddleVideo's names: only its format can change",
+            raise CheckpointError(path, "already uses PaddleVideo's names: only its format can be changed",
                                   "Omit --config and --layout")
         save_state(state, output)
         logger.info("%s: the same weights, %d tensors", output, len(state))
@@ -51,7 +51,7 @@ def convert_checkpoint(path, output, kind=None, config=None, layout=None):
     logger.info("%s", report[-1])
     save_state(weights, output)
     write_config(content, config, [f"Made from {Path(path).name} by tools/convert_weights.py.", *report,
-                                   "Data, pipeline and training settings are a packaged config's: adapt them."])
+                                   "Data, pipeline and training settings come from a packaged config: adapt them."])
     logger.info("Weights written to %s, config to %s", output, config)
     return output, config
 
@@ -68,12 +68,12 @@ def _layout(text):
 
 
 def _try(content, path, weights, where):
-    """Build the config's model and put the weights into it, if paddle is installed; returns a line for the report."""
+    """Build the config's model and load the weights into it, if paddle is installed; returns a line for the report."""
     config = Config(content)
     config.source = str(path)
     validate(config)
     if importlib.util.find_spec("paddle") is None:
-        return "Paddle is not installed: the weights were not tried in the model."
+        return "Paddle is not installed: the weights were not tested in the model."
     from ..build import build_recognizer, input_shape
 
     model = build_recognizer(config)
@@ -82,4 +82,4 @@ def _try(content, path, weights, where):
         shape = input_shape(config, model)
     except ConfigError as error:
         return f"The weights fit the model, but the packaged pipeline does not; adapt it: {error.problem}."
-    return f"The weights fit the config's model, and its pipeline makes samples of {shape}."
+    return f"The weights fit the config's model, and its pipeline makes samples of shape {shape}."

@@ -1,4 +1,4 @@
-"""Checkpoints and models: a checkpoint's weights into a model, and a model's state into a file."""
+"""Load a checkpoint's weights into a model, and save a model's state to a file."""
 import logging
 import pickle
 import re
@@ -21,7 +21,7 @@ REPLACEABLE = re.compile(r"head\..*|backbone\.(data_bn\..*|conv1\._conv\.weight|
 
 
 def fit_weights(model, weights, where, allow_mismatch=False):
-    """Put a checkpoint's weights into a recognizer, whether either is a single model or a distillation.
+    """Load a checkpoint's weights into a recognizer; each may be a single model or a distillation.
 
     Args:
         model: a recognizer. A distillation takes a file with the same names model by model; from a single model's
@@ -33,7 +33,7 @@ def fit_weights(model, weights, where, allow_mismatch=False):
             the head if the checkpoint is a backbone alone.
 
     Raises:
-        CheckpointError: listing the keys that are missing, left over, or of other shapes.
+        CheckpointError: listing the keys that are missing, unexpected, or have other shapes.
     """
     weights = _with_prefix(model.single(model.names[0]) if model.names else model, Weights.of(weights), where)
     found = split_models(weights)
@@ -45,7 +45,7 @@ def fit_weights(model, weights, where, allow_mismatch=False):
             _fit_single(model.single(name), found[name], f"{where}: {name}", allow_mismatch)
         return
     if set(found) != {""}:
-        raise CheckpointError(where, f"holds the models {sorted(found)}, the config has {list(model.names)}")
+        raise CheckpointError(where, f"contains the models {sorted(found)}, the config has {list(model.names)}")
     for name in model.names:
         single = model.single(name)
         if name in model.frozen or len(model.names) == 1:
@@ -59,12 +59,12 @@ def _with_prefix(model, weights, where):
     bare = {name.removeprefix("backbone.") for name in model.state_dict() if name.startswith("backbone.")}
     if not bare & set(weights):
         return weights
-    logger.info("%s: a backbone alone", where)
+    logger.info("%s: a backbone without a head", where)
     return Weights({f"backbone.{name}": value for name, value in weights.items()}, weights.needs)
 
 
 def fit_main(recognizer, weights, where):
-    """Put a checkpoint's weights into the model that is tested and exported, and return that model.
+    """Load a checkpoint's weights into the model that is tested and exported; return that model.
 
     It is ``recognizer.main``: the recognizer itself, or a distillation's student, from a file of all models or of the
     student alone.
@@ -81,9 +81,9 @@ def _pick(found, where, name="Student"):
     if len(found) == 1:
         return next(iter(found.values()))
     if name in found:
-        logger.info("%s holds the models %s; using %s", where, ", ".join(found), name)
+        logger.info("%s contains the models %s; using %s", where, ", ".join(found), name)
         return found[name]
-    raise CheckpointError(where, f"holds entries under {sorted(found)}, expected backbone.* and head.*, or {name}.*")
+    raise CheckpointError(where, f"contains entries under {sorted(found)}, expected backbone.* and head.*, or {name}.*")
 
 
 def _fit_single(model, weights, where, allow_mismatch=False):
@@ -99,7 +99,7 @@ def _fit_single(model, weights, where, allow_mismatch=False):
     replaceable = not extra and (headless or not missing) and all(
         REPLACEABLE.fullmatch(name) and _same_but_inputs(name, weights, expected) for name in others)
     problems = [f"{len(names)} {what}: {shorten_list(names, MAX_LISTED_KEYS)}" for what, names in
-                (("missing", missing), ("not in the model", extra), ("of another shape", shapes)) if names]
+                (("missing", missing), ("not in the model", extra), ("with a different shape", shapes)) if names]
     if problems and not (allow_mismatch and replaceable):
         hint = "Use the config that it was trained with"
         if replaceable:
@@ -110,7 +110,7 @@ def _fit_single(model, weights, where, allow_mismatch=False):
         found = vars(model.backbone).get(name)
         if found != needed:
             raise CheckpointError(where, f"needs {name}: {needed} in the config's backbone, found {found}",
-                                  "Set it, or have tools/convert_weights.py write a config for this checkpoint")
+                                  "Set it, or let tools/convert_weights.py write a config for this checkpoint")
     for name, value in weights.items():
         check_numbers(value, name, where)
     if adjacency:
@@ -135,7 +135,7 @@ def _fit_what_fits(model, weights, name):
     fitting = {k: v.astype("float32") for k, v in weights.items()
                if k in expected and tuple(v.shape) == tuple(expected[k].shape)}
     if not fitting:
-        raise CheckpointError(name, "no entry of the checkpoint fits this model")
+        raise CheckpointError(name, "none of the checkpoint's entries fits this model")
     model.set_state_dict({**{k: v.numpy() for k, v in expected.items()}, **fitting})
     others = Counter(".".join(k.split(".")[:2]) for k in expected if k not in fitting)
     logger.info("%s takes %d of its %d entries from the checkpoint%s", name, len(fitting), len(expected),

@@ -1,6 +1,6 @@
 """Weights of other projects under PaddleVideo's names, with a matching config. Never imports paddle.
 
-A PyTorch state dict (as arrays) of one of the forms in ``sources`` comes in.
+The input is a PyTorch state dict (as arrays) in one of the formats of ``sources``.
 """
 from ..errors import CheckpointError
 from ..skeleton import adjacency, get_layout
@@ -10,7 +10,7 @@ from .sources import recognise
 
 
 def is_foreign(names):
-    """Whether the names of a state dict are PyTorch's, told by its BatchNorms, which all networks have."""
+    """Whether a state dict uses PyTorch's names, recognised by its BatchNorms, which all networks have."""
     return any(name.endswith(".running_mean") for name in names)
 
 
@@ -26,7 +26,7 @@ def rename(state, where, layout=None):
         name → float32 array, and the ``Found``.
 
     Raises:
-        CheckpointError: an unknown form, or unknown or missing tensors, which are listed.
+        CheckpointError: an unknown format, or unknown or missing tensors, which are listed.
     """
     found = recognise(state, where)
     if found.graph is None and found.layout_key:
@@ -44,7 +44,7 @@ def convert_state(state, where="checkpoint", layout=None):
 
     Returns:
         name → float32 array; the config as a dict, complete with data, pipeline and training settings of a packaged
-        one; and lines that say what was found and assumed.
+        one; and lines that report what was found and assumed.
 
     Raises:
         CheckpointError: an unknown form, unknown or missing tensors, or an unknown skeleton.
@@ -54,7 +54,7 @@ def convert_state(state, where="checkpoint", layout=None):
     layout = get_layout(layout, "--layout") if layout else None
     if layout and found.joints not in (None, layout.num_joints):
         raise CheckpointError(where, f"has {found.joints} joints, the layout {layout.name} has {layout.num_joints}",
-                              "Give the layout that it was trained on")
+                              "Pass the layout that it was trained on")
     lines = []
     if found.layout_key and found.graph is not None:
         layout, strategy, line = find_layout(found.graph, found.learned, layout, where)

@@ -1,12 +1,12 @@
-"""Checkpoints of every kind that users have, read without running anything in them. Never imports paddle.
+"""Read checkpoints of all supported kinds without executing anything in them. Never imports paddle.
 
 A checkpoint is a ``.pdparams`` file (a pickled dict of NumPy arrays), a ``.safetensors`` file, or one of PyTorch's;
-its content decides, not its name. Trainers wrap state dicts, and models that wrap models prefix their names; both are
-removed. What is left is one of:
+the content decides, not the file name. Wrappers around state dicts and prefixes of wrapped models are removed. The
+result is one of:
 
 * one model: ``backbone.*`` and ``head.*``;
-* several models that learned together: ``Teacher.0.*`` (backbone), ``Teacher.1.*`` (head), ``Student.0.*`` …;
-* one of these on its own: ``0.*`` and ``1.*``;
+* several models trained together: ``Teacher.0.*`` (backbone), ``Teacher.1.*`` (head), ``Student.0.*`` …;
+* one of these alone: ``0.*`` and ``1.*``;
 * a model of another project, under PyTorch's names: ``foreign`` renames it.
 """
 import logging
@@ -28,7 +28,7 @@ SAFE_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
 EMA_WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "averaged_model")
 PREFIXES = ("_layers.", "module.", "_orig_mod.", "averaged_model.", "ema_model.", "ema.", "model.")
-# Entries beside the weights: paddle's table of names, and how many models an average is made of.
+# Entries alongside the weights: paddle's table of names, and the number of averaged models.
 BOOKKEEPING = ("StructuredToParameterName@@", "n_averaged", "steps")
 MAX_WRAPPERS = 4
 
@@ -37,7 +37,7 @@ class Weights(dict):
     """Arrays by name.
 
     Attributes:
-        needs: the backbone's arguments without which the same weights compute another function.
+        needs: backbone arguments without which the same weights compute a different function.
     """
 
     def __init__(self, arrays=(), needs=None):
@@ -54,7 +54,7 @@ def load_state(path):
     """The content of a ``.pdparams``, ``.pdopt`` or ``.pdstate`` file, by the restricted reader.
 
     Raises:
-        CheckpointError: missing, truncated, or with anything in it but containers, numbers and arrays.
+        CheckpointError: missing, truncated, or containing anything but containers, numbers and arrays.
     """
     path = find_checkpoint(path)
     try:
@@ -62,12 +62,12 @@ def load_state(path):
     except DataError as error:
         raise CheckpointError(error.where, error.problem, error.hint) from error
     if not isinstance(state, dict):
-        raise CheckpointError(path, f"holds a {type(state).__name__}, expected a state dict")
+        raise CheckpointError(path, f"contains a {type(state).__name__}, expected a state dict")
     return state
 
 
 def find_checkpoint(path):
-    """The file that a path means; its suffix may be omitted.
+    """The file that a path refers to; the suffix may be omitted.
 
     Raises:
         CheckpointError: there is no such file.
@@ -78,12 +78,12 @@ def find_checkpoint(path):
         if not path.is_file() and beside.is_file():
             return beside
     if not path.is_file():
-        raise CheckpointError(path, "no such checkpoint", "Give the path of a .pdparams, .safetensors or .pth file")
+        raise CheckpointError(path, "checkpoint not found", "Pass the path of a .pdparams, .safetensors or .pth file")
     return path
 
 
 def read_weights(path):
-    """Arrays by the checkpoint's own names, without wrappers and prefixes, and a list of words that describe it."""
+    """Arrays by the checkpoint's own names, without wrappers and prefixes, and phrases that describe the file."""
     path = find_checkpoint(path)
     with open(path, "rb") as file:
         head = file.read(300)
@@ -100,12 +100,12 @@ def read_weights(path):
         weights, words = _unwrap(load_state(path), path)
         words = ["a paddle pickle", *words]
     if not weights:
-        raise CheckpointError(path, "holds no weights")
+        raise CheckpointError(path, "contains no weights")
     return weights, words
 
 
 def load_weights(path):
-    """The ``Weights`` of a checkpoint, under PaddleVideo's names; a line of the log says what was recognised.
+    """The ``Weights`` of a checkpoint, under PaddleVideo's names; a log line says what was recognised.
 
     Raises:
         CheckpointError: missing, damaged, without weights, or of an unknown form.
@@ -124,7 +124,7 @@ def _read_safetensors(path):
     try:
         entries = safetensors.deserialize(path.read_bytes())
     except safetensors.SafetensorError as error:
-        raise CheckpointError(path, f"is damaged or cut short ({error})", "Copy or download it again") from error
+        raise CheckpointError(path, f"is damaged or truncated ({error})", "Copy or download it again") from error
     arrays = {}
     for name, entry in entries:
         if entry["dtype"] not in SAFE_TYPES:
@@ -154,7 +154,7 @@ def _unwrap(content, where):
     """The state dict inside a checkpoint's ``content``.
 
     Returns:
-        name → ``Tensor`` or array, and a list of words that say which wrappers and prefixes were removed.
+        name → ``Tensor`` or array, and a list of phrases that name the removed wrappers and prefixes.
 
     Raises:
         CheckpointError: there is no state dict, or it has entries that are not arrays.
@@ -165,13 +165,13 @@ def _unwrap(content, where):
         if wrapper is None:
             break
         ema = [name for name in EMA_WRAPPERS if isinstance(content.get(name), dict) and name != wrapper]
-        words.append(f"wrapped in {wrapper!r}" + (", which holds averaged weights (EMA)" if wrapper in EMA_WRAPPERS
+        words.append(f"wrapped in {wrapper!r}" + (", which contains averaged weights (EMA)" if wrapper in EMA_WRAPPERS
                                                   else f" (not {ema[0]!r}, which is there too)" if ema else ""))
         content = content[wrapper]
     weights = {name: value for name, value in _arrays(content, where).items() if name not in BOOKKEEPING}
     copies = {"ema_" + name.replace(".", "_") for name in weights} & set(weights)
     if copies:
-        words.append(f"beside an average of {len(copies)} entries ('ema_…'), which was ignored")
+        words.append(f"alongside an average of {len(copies)} entries ('ema_…'), which was ignored")
         weights = {name: value for name, value in weights.items() if name not in copies}
     for _ in range(MAX_WRAPPERS):
         prefix = next((p for p in ("ema_", *PREFIXES) if weights and all(n.startswith(p) for n in weights)), None)
@@ -185,10 +185,10 @@ def _unwrap(content, where):
 def _wrapper(content, where):
     """The key of the state dict, or None if ``content`` is one itself."""
     if isinstance(content, Foreign):
-        raise CheckpointError(where, f"holds a whole model, {content!r}, expected a state dict",
+        raise CheckpointError(where, f"contains a whole model, {content!r}, expected a state dict",
                               "Load it with the code that saved it, and save model.state_dict()")
     if not isinstance(content, dict):
-        raise CheckpointError(where, f"holds a {type(content).__name__}, expected a state dict")
+        raise CheckpointError(where, f"contains a {type(content).__name__}, expected a state dict")
     for name in (*WRAPPERS, *EMA_WRAPPERS):
         if isinstance(content.get(name), (dict, Foreign)):
             return name

@@ -1,4 +1,4 @@
-"""The plan of a conversion, with a place for every tensor of a checkpoint, and what it found out about the model."""
+"""The plan of a conversion: a target for every tensor of a checkpoint, and what was found out about the model."""
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,7 +50,7 @@ class Plan:
         self.known.add(self.body + source)
 
     def put(self, target, source, change=None):
-        """Let ``source`` become ``target``, both the backbone's; ``change`` converts the array."""
+        """Map ``source`` to ``target``, both in the backbone; ``change`` converts the array."""
         self.moves[f"backbone.{target}"] = (self.body + source, change)
 
     def constant(self, target, array):
@@ -85,7 +85,7 @@ class Plan:
                     (("tensors are not in the model", extra), ("tensors of the model are missing", missing)) if names]
         if problems:
             raise CheckpointError(where, f"looks like {source}, but {'; '.join(problems)}",
-                                  "Nothing was converted: every tensor must have its place")
+                                  "Nothing was converted: every tensor must be recognised")
         weights = {}
         for target, (name, change) in self.moves.items():
             array = change if name is None else self.state[name]
@@ -106,13 +106,13 @@ class Found:
 
     Attributes:
         source: the model and the project that it comes from, in words.
-        plan: what its tensors become.
+        plan: how its tensors are mapped.
         backbone, head: the config's arguments, without the layout's.
         joints: V, or None if the checkpoint does not show it.
         graph: ``(K, V, V)``, the adjacency in it, or None; ``learned`` if training changed it.
         layout_key, strategy_key: the backbone's arguments for the skeleton and its adjacency, or None.
         strategy_names: what the backbone calls a strategy, where the name differs.
-        style: whose data and training settings the config starts from: ``paddlevideo`` or ``pyskl``.
+        style: source of the config's data and training settings: ``paddlevideo`` or ``pyskl``.
         notes: assumptions about what the weights do not show.
         unseen: names of the backbone's arguments that no shape shows.
     """
@@ -145,4 +145,4 @@ def check_numbers(array, name, where):
     if not np.issubdtype(array.dtype, np.floating):
         raise CheckpointError(where, f"{name} has the type {array.dtype}, expected floating-point numbers")
     if not np.isfinite(array).all():
-        raise CheckpointError(where, f"{name} holds NaN or infinity")
+        raise CheckpointError(where, f"{name} contains NaN or infinity")

@@ -1,7 +1,7 @@
-"""The forms of PyTorch checkpoints of skeleton networks, recognised by their names.
+"""Known formats of PyTorch checkpoints for skeleton networks, recognised by their tensor names.
 
-Each function takes a state dict and returns a ``Found``, or None if the form is another. Structure is read from names
-and shapes; what a state dict does not show (strides in time) is assumed to be as published, and noted.
+Each function takes a state dict and returns a ``Found``, or None if the format does not match. Structure is read from
+names and shapes; what a state dict does not show (strides in time) is assumed to be as published, and noted.
 """
 import numpy as np
 
@@ -21,7 +21,7 @@ def recognise(state, where):
     """
     if any(".origin_stream." in f".{name}" for name in state):
         raise CheckpointError(where, "is a two-stream ST-GCN (origin_stream, motion_stream), which is not supported",
-                              "Convert each stream on its own, and fuse their results with tools/ensemble.py")
+                              "Convert each stream separately, and fuse their results with tools/ensemble.py")
     body, head = (prefix if any(name.startswith(prefix) for name in state) else "" for prefix in ("backbone.", MM_HEAD))
     for source in (st_gcn, pyskl_gcn, pyskl_ctrgcn, ctrgcn, posec3d):
         try:
@@ -31,7 +31,7 @@ def recognise(state, where):
                                   f"or has unexpected shapes ({type(error).__name__}: {error})") from error
         if found:
             return found
-    raise CheckpointError(where, f"has no known form; its names are like {', '.join(list(state)[:6])}",
+    raise CheckpointError(where, f"has an unknown format; its names look like {', '.join(list(state)[:6])}",
                           "Known: st-gcn and mmskeleton (ST-GCN), pyskl and mmaction2 (ST-GCN, ST-GCN++, CTR-GCN, "
                           "PoseC3D), CTR-GCN's own repository, and PaddleVideo")
 
@@ -69,7 +69,7 @@ def st_gcn(plan, where):
     if plan.shape("data_bn.weight")[0] != in_channels * joints:
         raise ValueError(f"data_bn has {plan.shape('data_bn.weight')[0]} channels for {in_channels} × {joints}")
     return Found(
-        "ST-GCN in the form of " + ("mmaction2 0.x" if plan.head else "st-gcn and mmskeleton"), plan,
+        "ST-GCN in the format of " + ("mmaction2 0.x" if plan.head else "st-gcn and mmskeleton"), plan,
         {"name": "STGCN", "in_channels": in_channels, "edge_importance_weighting": importance, "data_bn": True},
         {"name": "STGCNHead", "num_classes": classes, "in_channels": widths[-1]}, joints, graph, False, "layout",
         "strategy")
@@ -118,7 +118,7 @@ def pyskl_gcn(plan, where):
         "num_person": persons, "gcn_adaptive": adaptive, "gcn_with_res": with_res,
         "tcn_type": "mstcn" if multi_scale else "unit_tcn"}
     return Found(
-        f"{'ST-GCN++' if multi_scale and with_res else 'ST-GCN'} in the form of pyskl and mmaction2", plan, backbone,
+        f"{'ST-GCN++' if multi_scale and with_res else 'ST-GCN'} in the format of pyskl and mmaction2", plan, backbone,
         {"name": "STGCNPlusPlusHead", "num_classes": classes, "in_channels": widths[-1]}, joints, graphs.mean(axis=0),
         adaptive == "init", "layout", "strategy", {"spatial": "partition"}, "pyskl",
         [f"the number of frames is assumed to halve in the stages {down}, as published"],
@@ -177,7 +177,7 @@ def ctrgcn(plan, where):
     plan.classifier("fc", "fc")
     classes = plan.state[f"{plan.head}fc.weight"].shape[0]
     graph = np.mean([plan.array(f"l{unit}.gcn1.PA") for unit in range(1, units + 1)], axis=0) if adaptive else None
-    return _ctrgcn(plan, where, "CTR-GCN in the form of its own repository", units, "l{}", classes, graph, adaptive)
+    return _ctrgcn(plan, where, "CTR-GCN in the format of its own repository", units, "l{}", classes, graph, adaptive)
 
 
 def pyskl_ctrgcn(plan, where):
@@ -201,7 +201,7 @@ def pyskl_ctrgcn(plan, where):
         plan.ignore("A")
         graph, learned = plan.array("A"), False
     classes = _mm_classifier(plan, "fc")
-    found = _ctrgcn(plan, where, "CTR-GCN in the form of pyskl and mmaction2", units, "net.{}", classes, graph, True)
+    found = _ctrgcn(plan, where, "CTR-GCN in the format of pyskl and mmaction2", units, "net.{}", classes, graph, True)
     found.learned, found.style = learned, "pyskl"
     found.backbone["tcn_act"] = True
     found.notes.append("a sample is one clip; pyskl's tests average over several")
@@ -282,7 +282,7 @@ def posec3d(plan, where):
         "spatial_strides": [1, 2, 2, 2] if early else [2] * stages,
         "temporal_strides": [1, 1, 1, 1] if early else [1, 1, 2][:stages], "dilations": [1] * stages}
     classes = _mm_classifier(plan, "fc")
-    return Found("PoseC3D in the form of pyskl and mmaction2", plan, backbone,
+    return Found("PoseC3D in the format of pyskl and mmaction2", plan, backbone,
                  {"name": "I3DHead", "num_classes": classes, "in_channels": out_channels}, style="pyskl",
                  notes=[f"strides are assumed as published: {backbone['spatial_strides']} in space, "
                         f"{backbone['temporal_strides']} in time"])

@@ -1,8 +1,8 @@
-"""PyTorch's files, read without PyTorch and without running anything in them.
+"""Read PyTorch files without PyTorch and without executing anything in them.
 
-There are two forms. Since PyTorch 1.6 a file is a zip archive: ``<name>/data.pkl``, whose tensors refer to the
-storages ``<name>/data/<key>``. The legacy form, still available on request, is a series of pickles (a magic number, the
-protocol's version, the machine, the content, the storages' keys) followed by the storages themselves. A tensor is a
+There are two formats. Since PyTorch 1.6 a file is a zip archive: ``<name>/data.pkl``, whose tensors refer to the
+storages ``<name>/data/<key>``. The legacy format, still available on request, is a series of pickles (a magic number,
+the protocol's version, the machine, the content, the storages' keys) followed by the storages themselves. A tensor is a
 view into a storage; several tensors may share one.
 
 The pickles are read by the restricted unpickler of ``safe_pickle``. Objects of unknown classes (a config, an optimizer,
@@ -29,7 +29,7 @@ DTYPES = {"torch.float64": "f8", "torch.float32": "f4", "torch.float16": "f2", "
           "torch.int64": "i8", "torch.int32": "i4", "torch.int16": "i2", "torch.int8": "i1", "torch.uint8": "u1",
           "torch.bool": "b1", "torch.uint16": "u2", "torch.uint32": "u4", "torch.uint64": "u8"}
 MAX_AXES = 16
-# PyTorch does not compress. All that is unpacked or copied may be MAX_GROWTH times the file's size, plus FREE_BYTES.
+# PyTorch does not compress. Unpacked and copied data may be at most MAX_GROWTH times the file's size, plus FREE_BYTES.
 MAX_GROWTH, FREE_BYTES = 16, 16 << 20
 _HINT = "Download it again, or save it again with torch.save(model.state_dict(), ...)"
 
@@ -46,7 +46,7 @@ class Foreign:
         return f"an object of {self.name}"
 
     def _nothing(self, *_):
-        """Accepts whatever a pickle puts into such an object."""
+        """Accept whatever a pickle puts into such an object."""
 
     append = extend = add = __setitem__ = _nothing
 
@@ -84,8 +84,8 @@ def open_torch(path):
     """A PyTorch file for reading: ``content``, ``form`` and ``array(tensor)``.
 
     Raises:
-        CheckpointError: damaged, cut short, of an unsupported form, or far larger in memory than on the disk. Errors
-            of the block itself pass unchanged.
+        CheckpointError: damaged, truncated, in an unsupported format, or far larger in memory than on disk. Errors
+            raised by the block itself pass through unchanged.
     """
     path = Path(path)
     with _checkpoint_errors(path), reading(path):
@@ -94,8 +94,8 @@ def open_torch(path):
         with _checkpoint_errors(path), reading(path):
             head = file.read(300)
             if _is_tar(head):
-                raise DataError(path, "was saved by PyTorch 0.1.10 or older, as a tar archive, which is not supported",
-                                "Load and save it with a PyTorch from 0.2 to 1.5")
+                raise DataError(path, "is a tar archive of PyTorch 0.1.10 or older, which is not supported",
+                                "Load it with PyTorch 0.2 to 1.5 and save it again")
             kind = _Zip if head.startswith(b"PK") else _Legacy
             opened = kind(file, path)
         yield opened
@@ -182,7 +182,7 @@ class _Machine(PlainUnpickler):
         return rebuild(*arguments) if rebuild in self.rebuilds.values() else Foreign("torch.Tensor")
 
     def _or_foreign(self, step):
-        """The step, or a ``Foreign`` for arrays that are not plain numbers, which may exist beside the weights."""
+        """The step, or a ``Foreign`` for arrays that are not plain numbers, which may exist alongside the weights."""
         if step is NDARRAY:
             return step
 
@@ -201,7 +201,7 @@ class _Machine(PlainUnpickler):
     def load_build(self):
         state, target = self.stack[-1], self.stack[-2]
         if isinstance(target, (Foreign, dict)):
-            # A state dict has a dict of versions (``_metadata``) as its state; no weights are in it.
+            # The state of a state dict is a dict of versions (``_metadata``); it contains no weights.
             self.stack.pop()
             return
         try:
@@ -250,7 +250,7 @@ def _whole(number):
 
 
 class _File:
-    """What both forms share. ``content``: the unpickled object, with ``Tensor`` and ``Foreign`` in it."""
+    """Shared by both formats. ``content``: the unpickled object, with ``Tensor`` and ``Foreign`` in it."""
 
     def __init__(self, file, path):
         self.file, self.path = file, path
@@ -271,7 +271,7 @@ class _File:
         storage = tensor.storage
         for kind in (storage.kind, tensor.kind):
             if kind not in DTYPES.values():
-                raise DataError(self.path, f"holds numbers of the type {kind}, which is not supported", _HINT)
+                raise DataError(self.path, f"contains numbers of type {kind}, which is not supported", _HINT)
         if storage.key not in self.raw:
             self.raw[storage.key] = self.read_storage(storage)
         code = self.order + ("u2" if tensor.kind == "bf16" else tensor.kind)
@@ -283,7 +283,7 @@ class _File:
         count = math.prod(tensor.size)
         last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.size, tensor.stride)) if count else 0
         if last >= max(len(numbers), 1) or (count and not len(numbers)):
-            raise DataError(self.path, f"holds a tensor {tensor.size} that lies outside its storage of "
+            raise DataError(self.path, f"contains a tensor {tensor.size} that lies outside its storage of "
                             f"{len(numbers)} numbers", _HINT)
         self.spend(count * 8)
         steps = [step * numbers.itemsize for step in tensor.stride]
@@ -295,7 +295,7 @@ class _File:
     def spend(self, amount):
         self.budget -= amount
         if self.budget < 0:
-            raise DataError(self.path, f"would take many times its {self.length} bytes in memory", _HINT)
+            raise DataError(self.path, f"would expand to many times its {self.length} bytes in memory", _HINT)
 
 
 def _width(kind):
@@ -303,7 +303,7 @@ def _width(kind):
 
 
 class _Zip(_File):
-    form = "a PyTorch checkpoint (zip form)"
+    form = "a PyTorch checkpoint (zip format)"
 
     def __init__(self, file, path):
         super().__init__(file, path)
@@ -335,12 +335,12 @@ class _Zip(_File):
         raw = self.read(f"data/{storage.key}")
         if len(raw) != storage.numel * _width(storage.kind):
             raise DataError(self.path, f"has {len(raw)} bytes for the storage {storage.key!r}, expected "
-                            f"{storage.numel} numbers of the type {storage.kind}", _HINT)
+                            f"{storage.numel} numbers of type {storage.kind}", _HINT)
         return raw
 
 
 class _Legacy(_File):
-    form = "a PyTorch checkpoint (legacy form)"
+    form = "a PyTorch checkpoint (legacy format)"
 
     def __init__(self, file, path):
         super().__init__(file, path)
@@ -357,10 +357,11 @@ class _Legacy(_File):
             storage = self.storages.get(str(key))
             numel = file.read(8)
             if storage is None or numel != storage.numel.to_bytes(8, "little"):
-                raise DataError(path, f"is damaged: its storage {key!r} has another length than its tensors say", _HINT)
+                raise DataError(path, f"is damaged: its storage {key!r} does not have the length that its tensors "
+                                "require", _HINT)
             width = _width(storage.kind) if storage.kind in DTYPES.values() else 0
             if not width:
-                raise DataError(path, f"holds numbers of the type {storage.kind}, which is not supported", _HINT)
+                raise DataError(path, f"contains numbers of type {storage.kind}, which is not supported", _HINT)
             self.places[storage.key] = file.tell()
             if file.seek(storage.numel * width, 1) > self.length:
                 raise DataError(path, "is incomplete", _HINT)

@@ -125,7 +125,7 @@ def test_a_checkpoint_of_another_project_is_converted_on_the_way(source, tmp_pat
     with caplog.at_level(logging.INFO):
         fit_weights(model, load_weights(path), path)
     assert same(arrays(model), weights)
-    assert "PyTorch checkpoint" in caplog.text and "in the form of" in caplog.text
+    assert "PyTorch checkpoint" in caplog.text and "in the format of" in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def ctrgcn_state():
     (lambda s: {"net": {f"module.{k}": v for k, v in s.items()}}, ["'net'", "names with 'module.'"]),
     (lambda s: {f"model.module.{k}": v for k, v in s.items()}, ["'model.'", "'module.'"]),
     (lambda s: {f"_layers.{k}": v for k, v in s.items()}, ["'_layers.'"]),
-    (lambda s: {"state_dict_ema": s}, ["'state_dict_ema', which holds averaged weights (EMA)"]),
+    (lambda s: {"state_dict_ema": s}, ["'state_dict_ema', which contains averaged weights (EMA)"]),
     (lambda s: {"state_dict": s, "ema_state_dict": {"steps": np.array(3)}},
      ["not 'ema_state_dict', which is there too"]),
     (lambda s: {"n_averaged": np.array(3), **{f"module.{k}": v for k, v in s.items()}}, ["'module.'"]),
@@ -177,7 +177,7 @@ def test_a_paddle_checkpoint_may_be_wrapped_too(ctrgcn_state, tmp_path):
     (lambda s: s.update({"fc.bias": np.full(5, np.nan, "f4")}), ["fc.bias", "NaN"]),
     (lambda s: s.update({"fc.bias": np.arange(5)}), ["fc.bias", "int64"]),
     (lambda s: [s.pop(k) for k in list(s) if k.startswith("l4.")], ["3 units"]),
-    (lambda s: [s.pop(k) for k in list(s) if k.startswith("l")], ["no known form", "data_bn", "pyskl"]),
+    (lambda s: [s.pop(k) for k in list(s) if k.startswith("l")], ["an unknown format", "data_bn", "pyskl"]),
     (lambda s: s.pop("data_bn.weight"), ["incomplete", "data_bn.weight"]),
     (lambda s: s.update({"origin_stream." + k: s.pop(k) for k in list(s)}), ["two-stream"]),
 ])
@@ -382,13 +382,13 @@ def test_the_command(ctrgcn_state, tmp_path, capsys):
     path = save(ctrgcn_state[0], tmp_path / "a.pth")
     assert main(["convert-weights", str(path), "-o", str(tmp_path / "out.pdparams")]) == 0
     said = capsys.readouterr().out
-    for words in ("PyTorch checkpoint (zip form)", "CTR-GCN in the form of its own repository",
+    for words in ("PyTorch checkpoint (zip format)", "CTR-GCN in the format of its own repository",
                   "batch counters omitted", "nearest to coco", "fit the config's model", "out.yaml"):
         assert words in said
     head = (tmp_path / "out.yaml").read_text().splitlines()[:3]
     assert head[0] == "# Made from a.pth by tools/convert_weights.py."
     assert main(["convert-weights", str(tmp_path / "absent.pth"), "-o", str(tmp_path / "x")]) == 2
-    assert "no such checkpoint" in capsys.readouterr().err
+    assert "checkpoint not found" in capsys.readouterr().err
 
 
 def test_no_paddle_is_needed(ctrgcn_state, tmp_path):

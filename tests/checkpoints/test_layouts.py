@@ -26,11 +26,11 @@ def test_each_is_known_by_its_adjacency_learned_or_not(name, strategy):
 def test_an_unknown_one_must_be_named():
     other = COCO.copy()
     other[1, 3, 5] = 0.5
-    with pytest.raises(CheckpointError, match=r"no known layout.*nearest to coco, spatial.*--layout"):
+    with pytest.raises(CheckpointError, match=r"no known layout.*closest to coco, spatial.*--layout"):
         find(other)
     with pytest.raises(CheckpointError, match="--layout"):
         find(np.random.default_rng(0).normal(size=(3, 17, 17)), True)
-    with pytest.raises(CheckpointError, match=r"hardly nearer.*coco"):
+    with pytest.raises(CheckpointError, match=r"hardly closer.*coco"):
         find((COCO + adjacency(get_layout("coco_keypoint"), "spatial")) / 2, True)
     with pytest.raises(CheckpointError, match=r"\(3, 7, 7\)"):
         find(np.zeros((3, 7, 7)))

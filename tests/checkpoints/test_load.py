@@ -59,7 +59,7 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path):
 
 
 def test_a_missing_checkpoint(tmp_path):
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
+    with pytest.raises(CheckpointError, match="checkpoint not found"):
         load_weights(tmp_path / "a.pdparams")
 
 
