@@ -1,4 +1,4 @@
-"""The same networks out of matrix products, for Paddle's CPU kernels.
+"""The same networks as matrix products, for Paddle's CPU kernels.
 
 There are two implementations of every layer, which agree in double precision to 1e-9, gradients included:
 
@@ -7,8 +7,8 @@ There are two implementations of every layer, which agree in double precision to
 - ``matmul``: Paddle's CPU convolutions, the gradients of its means and its sums over broadcast axes are several times
   slower than MKL's matrix products (``docs/performance.md``).
 
-``accelerate(model)`` changes a built model from the first to the second: a layer whose class is in ``FORWARDS`` gets
-the subclass given there, which computes differently. Parameters, state dict and structure stay as they are;
+``accelerate(model)`` switches a built model from the first to the second: a layer whose class is in ``FORWARDS``
+becomes the subclass given there, which computes differently. Parameters, state dict and structure stay as they are;
 ``decelerate(model)`` undoes it.
 
 It is applied in one place, ``paddlevideo_skel.build.build_recognizer``, by ``apply_implementation``: on a CPU, unless
@@ -37,7 +37,7 @@ from .cpu_ops import (
 
 IMPLEMENTATIONS = ("conv", "matmul")
 VARIABLE = "PADDLEVIDEO_SKEL_IMPLEMENTATION"
-# Earlier versions called the variable and its values so.
+# Names of the variable and its values in earlier versions.
 OLD_VARIABLE, OLD_NAMES = "PADDLEVIDEO_SKEL_FORMULATION", {"plain": "conv", "products": "matmul"}
 
 
@@ -70,9 +70,9 @@ def apply_implementation(model):
 
 
 def accelerate(model):
-    """Let a model compute by matrix products; returns the model.
+    """Make a model compute with matrix products; returns the model.
 
-    A graph that is traced from it is made of ``conv``'s layers all the same.
+    A graph traced from it still consists of ``conv``'s layers.
     """
     for layer in model.sublayers(include_self=True):
         if type(layer) in FORWARDS:
@@ -81,7 +81,7 @@ def accelerate(model):
 
 
 def decelerate(model):
-    """Let a model compute by convolutions again; returns the model."""
+    """Make a model compute with convolutions again; returns the model."""
     originals = {fast: plain for plain, fast in FORWARDS.items()}
     for layer in model.sublayers(include_self=True):
         if type(layer) in originals:
@@ -90,14 +90,14 @@ def decelerate(model):
 
 
 class Matmul:
-    """A layer that computes by ``compute``; a graph that is traced is made of its class's own ``forward``."""
+    """A layer that computes with ``compute``; tracing uses the ``forward`` of its original class."""
 
     def __call__(self, *inputs):
         return self.compute(*inputs) if paddle.in_dynamic_mode() else super().__call__(*inputs)
 
 
 class MatmulConv2D(Matmul, layers.Conv2D):
-    """Pointwise convolutions are products; others stay as they are."""
+    """Pointwise convolutions become products; others stay unchanged."""
 
     def compute(self, x):
         if list(self._kernel_size) == [1, 1]:
@@ -163,7 +163,7 @@ class MatmulSTGCNPlusPlusUnit(Matmul, stgcn_plusplus.STGCNPlusPlusUnit):
 
 
 class MatmulRefinedGraphConv(Matmul, ctrgcn.RefinedGraphConv):
-    """CTR-GCN's three graph convolutions together: what they have in common is one product each."""
+    """CTR-GCN's three graph convolutions together: shared operations become one product each."""
 
     def compute(self, x):
         y = self.bn(self.sum_over_graphs(x, mean_over_time(x), self.PA if self.adaptive else self.A))
@@ -268,7 +268,7 @@ def send_along_graphs(x, conv, A):
     subsets, joints = A.shape[:2]
     frames, channels = x.shape[2], conv.weight.shape[0] // subsets
     parts = pointwise_conv(x, conv.weight).reshape([-1, subsets, channels * frames, joints])
-    # What becomes of the convolution's bias: it is the same in every frame.
+    # The contribution of the convolution's bias, which is the same in every frame.
     bias = paddle.matmul(conv.bias.reshape([subsets, channels]), A.sum(1), transpose_x=True)
     bias = bias.unsqueeze(1).expand([channels, frames, joints]).reshape([1, -1])
     return graph_matmul(parts, A.transpose([0, 2, 1]).unsqueeze(0), bias).reshape([-1, channels, frames, joints])
@@ -286,7 +286,7 @@ def join_branches(x, branches):
     ``TemporalConv`` or a maximum. The last one is a pointwise convolution.
 
     Returns:
-        their results side by side, ``(N, C, T', V)``, and the bias ``(C,)`` that is still to be added.
+        their results side by side, ``(N, C, T', V)``, and the bias ``(C,)`` that remains to be added.
     """
     *branches, point = branches
     point = point[0] if isinstance(point, nn.Sequential) else point

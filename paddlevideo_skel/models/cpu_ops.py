@@ -10,7 +10,7 @@ from paddle import nn
 from paddle.autograd import PyLayer
 from paddle.utils.dlpack import from_dlpack
 
-COLUMNS_BYTES = 16 << 20  # of a temporal convolution's shifted features at a time: what a cache holds
+COLUMNS_BYTES = 16 << 20  # of a temporal convolution's shifted features at a time: so that they fit into a cache
 ALIGNMENT = 64  # bytes, as Paddle's own memory
 
 
@@ -20,7 +20,7 @@ def _needs_gradient(*inputs):
 
 
 def _gradients(ctx, *functions):
-    """The gradients of a ``PyLayer``'s inputs; None for those that need none, as Paddle demands."""
+    """The gradients of a ``PyLayer``'s inputs; None for those that need none, as Paddle requires."""
     return tuple(function() if needed else None for needed, function in zip(ctx.needed, functions))
 
 
@@ -43,7 +43,7 @@ class _SharedMatmul(PyLayer):
 
 
 def shared_matmul(weight, x):
-    """``weight (…, C', C)`` times every sample of ``x (N, …, C, L)``: Paddle's own gradient of it fails."""
+    """``weight (…, C', C)`` times every sample of ``x (N, …, C, L)``: Paddle's own gradient fails here."""
     return _SharedMatmul.apply(x, weight, None)
 
 
@@ -57,10 +57,10 @@ def pointwise_conv(x, weight, bias=None, stride=1):
 
 
 class _Add(PyLayer):
-    """Sum of equal shapes. Its gradient is passed on as it is, where Paddle copies it.
+    """Sum of equal shapes. Its gradient is passed on without the copy that Paddle makes.
 
-    Paddle accumulates a tensor's gradients in place. That is safe where one summand is used nowhere else, as the end of
-    a branch here: its own gradient is computed before anything else arrives.
+    Paddle accumulates a tensor's gradients in place. That is safe if one summand is used nowhere else, such as the end
+    of a branch here: its own gradient is computed before any other arrives.
     """
 
     @staticmethod
@@ -133,7 +133,7 @@ class _GraphMatmul(PyLayer):
 
 
 def graph_matmul(x, topology, bias=None):
-    """``Σ_k x[:, k] · topology[:, k]ᵀ + bias``: features of K subsets sent along their graphs, and added up.
+    """``Σ_k x[:, k] · topology[:, k]ᵀ + bias``: features of K subsets propagated along their graphs and summed.
 
     Args:
         x: ``(N, K, …, T, V)``. topology: ``(N, K, …, V, V)``, or ``(1, …)`` for the same graphs in every sample.
@@ -165,8 +165,8 @@ def pairwise_difference(x, y):
 
 
 def _aligned_empty(shape, dtype):
-    """``np.empty`` in aligned memory. MKL's products round by the alignment of their factors, and NumPy's memory has
-    another one in every process: the same seed would not give the same bits."""
+    """``np.empty`` in aligned memory. The rounding of MKL's products depends on memory alignment, and NumPy's
+    alignment varies between processes: the same seed would not give the same bits."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
@@ -219,8 +219,8 @@ class _Shifts:
 class _TemporalConv(PyLayer):
     """Convolution over time as a product of the weights ``(C', C, k, 1)`` and ``_Shifts`` of ``x (N, C, T, V)``.
 
-    Paddle's own copies number by number, and twice more for the gradient. The gradient makes the shifted copies again:
-    kept, they would take k times the memory of x.
+    Paddle's own kernel copies element by element, and twice more for the gradient. The gradient recomputes the shifted
+    copies: kept, they would take k times the memory of x.
     """
 
     @staticmethod
@@ -271,8 +271,8 @@ def conv_without_bias(x, conv):
 def batch_norm(x, norms, bias):
     """The BatchNorms ``norms`` over parts of ``x``'s channels in one call, after a convolution's ``bias (C,)``.
 
-    The bias is not added to ``x``. In training it would shift the mean, which is subtracted again: it shows in the
-    running mean only, and its gradient is exactly 0. In evaluation it becomes a part of BatchNorm's own.
+    The bias is not added to ``x``. In training it would shift the mean, which is subtracted again: it affects only
+    the running mean, and its gradient is exactly 0. In evaluation it is folded into BatchNorm's own bias.
     """
     first = norms[0]
     running, variance = (paddle.concat([getattr(norm, name) for norm in norms]).detach()
@@ -282,7 +282,7 @@ def batch_norm(x, norms, bias):
         shift, offset = shift + (bias - bias), bias.detach()
     else:
         shift, offset = shift + bias * scale / (variance + first._epsilon).sqrt(), 0.0
-    if scale.stop_gradient != shift.stop_gradient:  # Paddle's kernel gives both gradients, or fails
+    if scale.stop_gradient != shift.stop_gradient:  # Paddle's kernel computes both gradients, or fails
         scale.stop_gradient = shift.stop_gradient = False
     running = running - offset
     y = nn.functional.batch_norm(x, running, variance, scale, shift, training=first.training,

@@ -1,4 +1,4 @@
-"""CTR-GCN (Chen et al., "Channel-wise Topology Refinement Graph Convolution", ICCV 2021), and PaddleVideo's Lite."""
+"""CTR-GCN (Chen et al., "Channel-wise Topology Refinement Graph Convolution", ICCV 2021) and CTR-GCN-Lite."""
 import paddle
 from paddle import nn
 from paddle.nn.initializer import Assign, Constant, Normal
@@ -140,8 +140,8 @@ class CTRGCN(JointsBackbone):
         self.init_weights()
 
     def init_weights(self):
-        """As the authors' code: convolutions after He; the graph's BatchNorm near 0, so that a unit starts as its
-        residual; the temporal BatchNorm scales N(1, 0.02²)."""
+        """As in the authors' code: He initialisation for convolutions; the graph's BatchNorm near 0, so that a unit
+        starts as its residual; the temporal BatchNorm scales N(1, 0.02²)."""
         init_conv_bn(self)
         for layer in self.sublayers():
             if isinstance(layer, RefinedGraphConv):

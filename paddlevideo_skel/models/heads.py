@@ -27,7 +27,7 @@ class PooledHead(nn.Layer):
     def __init__(self, num_classes, features, dropout, std, ls_eps=0.0):
         super().__init__()
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-            raise ValueError(f"num_classes is {num_classes!r}, expected a positive whole number")
+            raise ValueError(f"num_classes is {num_classes!r}, expected a positive integer")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout!r}, expected 0 <= dropout < 1")
         if not 0 <= ls_eps < 1:

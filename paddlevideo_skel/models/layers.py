@@ -29,7 +29,7 @@ def conv1x1(in_channels, out_channels, stride=1):
 
 
 def init_conv_bn(layer):
-    """Initialise ``layer``: convolutions after He (fan out), biases 0, BatchNorm scales 1 and shifts 0."""
+    """Initialise ``layer``: He initialisation (fan out) for convolutions, biases 0, BatchNorm scales 1 and shifts 0."""
     for sub in layer.sublayers(include_self=True):
         if isinstance(sub, (nn.Conv2D, nn.Conv3D)):
             out_channels, _, *kernel = sub.weight.shape
@@ -100,7 +100,7 @@ class JointsBackbone(nn.Layer):
         return f"({self.in_channels} channels, frames, {self.layout.num_joints} joints, {persons})"
 
     def takes(self, shape):
-        """Whether a sample of this shape fits."""
+        """Whether the model accepts a sample of this shape."""
         channels, _, joints, persons = shape if len(shape) == 4 else (0,) * 4
         return (channels, joints) == (self.in_channels, self.layout.num_joints) and (
             self.num_person in (None, persons))

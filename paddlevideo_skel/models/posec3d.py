@@ -1,6 +1,7 @@
 """PoseC3D's network: SlowOnly-R50 on heatmaps (Duan et al., "Revisiting Skeleton-based Action Recognition", CVPR 2022).
 
-A ResNet of 3D convolutions whose early stages see each frame on its own. Layers and arguments have PaddleVideo's names.
+A ResNet of 3D convolutions whose early stages process each frame separately. Layers and arguments have PaddleVideo's
+names.
 """
 from paddle import nn
 from paddle.nn.initializer import Constant
@@ -135,7 +136,9 @@ class ResNet3dSlowOnly(nn.Layer):
         return nn.Sequential(*blocks)
 
     def init_weights(self, zero_init_residual):
-        """Convolutions after He; with ``zero_init_residual`` the last BatchNorm scale of a block is 0, as in pyskl."""
+        """He initialisation for convolutions; with ``zero_init_residual`` the last BatchNorm scale of a block is 0, as
+        in pyskl.
+        """
         init_conv_bn(self)
         if zero_init_residual:
             for layer in self.sublayers():
@@ -149,7 +152,7 @@ class ResNet3dSlowOnly(nn.Layer):
                 f"frames, height, width)")
 
     def takes(self, shape):
-        """Whether a sample of this shape fits."""
+        """Whether the model accepts a sample of this shape."""
         return len(shape) in (4, 5) and shape[-4] == self.in_channels
 
     def forward(self, x):
@@ -167,9 +170,9 @@ class ResNet3dSlowOnly(nn.Layer):
 
 
 def check_number(name, value, most=None):
-    """Raise ``ValueError`` unless the argument ``name`` is a positive whole number, at most ``most``."""
+    """Raise ``ValueError`` unless the argument ``name`` is a positive integer, at most ``most``."""
     if type(value) is not int or value < 1 or (most and value > most):
-        raise ValueError(f"{name} is {value!r}, expected {f'1 to {most}' if most else 'a positive whole number'}")
+        raise ValueError(f"{name} is {value!r}, expected {f'1 to {most}' if most else 'a positive integer'}")
 
 
 def as_tuple(value):
@@ -178,10 +181,10 @@ def as_tuple(value):
 
 
 def check_whole_numbers(name, value, count):
-    """The argument ``name`` as a tuple; raise ``ValueError`` unless it holds ``count`` positive whole numbers."""
+    """The argument ``name`` as a tuple; raise ``ValueError`` unless it holds ``count`` positive integers."""
     value = as_tuple(value)
     if not isinstance(value, tuple) or len(value) != count or any(type(n) is not int or n < 1 for n in value):
-        raise ValueError(f"{name} is {value!r}, expected {count} positive whole numbers")
+        raise ValueError(f"{name} is {value!r}, expected {count} positive integers")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Recognizers: a backbone and a head, or several of them that learn together; and how a config's MODEL becomes one."""
+"""Recognizers: a backbone and a head, or several that are trained together; built from a config's MODEL section."""
 import math
 
 import paddle
@@ -13,14 +13,14 @@ PARTS = (("backbone", BACKBONES), ("head", HEADS))
 
 
 class Recognizer(nn.Layer):
-    """What training, testing and export work with, whether it is one model or several.
+    """The common interface of training, testing and export, for one model or several.
 
     Attributes:
         names: names of the models in a distillation, in the config's order; empty for a single model. With names,
             ``forward`` returns a dict name → logits, otherwise logits ``(N, num_classes)``.
         frozen: those of ``names`` that do not learn.
-        main_name: the one of ``names`` that is scored and exported. A single model has a name too: that of the weights
-            which it takes from a distillation's checkpoint.
+        main_name: the one of ``names`` that is scored and exported. A single model has a name too: the name of the
+            weights that it loads from a distillation's checkpoint.
     """
 
     names = ()
@@ -49,8 +49,8 @@ class SingleRecognizer(Recognizer):
             if part.recognizer != type(self).__name__:
                 raise ValueError(f"{type(part).__name__} does not fit this framework; set framework: {part.recognizer}")
         if backbone.out_channels != head.features:
-            raise ValueError(f"the head takes {head.features} features, the backbone gives {backbone.out_channels}; "
-                             f"set the head's in_channels to fit")
+            raise ValueError(f"the head takes {head.features} features, but the backbone gives "
+                             f"{backbone.out_channels}; set the head's in_channels accordingly")
         self.backbone, self.head = backbone, head
 
     def forward(self, x):
@@ -71,20 +71,20 @@ class RecognizerGCN(SingleRecognizer):
 class Recognizer3D(SingleRecognizer):
     """Averages scores over clips, as PoseC3D does: the softmax of the result is the mean of the clips' softmax.
 
-    In training too: the loss of a sample with several clips is that of its mean score.
+    This also holds in training: the loss of a sample with several clips is computed from its mean score.
     """
 
     @staticmethod
     def average(logits):
         """``(N, clips, num_classes)`` or ``(N, num_classes) → (N, num_classes)``; one clip's logits are unchanged.
 
-        For several clips it is log(mean(softmax)), computed in logarithms, so that no small score becomes log(0).
+        For several clips it is log(mean(softmax)), computed in log space, so that no small score becomes log(0).
         """
         if logits.ndim == 2:
             return logits
         if logits.shape[1] == 1:
             return logits.squeeze(1)
-        # Not log_softmax, which Paddle clips at -64 on CPUs, and no other runtime does.
+        # Not log_softmax: Paddle clips it at -64 on CPUs, other runtimes do not.
         scores = logits - paddle.logsumexp(logits, axis=-1, keepdim=True)
         return paddle.logsumexp(scores, axis=1) - math.log(logits.shape[1])
 

@@ -59,7 +59,7 @@ class STGCN(JointsBackbone):
                  data_bn=True):
         super().__init__()
         if isinstance(in_channels, bool) or not isinstance(in_channels, int) or in_channels < 1:
-            raise ValueError(f"in_channels is {in_channels!r}, expected a positive whole number")
+            raise ValueError(f"in_channels is {in_channels!r}, expected a positive integer")
         if isinstance(dropout, bool) or not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout!r}, expected 0 <= dropout < 1")
         for name, value in (("edge_importance_weighting", edge_importance_weighting), ("data_bn", data_bn)):

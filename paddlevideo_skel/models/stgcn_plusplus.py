@@ -13,17 +13,18 @@ from .stgcn import KERNEL
 
 BRANCHES = ((3, 1), (3, 2), (3, 3), (3, 4), ("max", 3), "1x1")
 ADAPTIVE = (None, "init", "offset", "importance")
-# The strategies by the names that PaddleVideo gives them in ST-GCN++, and ST-GCN's partition by a name of its own.
+# The strategies under PaddleVideo's names for ST-GCN++, and a separate name for ST-GCN's partition.
 GRAPH_STRATEGIES = (*STRATEGIES, "stgcn_spatial", "partition")
 
 
 def build_graph(layout, strategy):
-    """The adjacency ``(K, V, V)`` that training starts from. The model's graph class gives the names their meaning.
+    """The adjacency ``(K, V, V)`` that training starts from. The meaning of the names depends on the model's graph
+    class.
 
     PaddleVideo's ST-GCN++ has a graph class apart from ST-GCN's. Its config (``coco_keypoint``, ``spatial``) and its
     author's branch (``coco``, ``stgcn_spatial``) both mean the inward and outward bones of COCO's tree, whose centre is
     the nose. For other layouts both names are ST-GCN's partition; for COCO that is ``partition``. Published checkpoints
-    do not hold the graph, so another reading gives other logits.
+    do not hold the graph, so a different graph gives different logits.
 
     Raises:
         ValueError: an unknown strategy.
@@ -186,7 +187,7 @@ class STGCNPlusPlus(nn.Layer):
         return f"(clips, persons, frames, {self.layout.num_joints} joints, {self.in_channels} channels)"
 
     def takes(self, shape):
-        """Whether a sample of this shape fits."""
+        """Whether the model accepts a sample of this shape."""
         fits = len(shape) == 5 and tuple(shape[3:]) == (self.layout.num_joints, self.in_channels)
         return fits and (self.data_bn_type != "MVC" or shape[1] == self.num_person)
 

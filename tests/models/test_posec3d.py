@@ -166,7 +166,7 @@ def test_a_wrong_argument_is_told(given, words):
 
 @pytest.mark.parametrize("given, words", [
     ({"spatial_type": "max"}, "spatial_type is 'max'"), ({"drop_ratio": 1}, "expected 0 <= dropout < 1"),
-    ({"in_channels": 64}, "takes 64 features, the backbone gives 128")])
+    ({"in_channels": 64}, "takes 64 features, but the backbone gives 128")])
 def test_a_wrong_head_is_told(given, words):
     with pytest.raises(ConfigError, match=words):
         build_model({**SMALL[NAME], "head": {**SMALL[NAME]["head"], **given}})
