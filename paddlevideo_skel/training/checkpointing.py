@@ -1,4 +1,4 @@
-"""When a run's state is saved, and how a run stops early: at a signal, or when its numbers diverge."""
+"""When the state of a run is saved, and how a run stops early: on a signal, or when it diverges."""
 import logging
 import os
 import re
@@ -13,7 +13,7 @@ from . import distributed, resume
 logger = logging.getLogger(__name__)
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
-REPEATED = 2.0  # seconds: launchers and terminals send a signal several times at once, and mean one
+REPEATED = 2.0  # seconds: launchers and terminals may send one signal several times
 
 
 def parse_interval(value, where):
@@ -54,12 +54,12 @@ class Checkpointer:
         return self.signals.number is not None
 
     def restore(self, state):
-        """Continue from a state. It may be another folder's; it is saved in this one."""
+        """Continue from a state, possibly from another folder; it is saved in this one."""
         resume.restore(state, *self.parts)
         self.save()
         logger.info("Resumed at epoch %d after step %d", *self.saved)
         for line in differences(state["surroundings"], resume.environment()):
-            logger.warning("%s: the last bits of numbers may differ from those of a run without a break", line)
+            logger.warning("%s: results may differ in the last bits from those of an uninterrupted run", line)
 
     def save(self):
         """Replace the state file; all processes call it together.
@@ -84,17 +84,17 @@ class Checkpointer:
         if stop:
             number, (epoch, step) = self.signals.number or signal.SIGTERM, self.saved
             raise StoppedError("training", f"was stopped by {signal.Signals(number).name}; its state after step {step} "
-                               f"of epoch {epoch} is in {self.run_dir.state}", "The same command with --resume "
-                               "continues from there", number)
+                               f"of epoch {epoch} is in {self.run_dir.state}", "Run the same command with "
+                               "--resume to continue", number)
 
     def diverged(self, problem):
-        """The error of a training whose numbers are no longer finite; ``problem`` says which."""
+        """The error for a run with NaN or infinity; ``problem`` says where."""
         if self.saved:
             epoch, step = self.saved
-            good = (f"{self.run_dir.state} is good, from after step {step} of epoch {epoch}, but --resume would run "
-                    "into the same problem: start again")
+            good = (f"{self.run_dir.state} is intact (saved after step {step} of epoch {epoch}), but --resume would "
+                    "run into the same problem. Start over")
         else:
-            good = "No checkpoint was saved before. Start again"
+            good = "No checkpoint was saved before. Start over"
         return DataError("training", f"{problem}, at epoch {self.progress.epoch} after {self.progress.step} of its "
                          "steps", f"{good} with a lower learning rate, a longer warm-up or ClipGradByGlobalNorm, and "
                          "check the data")
@@ -103,8 +103,8 @@ class Checkpointer:
 class StopSignals:
     """A context that records SIGTERM and SIGINT; the training loop checks ``number`` between its steps.
 
-    The same signal again, more than ``REPEATED`` seconds later, ends the process at once. Until ``deferring`` is set
-    there is nothing to finish: the first signal raises ``StoppedError`` wherever the program is.
+    The same signal again, more than ``REPEATED`` seconds later, ends the process immediately. Until ``deferring`` is
+    set there is nothing to finish: the first signal raises ``StoppedError`` immediately.
 
     Attributes:
         number: of the signal received, or None.
@@ -130,11 +130,12 @@ class StopSignals:
         now = time.monotonic()
         name = signal.Signals(number).name
         if not self.deferring:
-            raise StoppedError("training", f"was stopped by {name} before its first step", number=number)
+            raise StoppedError("training", f"was stopped by {name} before the first step", number=number)
         if self.number is None:
             self.number, self._since = number, now
-            # Not by print or the log: the signal may interrupt one of their own calls.
-            os.write(2, f"\n{name}: training stops after this step; the same signal again ends it at once\n".encode())
+            # Neither print nor the log is safe here: the signal may interrupt one of their own calls.
+            os.write(2, f"\n{name}: training stops after this step; send the signal again to end it "
+                     "immediately\n".encode())
         elif now - self._since > REPEATED:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

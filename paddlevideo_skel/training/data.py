@@ -1,4 +1,4 @@
-"""The data of a config's splits: checked before training, and as batches."""
+"""The data of a config's splits: check it before training, and load it as batches."""
 import logging
 
 from ..build import build_pipeline
@@ -21,7 +21,7 @@ def build_checked_datasets(config, splits, model, folder, skip_bad):
     """The data sets of a training, with every sample checked; the first process checks and writes.
 
     Args:
-        model: the model to train, which has the classes and joints.
+        model: the model to train; it defines the classes and joints.
         folder: for ``bad_samples.csv``, the list of samples that cannot be used, and ``examined.json``, which caches
             the files' checks for the next run.
         skip_bad: omit samples that cannot be used; otherwise they are an error.
@@ -50,8 +50,8 @@ def build_checked_datasets(config, splits, model, folder, skip_bad):
     if bad and not (skip_bad and usable == list(splits)):
         first = shorten_list([f"{sample.file}: {sample.sample}: {sample.reason}" for sample in bad], MAX_LISTED, "; ")
         raise DataError("training data", f"{len(bad)} samples cannot be used: {first}. {folder / BAD_SAMPLES} "
-                        "lists all of them", "Correct or remove them, or omit them with --skip_bad"
-                        if usable == list(splits) else "Correct them: without them no sample would be left")
+                        "lists all of them", "Correct or remove them, or skip them with --skip_bad"
+                        if usable == list(splits) else "Correct them: no other samples are left")
     if bad:
         logger.warning("%d samples cannot be used and are omitted; %s lists them", len(bad), folder / BAD_SAMPLES)
     return datasets, fingerprints
@@ -74,6 +74,6 @@ def make_loader(config, split, num_classes, seed=DEFAULT_SEED, dataset=None):
         raise DataError(config.where("DATASET.train"), "the training data has no labels")
     return BatchLoader(
         dataset, build_pipeline(config, split), batch_size, shuffle=training,
-        # The short last batch of an epoch is omitted, as in PaddleVideo, unless it is the only one.
+        # As in PaddleVideo, the short last batch of an epoch is omitted unless it is the only one.
         drop_last=training and len(dataset) >= batch_size * share[1], num_workers=min(workers, available_cores()),
         seed=seed, mix=mix, share=share)

@@ -1,7 +1,7 @@
-"""The device to compute on, and several processes that train or test together, one device each.
+"""Choose the device, and train or test in several processes with one device each.
 
-``python -m paddle.distributed.launch`` gives every process its rank by environment variables. In a single process
-every function here is cheap and changes nothing.
+``python -m paddle.distributed.launch`` passes the rank to each process in environment variables. In a single
+process, every function here is cheap and has no effect.
 """
 import contextlib
 import io
@@ -38,7 +38,7 @@ def is_main():
 def _number(variable, default):
     text = os.environ.get(variable, str(default))
     if not text.isdecimal():
-        raise ConfigError(variable, f"found {text!r}, expected a whole number", f"{LAUNCHER} sets it")
+        raise ConfigError(variable, f"found {text!r}, expected an integer", f"{LAUNCHER} sets it")
     return int(text)
 
 
@@ -120,9 +120,9 @@ def share_weights(model):
 def average_gradients(parameters):
     """Between backward pass and update: gradients become their means over the processes, whatever the device.
 
-    Not ``paddle.DataParallel``, which averages during the backward pass: it silently skips gradients that custom
-    layers compute, and aborts where another process has ended. The time it would hide, that of adding up a few
-    megabytes, is small compared with a step of these models.
+    Not ``paddle.DataParallel``, which averages during the backward pass: it silently skips gradients of custom
+    layers, and aborts if another process has ended. The time it would hide (summing a few megabytes) is small compared
+    with a training step.
     """
     if world_size() == 1:
         return
@@ -193,7 +193,7 @@ def barrier():
 
 @contextlib.contextmanager
 def losing_others():
-    """A context that turns the transport's error, when another process has ended, into one that says where to look.
+    """A context that replaces the transport's error when another process has ended by one that says where to look.
 
     Raises:
         UnavailableError: another process has ended.
@@ -202,6 +202,7 @@ def losing_others():
         yield
     except (RuntimeError, OSError) as error:
         if world_size() > 1 and "gloo" in str(error):
-            raise UnavailableError(f"process {rank()}", "lost another process, which failed or was killed",
+            raise UnavailableError(f"process {rank()}",
+                                   "lost the connection to another process, which failed or was killed",
                                    "See its workerlog.<number> in the launcher's --log_dir (default: log)") from error
         raise

@@ -1,4 +1,4 @@
-"""Ensembles: the results of several tests, fused. Never imports paddle.
+"""Ensembles: fuse the results of several tests. Never imports paddle.
 
 Papers report skeleton models for two streams (joints, bones) and four (and their motions), whose scores are added with
 weights.
@@ -53,7 +53,7 @@ def read_run(path):
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(path, f"is not the results of a test ({type(error).__name__}: {error})", _HINT) from error
     if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all() or (scores < 0).any():
-        raise DataError(path, f"found scores of the shape {scores.shape}, expected (samples, classes), finite and not "
+        raise DataError(path, f"found scores of shape {scores.shape}, expected (samples, classes), finite and not "
                         "negative", _HINT)
     if class_names is not None and not (isinstance(class_names, list) and len(class_names) == scores.shape[1]):
         raise DataError(path, f"found the class names {class_names!r}, expected {scores.shape[1]} of them", _HINT)
@@ -74,12 +74,12 @@ def align_runs(runs):
     """
     first = runs[0]
     if len(set(first.names)) != len(first.names):
-        raise DataError(first.path, "has several samples of the same name", "Test with repeat_times: 1")
+        raise DataError(first.path, "has several samples with the same name", "Test with repeat_times: 1")
     for run in runs[1:]:
         if run.scores.shape != first.scores.shape:
             (samples, classes), (here, known) = run.scores.shape, first.scores.shape
             raise DataError(run.path, f"has {samples} samples of {classes} classes, {first.path} has {here} of {known}",
-                            "Fuse tests of the same data")
+                            "Fuse results of tests on the same data")
         if run.names != first.names:
             if set(run.names) == set(first.names):
                 place = {name: i for i, name in enumerate(run.names)}
@@ -89,11 +89,11 @@ def align_runs(runs):
             elif not (run.by_place and first.by_place):
                 other = sorted(set(run.names) ^ set(first.names))
                 raise DataError(run.path, f"has other samples than {first.path}: {shorten_list(other, 3)}",
-                                "Fuse tests of the same data")
+                                "Fuse results of tests on the same data")
         if run.label is not None and first.label is not None and not np.array_equal(run.label, first.label):
             i = int(np.flatnonzero(run.label != first.label)[0])
             raise DataError(f"{run.path}: {run.names[i]}", f"found the label {run.label[i]}, but "
-                            f"{first.label[i]} in {first.path}", "Fuse tests of the same data")
+                            f"{first.label[i]} in {first.path}", "Fuse results of tests on the same data")
     return runs
 
 
@@ -123,8 +123,8 @@ def ensemble(paths, weights=None, method="scores", out=None):
         out: JSON file for the results, in the same format, so that they can be fused again.
 
     Returns:
-        dict: a test's results, with ``runs`` (path, weight, top1, top5) and, per class, ``best_single``, the accuracy
-        of the run that is best over all classes, and ``gain``, the ensemble's gain over it.
+        dict: a test's results, with ``runs`` (path, weight, top1, top5) and, per class, ``best_single`` (accuracy of
+        the run with the best overall accuracy) and ``gain`` (the ensemble's gain over it).
 
     Raises:
         ConfigError, DataError: wrong arguments; see ``read_run`` and ``align``.
@@ -136,7 +136,7 @@ def ensemble(paths, weights=None, method="scores", out=None):
         raise ConfigError("--weights", f"found {len(weights)}, expected one for each of the {len(paths)} files")
     if not all(np.isfinite(weight) and weight > 0 for weight in weights):
         raise ConfigError("--weights", f"found {weights}, expected positive numbers",
-                          "Omit a file instead of giving it the weight 0")
+                          "Omit a file instead of setting its weight to 0")
     if method not in FUSION_METHODS:
         raise ConfigError("--fuse", f"found {method!r}, expected one of {', '.join(FUSION_METHODS)}")
     if out:

@@ -1,4 +1,4 @@
-"""What a run reports: where it is, lines that PaddleVideo's users know, and curves for VisualDL."""
+"""What a run reports: its position, log lines in PaddleVideo's format, and curves for VisualDL."""
 import datetime
 import logging
 import os
@@ -18,14 +18,14 @@ def new_record():
 
 
 class Progress:
-    """The position of a run and its running numbers.
+    """The position of a run and its running statistics.
 
     Args:
         skip: steps that the throughput leaves out.
 
     Attributes:
         epoch: from 1; one more than the config's ``epochs`` when the run is finished.
-        step: training steps done in this epoch; if all of them, the epoch is trained, but not validated and saved yet.
+        step: training steps done in this epoch; if all of them, the epoch is trained, but not yet validated and saved.
         best: top-1 of the best epoch so far, None before a validation; ``best_path``: its checkpoint.
         record: means of this epoch's training.
         counted: the throughput's samples and seconds at the epoch's beginning.
@@ -70,7 +70,7 @@ class RunLog:
 
     def __init__(self, epochs, iterations, interval, world_size):
         self.epochs, self.iterations, self.interval, self.world_size = epochs, iterations, interval, world_size
-        self.curves = None  # the first process sets them while it trains
+        self.curves = None  # set by the first process while it trains
 
     def step(self, progress, rate, size):
         """Log a line every ``interval`` steps, and a point of the curves every step.
@@ -132,12 +132,12 @@ class Curves:
         try:
             from visualdl import LogWriter
         except ImportError:
-            logger.info("VisualDL is not installed, no curves are written (pip install paddlevideo_skel[curves])")
+            logger.info("VisualDL is not installed; no curves are written (pip install paddlevideo_skel[curves])")
             return
-        except OSError as error:  # it makes a folder in the user's home, which may not be writable
-            logger.warning("VisualDL cannot be used, no curves are written (%s: %s)", error.filename, error.strerror)
+        except OSError as error:  # it creates a folder in the user's home, which may not be writable
+            logger.warning("VisualDL cannot be used; no curves are written (%s: %s)", error.filename, error.strerror)
             return
-        # VisualDL itself would silently write nothing.
+        # Otherwise VisualDL would silently write nothing.
         output_folder(folder)
         files = sorted(Path(folder).glob("vdlrecords.*"), key=lambda path: path.stat().st_mtime) if resumed else []
         if files:
@@ -156,7 +156,7 @@ class Curves:
 
 
 def cut_to_whole_records(path):
-    """Drop a last record that a killed process left incomplete: nothing after it could be read.
+    """Remove an incomplete last record that a killed process left: nothing after it could be read.
 
     A record is its length in 8 bytes, little-endian, followed by that many bytes.
     """

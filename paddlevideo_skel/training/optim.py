@@ -36,7 +36,7 @@ def check_optimizer(section, where):
                 raise ConfigError(f"{where}.{key}", f"found {section[key]!r}, expected name: {known}, value: a number")
             value = arguments["value"]
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-                raise ConfigError(f"{where}.{key}.value", f"found {value!r}, expected a number of at least 0")
+                raise ConfigError(f"{where}.{key}.value", f"found {value!r}, expected a number >= 0")
     momentum = section.get("momentum", DEFAULTS["OPTIMIZER.momentum"])
     if isinstance(momentum, bool) or not isinstance(momentum, (int, float)) or not 0 <= momentum < 1:
         raise ConfigError(f"{where}.momentum", f"found {momentum!r}, expected 0 <= momentum < 1")

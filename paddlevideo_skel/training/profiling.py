@@ -1,4 +1,4 @@
-"""A profile of training steps: ``--profiler_options "batch_range=[10,20];sorted_key=total"``."""
+"""Profile training steps: ``--profiler_options "batch_range=[10,20];sorted_key=total"``."""
 import ast
 
 from paddle import profiler
@@ -11,7 +11,7 @@ SORTED = {"total": profiler.SortedKeys.CPUTotal, "ave": profiler.SortedKeys.CPUA
 
 
 class StepProfiler:
-    """Profiles the training steps of ``batch_range`` and prints paddle's table of operators, the costliest first.
+    """Profiles the training steps of ``batch_range`` and prints paddle's table of operators, the most expensive first.
 
     The operators inside a custom gradient of this package (``GradNodePyLayer_…``) are listed on their own, too.
 
@@ -35,7 +35,7 @@ class StepProfiler:
             if not 0 <= self.first < self.last:
                 raise ValueError
         except (ValueError, SyntaxError, TypeError, KeyError):
-            raise ConfigError(f"--profiler_options {options}", "cannot be read, expected for example "
+            raise ConfigError(f"--profiler_options {options}", "is invalid, expected for example "
                               "batch_range=[10,20];sorted_key=total") from None
         self.trace = given.get("profile_path")
         self.profiler, self.batch = None, 0
@@ -43,7 +43,7 @@ class StepProfiler:
     def step(self):
         """Call once before each training step."""
         if self.batch == self.first:
-            # Left to itself paddle writes megabytes of trace into the working directory.
+            # By default paddle writes megabytes of trace into the working directory.
             keep = profiler.export_chrome_tracing(self.trace) if self.trace else (lambda _: None)
             self.profiler = profiler.Profiler(targets=[profiler.ProfilerTarget.CPU], on_trace_ready=keep)
             self.profiler.start()

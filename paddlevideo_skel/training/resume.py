@@ -1,10 +1,10 @@
-"""A run's state in one file, from which it resumes to the same numbers, to the bit on a CPU.
+"""The state of a run in one file, from which it resumes with the same results, bit for bit on a CPU.
 
-Weights, optimizer, schedule, scaler, random numbers, position and running means of one moment are in one file that is
-replaced as a whole: whenever a run is killed, the file is consistent. It is read by the restricted reader.
+Weights, optimizer, schedule, scaler, random states, position and running means are saved together in one file that is
+replaced atomically: whenever a run is killed, the file is consistent. It is read by the restricted reader.
 
-A run may resume only if its fingerprint is that of the state: the config without the keys that change no number, seed,
-processes, device, precision, and a digest of its data.
+A run may resume only if its fingerprint equals that of the state. The fingerprint is the config without the keys that
+do not affect results, plus seed, processes, device, precision, and a digest of the data.
 """
 import logging
 import os
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 # States of version 0.1 resume too: the keys ``identity`` (the fingerprint) and ``surroundings`` (the environment) stay.
 STATE_FORMAT = "training state 1 of paddlevideo_skel"
-# The environment's variables that decide how numbers are rounded.
+# Environment variables that affect rounding.
 ROUNDING_VARIABLES = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")
 # Keys that may change when a run resumes. Of the data, the files' content counts, not where they are.
 FREE_KEYS = {"output_dir", "log_level", "log_interval", "save_interval", "keep", "save_every", "METRIC", "INFERENCE",
@@ -37,11 +37,11 @@ FREE_FILE_KEYS = {"file_path", "label_path"}
 
 
 def run_fingerprint(config, splits, **run):
-    """What a run's numbers depend on, as plain data: two runs of one fingerprint give the same results.
+    """What the results of a run depend on, as plain data: two runs with the same fingerprint give the same results.
 
     Args:
         splits: the splits of the data that the run uses.
-        run: seed, number of processes and the like.
+        run: seed, number of processes etc.
     """
     kept = {key: value for key, value in config.items() if key not in FREE_KEYS}
     kept["PIPELINE"] = {split: kept["PIPELINE"][split] for split in splits}
@@ -54,7 +54,7 @@ def run_fingerprint(config, splits, **run):
 
 
 def environment():
-    """Versions and variables that numbers may depend on in their last bits."""
+    """Versions and variables that may affect results in the last bits."""
     return {"paddle": paddle.__version__, "numpy": np.__version__, "paddlevideo_skel": __version__,
             **{name: os.environ.get(name) for name in ROUNDING_VARIABLES}, cpu.VARIABLE: cpu.requested_implementation()}
 
@@ -73,7 +73,7 @@ def capture(model, optimizer, scaler, progress, fingerprint):
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     for name, value in weights.items():
         if not np.isfinite(value).all():
-            raise DataError("training", f"{name} holds NaN or infinity")
+            raise DataError("training", f"{name} contains NaN or infinity")
     return {"format": STATE_FORMAT, "identity": fingerprint, "surroundings": environment(), "weights": weights,
             "optimizer": _optimizer_state(model, optimizer), "scaler": scaler.state_dict() if scaler else {},
             "random": distributed.gather(_random_state()), "progress": progress.state()}
@@ -90,7 +90,7 @@ def restore(state, model, optimizer, scaler, progress):
     except CheckpointError:
         raise
     except Exception as error:
-        # Anything may be wrong in a damaged state, and paddle's setters raise any exception for it.
+        # A damaged state may contain anything, and paddle's setters may raise any exception.
         raise CheckpointError("--resume", f"the state is damaged ({type(error).__name__}: {error})",
                               "Start a new run with -w and the last checkpoint") from error
 
@@ -99,11 +99,11 @@ def _restore(state, model, optimizer, scaler, progress):
     tensors = dict((*model.named_parameters(), *model.named_buffers()))
     shapes = {name: tuple(value.shape) for name, value in state["weights"].items()}
     if shapes != {name: tuple(value.shape) for name, value in model.state_dict().items()}:
-        raise CheckpointError("--resume", "the state's weights do not fit this model", "Another version of this "
-                              "package wrote it: start a new run with -w and the last checkpoint")
+        raise CheckpointError("--resume", "the state's weights do not fit this model", "It was written by "
+                              "another version of this package: start a new run with -w and the last checkpoint")
     for name, value in state["weights"].items():
         if not np.isfinite(value).all():
-            raise ValueError(f"{name} holds NaN or infinity, which is never saved")
+            raise ValueError(f"{name} contains NaN or infinity, which is never saved")
         tensors[name].set_value(value.astype(_dtype(tensors[name])))
     _set_optimizer_state(model, optimizer, state["optimizer"])
     if scaler and state["scaler"]:
@@ -131,7 +131,7 @@ def _optimizer_state(model, optimizer):
                          if _velocity(p) in state},
             "master_weights": {name: master[p.name].numpy() for name, p in parameters.items() if p.name in master}}
     if state:
-        raise RuntimeError(f"the optimizer has entries that would not be saved: {', '.join(state)}")
+        raise RuntimeError(f"the optimizer has entries that cannot be saved: {', '.join(state)}")
     return kept
 
 
@@ -186,13 +186,13 @@ def read_state(path):
     """
     state = load_state(path)
     if state.get("format") != STATE_FORMAT or not _complete(state):
-        raise CheckpointError(path, f"is not a {STATE_FORMAT}", "--resume takes the .pdstate file of a training, "
-                              "-w the weights of a checkpoint")
+        raise CheckpointError(path, f"is not a {STATE_FORMAT}", "--resume takes a run's .pdstate file, -w a "
+                              "checkpoint's weights")
     return state
 
 
 def _complete(state):
-    """Whether everything is there that is used before a model is filled."""
+    """Whether all entries exist that are used before the model is filled."""
     def has(part, **types):
         return isinstance(part, dict) and all(isinstance(part.get(key), kind) for key, kind in types.items())
 
@@ -211,7 +211,7 @@ def resume_or_start(resume, overwrite, run_dir, fingerprint):
         fingerprint: from ``run_fingerprint``.
 
     Raises:
-        CheckpointError: what is to be resumed is missing, damaged or another run's.
+        CheckpointError: the state to resume is missing, damaged or belongs to another run.
         OutputError: another run's work would be lost.
     """
     state = _state_to_resume(resume, run_dir) if resume else None
@@ -220,7 +220,7 @@ def resume_or_start(resume, overwrite, run_dir, fingerprint):
         if resume is True or Path(resume).resolve() in (run_dir.state.resolve(), run_dir.path.resolve()):
             return state
     elif resume:
-        logger.info("There is nothing to resume in %s yet: the run starts", run_dir.path)
+        logger.info("Nothing to resume in %s: starting a new run", run_dir.path)
     if not overwrite:
         _check_nothing_lost(run_dir, fingerprint)
     return state
@@ -233,24 +233,23 @@ def _state_to_resume(resume, run_dir):
     path = Path(resume)
     path = path / run_dir.state.name if path.is_dir() else path
     if not path.is_file():
-        raise CheckpointError(path, "no such state to resume from", "Give the .pdstate file or its folder; --resume "
-                              "alone takes the one in output_dir")
+        raise CheckpointError(path, "state file not found", "Pass the .pdstate file or its folder; --resume "
+                              "without a path uses the one in output_dir")
     return read_state(path)
 
 
 def _check_same_run(state, fingerprint, where):
     lines = differences(state["identity"], fingerprint)
     if lines:
-        raise CheckpointError(where, f"belongs to another run: {summarize(lines)}", "A run resumes only with the "
-                              "settings that it started with, including epochs. Give those, or start a new run with "
-                              "-w")
+        raise CheckpointError(where, f"belongs to another run: {summarize(lines)}", "A run resumes only with its "
+                              "original settings, including epochs. Use those, or start a new run with -w")
 
 
 def _check_nothing_lost(run_dir, fingerprint):
     """Refuse to start over another run's work.
 
-    What may be overwritten: trials with ``--max_iters``, and a finished run of the same fingerprint, whose results will
-    be the same again.
+    May be overwritten: trials with ``--max_iters``, and a finished run with the same fingerprint, because its results
+    will be the same.
     """
     if not run_dir.state.exists():
         return
@@ -258,13 +257,13 @@ def _check_nothing_lost(run_dir, fingerprint):
     try:
         state = read_state(run_dir.state)
     except CheckpointError as error:
-        raise OutputError(run_dir.state, f"holds a run that cannot be read ({error.problem})", hint) from error
+        raise OutputError(run_dir.state, f"contains a run that cannot be read ({error.problem})", hint) from error
     found, progress = state["identity"], state["progress"]
     if found.get("max_iters"):
         return
     if progress["epoch"] <= found["config"]["epochs"]:
-        raise OutputError(run_dir.path, f"holds an unfinished run, at epoch {progress['epoch']} after step "
+        raise OutputError(run_dir.path, f"contains an unfinished run, at epoch {progress['epoch']} after step "
                           f"{progress['step']}", f"Continue it with --resume. {hint}")
     lines = differences(found, fingerprint)
     if lines:
-        raise OutputError(run_dir.path, f"holds another, finished run: {summarize(lines)}", hint)
+        raise OutputError(run_dir.path, f"contains another, finished run: {summarize(lines)}", hint)

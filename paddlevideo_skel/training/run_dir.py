@@ -14,7 +14,7 @@ class RunDir:
     """The output folder of a run.
 
     Args:
-        path: the folder; made by ``open``.
+        path: the folder; created by ``open``.
         name: the model's name, with which the names of all checkpoints begin.
         suffix: of checkpoints, ``.pdparams`` or ``.safetensors``.
     """
@@ -33,7 +33,7 @@ class RunDir:
         return self.path / f"{self.name}_{what}{self.suffix}"
 
     def open(self):
-        """Make the folder, keep other runs out of it, and remove files that a killed run left half-written.
+        """Create the folder, lock it against other runs, and remove incomplete files that a killed run left.
 
         Raises:
             OutputError: the folder cannot be written, or another run is writing there.

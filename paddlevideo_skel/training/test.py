@@ -24,7 +24,7 @@ def test(config, weights, out=None, max_iters=None):
         config: from ``load_config``.
         weights: checkpoint, in any of the forms that ``checkpoints.load`` reads.
         out: JSON file for per-class accuracy, confusion matrix and per-sample scores; the confusion matrix is also
-            drawn beside it if matplotlib is installed.
+            plotted next to it if matplotlib is installed.
         max_iters: at most this many batches, for trials.
 
     Returns:

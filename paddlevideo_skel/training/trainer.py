@@ -33,7 +33,7 @@ WARM_UP = 5  # steps of a run that its throughput leaves out
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a training takes besides the config: the flags of ``main.py`` without ``--test``.
+    """Training options besides the config: the flags of ``main.py`` without ``--test``.
 
     Attributes:
         weights: checkpoint to start from.
@@ -47,7 +47,7 @@ class TrainOptions:
         weights_format: ``pdparams``, or ``safetensors`` to save weights without any pickle.
         resume: True to resume the run in ``output_dir`` if there is one, or the path of a ``.pdstate`` file or its
             folder.
-        overwrite: start over in a folder that holds another run's work.
+        overwrite: start over in a folder that contains another run.
         skip_bad: omit samples that cannot be used; otherwise they are an error before the first step.
         profiler_options: see ``StepProfiler``.
     """
@@ -91,7 +91,7 @@ def train(config, options=None):
 
 
 class Trainer:
-    """One training run: everything is built and checked in ``__init__``, before anything that takes long."""
+    """One training run. Everything is built and checked in ``__init__``, before long work starts."""
 
     def __init__(self, config, options, signals=None):
         self.config, self.options, self.signals = config, options, signals or StopSignals()
@@ -127,7 +127,7 @@ class Trainer:
     def build(self):
         """Build model, data and schedule as they are at the start of a run; returns the data's fingerprints."""
         config = self.config
-        # Python's and NumPy's own generators are for code that users add: nothing here draws from them.
+        # Python's and NumPy's global generators are seeded for user code; this package does not use them.
         random.seed(self.seed)
         np.random.seed(self.seed % 2 ** 32)
         paddle.seed(self.seed)
@@ -155,7 +155,7 @@ class Trainer:
             fit_weights(self.recognizer, load_weights(weights), weights, self.options.allow_mismatch)
             logger.info("Finetune from checkpoint: %s", weights)
         elif weights:
-            logger.info("%s is not read: the run resumes from its own state", weights)
+            logger.info("%s is ignored: the run resumes from its own state", weights)
         if self.config.value("sync_bn") and self.world_size > 1:
             synchronise(self.recognizer)
         self.trainable = [p for p in self.recognizer.parameters() if not p.stop_gradient]
@@ -174,19 +174,19 @@ class Trainer:
                     self.precision, len(self.loaders["train"].dataset), self.iterations, self.epochs,
                     sum(int(np.prod(p.shape)) for p in self.trainable) / 1e6)
         if self.world_size > 1:
-            logger.info("%d processes, %d samples per iteration, %d in each; the learning rate is for all of them",
+            logger.info("%d processes, %d samples per iteration, %d in each; the learning rate applies to all of them",
                         self.world_size, self.world_size * batch_size, batch_size)
         if state is not None:
             self.checkpointer.restore(state)
 
     def run(self):
-        """Train to the end, from wherever the run is."""
+        """Train to the end from the current position."""
         self.signals.deferring = True
         if self.is_main and not self.checkpointer.saved:
             # An older run's state must not be mistaken for this run's.
             self.run_dir.state.unlink(missing_ok=True)
         if self.progress.epoch > self.epochs:
-            logger.info("This run was already finished")
+            logger.info("This run is already finished")
         elif self.is_main:
             self.log.curves = Curves(self.run_dir.path / "vdl", self.checkpointer.saved is not None)
         while self.progress.epoch <= self.epochs:
@@ -246,7 +246,7 @@ class Trainer:
         except DataError:
             if not self.checkpointer.should_stop or self.world_size > 1:
                 raise
-            # The loader's workers received the signal too: there is no next batch.
+            # The loader's workers received the signal too, so there is no next batch.
             self.checkpointer.save()
             self.checkpointer.stop_if(True)
 
@@ -254,8 +254,8 @@ class Trainer:
         """Forward pass, loss, backward pass, update.
 
         Returns:
-            (loss, top1, top5, should_save, should_stop): means of the main model over all processes, and what they
-            agreed to do after this step.
+            (loss, top1, top5, should_save, should_stop): means of the main model over all processes, and their
+            common decision after this step.
         """
         label = paddle.to_tensor(batch.label)
         mix = batch.mix and (paddle.to_tensor(batch.mix[0]), batch.mix[1])
@@ -269,8 +269,8 @@ class Trainer:
         scores = self.recognizer.main_logits(logits).numpy()
         top1, top5 = (mixed(lambda s, y, k=k: float(hits(s, y, k).mean()), scores, batch.label, batch.mix)
                       for k in (1, 5))
-        # Before the backward pass: if another process has failed, paddle could only abort there. All of them must save
-        # and stop after the same step.
+        # Before the backward pass, because paddle would abort there if another process has failed. All of them must
+        # save and stop after the same step.
         loss_mean, top1, top5, save, stop = distributed.process_mean(
             value, top1, top5, self.checkpointer.should_save, self.checkpointer.should_stop)
         self.precision.step(loss, self.optimizer, lambda: distributed.average_gradients(self.trainable))
@@ -306,7 +306,7 @@ class Trainer:
         return record["top1"].mean
 
     def end_epoch(self):
-        """What follows an epoch's training: precise statistics, validation, checkpoints, and the state after them."""
+        """After the training steps of an epoch: precise statistics, validation, checkpoints, and the state."""
         epoch, last = self.progress.epoch, self.progress.epoch == self.epochs
         self.precise_bn(epoch)
         if "valid" in self.loaders and (last or (epoch - 1) % self.config.value("val_interval") == 0):
@@ -326,14 +326,14 @@ class Trainer:
         self.checkpointer.stop_if(distributed.any_of(self.checkpointer.should_stop))
 
     def precise_bn(self, epoch):
-        """PRECISEBN, in the epochs that the config says."""
+        """PRECISEBN, in the epochs set in the config."""
         section = self.config.get("PRECISEBN")
         if section and (epoch == self.epochs or (epoch - 1) % section["preciseBN_interval"] == 0):
             precise_bn(self.recognizer, self.loaders["train"].batches(epoch),
                        self.config.value("PRECISEBN.num_iters_preciseBN"), self.precision.autocast, self.stop_if_any)
 
     def keep_best(self, top1):
-        """Save the checkpoint if it is the best so far; of a distillation, the student on its own as well."""
+        """Save the checkpoint if it is the best so far; for a distillation, also save the student alone."""
         if self.progress.best is not None and top1 <= self.progress.best:
             return
         self.progress.best, self.progress.best_path = top1, str(self.save("best"))
@@ -351,7 +351,7 @@ class Trainer:
         return path
 
     def close(self):
-        """End worker processes, flush what is open, let other runs into the folder."""
+        """End worker processes, flush open files, and unlock the folder."""
         for loader in self.loaders.values():
             loader.close()
         if self.profiler:

@@ -192,7 +192,7 @@ def test_a_process_that_fails_ends_all(config_file, sample_set, tmp_path):
     status, logs = launch(tmp_path, ROOT / "main.py", "-c", config_file, *options, "--seed", "5")
     assert status != 0
     assert "the pipeline produced NaN or infinity" in logs[1]
-    assert "error: process 0: lost another process" in logs[0]
+    assert "error: process 0: lost the connection to another process" in logs[0]
     assert '  File "' not in logs[0] + logs[1]  # no traceback
     assert not list((tmp_path / "out").glob("*.pdparams"))
 
@@ -210,7 +210,7 @@ def test_a_killed_process_ends_the_other_within_a_minute(shared_config, tmp_path
     status, logs = launch(tmp_path, *endless(shared_config, tmp_path), meanwhile=kill)
     assert time.monotonic() - ended[0] < 60
     assert status != 0
-    assert f"process {1 - dead}: lost another process" in logs[1 - dead], logs[1 - dead]
+    assert f"process {1 - dead}: lost the connection to another process" in logs[1 - dead], logs[1 - dead]
     # What was there is whole.
     state = resume.read_state(tmp_path / "out" / "small_last.pdstate")
     assert (state["progress"]["epoch"], state["progress"]["step"]) >= (1, 1)

@@ -147,7 +147,7 @@ def test_a_finished_run_resumed_has_the_same_results(shared_config, finished, un
     result = run(shared_config, finished, resume=True)
     assert_same_end(finished, unbroken)
     added = (finished / "train.log").read_text()[len(log):]
-    assert "This run was already finished" in added
+    assert "This run is already finished" in added
     assert "train step" not in added
     assert result["best"] == content(unbroken)["small_last.pdstate"]["best"]
     assert result["last"] == str(finished / "small_epoch_00002.pdparams")
@@ -155,7 +155,7 @@ def test_a_finished_run_resumed_has_the_same_results(shared_config, finished, un
 
 def test_nothing_to_resume_yet(shared_config, tmp_path, unbroken):
     run(shared_config, tmp_path / "out", resume=True)
-    assert "There is nothing to resume" in (tmp_path / "out" / "train.log").read_text()
+    assert "Nothing to resume" in (tmp_path / "out" / "train.log").read_text()
     assert_same_end(tmp_path / "out", unbroken)
 
 
@@ -205,9 +205,9 @@ def change_state(path, change):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda path: path.unlink(), "no such state to resume"),
+    (lambda path: path.unlink(), "state file not found"),
     (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is damaged"),
-    (lambda path: shutil.copy(path.parent / "small_best.pdparams", path), "-w the weights"),
+    (lambda path: shutil.copy(path.parent / "small_best.pdparams", path), "-w a checkpoint"),
     (lambda path: change_state(path, lambda state: state["progress"].pop("epoch")), "is not a training state"),
     (lambda path: change_state(path, lambda state: state["weights"].popitem()), "do not fit this model"),
 ])
@@ -259,10 +259,10 @@ def test_wrong_intervals(text):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["--resume", "--overwrite"], "--overwrite: starts a new run, but --resume resumes one"),
+    (["--resume", "--overwrite"], "--overwrite: starts a new run, but --resume resumes an existing one"),
     (["--keep", "0"], "--keep: found 0, expected at least 1"),
     (["--save_every", "1d"], "save_every: found '1d'"),
-    (["--test", "-w", "a.pdparams", "--resume"], "--test: neither starts nor resumes a run"),
+    (["--test", "-w", "a.pdparams", "--resume"], "--test: does not start or resume a run"),
     (["-o", "keep=none"], "keep: found 'none', expected int"),
     (["-o", "DATASET.train.bad=1"], "takes no argument 'bad'"),
 ])
@@ -274,7 +274,7 @@ def test_wrong_arguments(shared_config, tmp_path, capsys, arguments, words):
 
 def test_a_diverged_training_names_its_samples_and_the_last_good_state(shared_config, tmp_path):
     wild = ["OPTIMIZER.learning_rate={name: PiecewiseDecay, boundaries: [1], values: [0.01, 1.0e+30]}", "save_every=9"]
-    message = (r"the loss is \S+ for the samples S\d.*small_last.pdstate is good, from after step 0 of epoch 2, but "
+    message = (r"the loss is \S+ for the samples S\d.*small_last.pdstate is intact \(saved after step 0 of epoch 2\), but "
                r"--resume would run into the same problem.*ClipGradByGlobalNorm")
     for where in (None, True):
         with pytest.raises(DataError, match=message):
@@ -283,7 +283,7 @@ def test_a_diverged_training_names_its_samples_and_the_last_good_state(shared_co
 
 
 def test_a_diverged_state_is_not_saved(shared_config, tmp_path):
-    with pytest.raises(DataError, match=r"holds NaN or infinity, .*after step 1 of epoch 1, but"):
+    with pytest.raises(DataError, match=r"contains NaN or infinity, .*after step 1 of epoch 1\), but"):
         run(shared_config, tmp_path / "out", "OPTIMIZER.learning_rate.learning_rate=1e30", "save_every=1")
     with pytest.raises(DataError, match="No checkpoint was saved before"):
         run(shared_config, tmp_path / "other", "OPTIMIZER.learning_rate.learning_rate=1e30", "save_every=9")
@@ -292,7 +292,7 @@ def test_a_diverged_state_is_not_saved(shared_config, tmp_path):
 def test_no_state_with_nan():
     model = paddle.nn.Linear(2, 2)
     model.weight.set_value(np.array([[1, np.nan], [0, 0]], "float32"))
-    with pytest.raises(DataError, match="weight holds NaN or infinity"):
+    with pytest.raises(DataError, match="weight contains NaN or infinity"):
         resume.capture(model, None, None, Progress(0), {})
 
 

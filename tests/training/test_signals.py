@@ -109,7 +109,7 @@ def test_a_second_signal_ends_at_once(runner, shared_config, tmp_path):
     run.wait_for("trainable parameters")
     time.sleep(1)
     run.signal(signal.SIGTERM)
-    run.wait_for("the same signal again ends it at once")
+    run.wait_for("send the signal again to end it immediately")
     time.sleep(checkpointing.REPEATED + 0.2)
     run.signal(signal.SIGTERM)
     status, _ = run.end()
@@ -122,7 +122,7 @@ def test_before_the_first_step_a_signal_ends_at_once(runner, shared_config, tmp_
               "t.distributed.choose_device = lambda config: os.kill(os.getpid(), 15)"
     status, output = runner.run(shared_config, tmp_path / "out", prelude=prelude)
     assert status == 143
-    assert "error: training: was stopped by SIGTERM before its first step" in output
+    assert "error: training: was stopped by SIGTERM before the first step" in output
 
 
 def test_handlers_are_put_back():
