@@ -1,1 +1,1 @@
-"""Making exports: the graph, ONNX, smaller weights. Each export proves itself before it is kept."""
+"""Make exports: the graph, ONNX, smaller weights. Each export is verified before it is kept."""

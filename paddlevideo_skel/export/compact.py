@@ -1,4 +1,4 @@
-"""Smaller ONNX files of the same function: equal constants stored once, weights stored in half precision."""
+"""Make ONNX files smaller, with the same function: store equal constants once, and weights in half precision."""
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -7,8 +7,8 @@ from ..errors import ExportError
 from .onnx_graph import replace_items
 from .ort_rewrites import first_equals
 
-MIN_HALVED_SIZE = 128  # numbers; for a smaller constant the Cast takes as much room as it saves
-MIN_REPEATED_SIZE = 1024  # numbers; smaller constants are not searched for equal rows
+MIN_HALVED_SIZE = 128  # elements; for smaller constants the Cast takes as much space as it saves
+MIN_REPEATED_SIZE = 1024  # elements; smaller constants are not searched for equal rows
 
 
 def halve_weights(source, path):
@@ -31,8 +31,8 @@ def halve_weights(source, path):
             constants.append(tensor)
             continue
         if np.abs(array).max() > np.finfo("float16").max:
-            raise ExportError(f"{source}: {tensor.name}", f"contains {np.abs(array).max():.3g}, the largest number of "
-                              f"half precision is {np.finfo('float16').max:.0f}", "Keep the float32 export")
+            raise ExportError(f"{source}: {tensor.name}", f"contains {np.abs(array).max():.3g}, but the largest "
+                              f"half-precision number is {np.finfo('float16').max:.0f}", "Keep the float32 export")
         constants.append(numpy_helper.from_array(array.astype("float16"), f"{tensor.name}.half"))
         casts.append(helper.make_node("Cast", [constants[-1].name], [tensor.name], to=onnx.TensorProto.FLOAT))
     replace_items(model.graph.initializer, constants)
@@ -43,7 +43,8 @@ def halve_weights(source, path):
 
 
 def compact(model):
-    """Make a model's file small, in place: equal constants and equal rows once, short names, no documentation.
+    """Make a model's file smaller, in place: store equal constants and equal rows once, shorten names, drop
+    documentation.
 
     A quantised model has hundreds of scales and zero points, with names longer than their values.
     """
@@ -90,7 +91,7 @@ def store_rows_once(graph):
 def fewest_rows(array):
     """The different rows of an array that repeats one number often, and the index that restores the array.
 
-    Of all row lengths, the one that takes the least room.
+    Tries all row lengths and takes the one that needs the least space.
 
     Returns:
         ``(rows, index)``, with ``rows[index]`` the array's numbers in order; ``(None, None)`` if that would save less

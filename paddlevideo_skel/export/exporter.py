@@ -1,4 +1,4 @@
-"""Export: a trained model as graph, weights, metadata and self-check, verified before the files are in place."""
+"""Export a trained model as graph, weights, metadata and self-check, verified before the files are moved into place."""
 import logging
 import math
 from pathlib import Path
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 EXPORT_KINDS = ("ordinary", "minimal")
 SELFCHECK_SEED = 20
-MANY_NUMBERS = 50_000  # the self-check of samples larger than this has one sample, otherwise two
+MANY_NUMBERS = 50_000  # for samples larger than this the self-check has one sample, otherwise two
 
 
 def export_checkpoint(config, weights, output, name=None, kind="ordinary", form="json", to_onnx=False,
@@ -45,13 +45,13 @@ def export_checkpoint(config, weights, output, name=None, kind="ordinary", form=
         weights: checkpoint, in any form that ``checkpoints`` reads.
         output: folder. name: save name; None: the config's ``model_name``.
         kind: ``ordinary`` or ``minimal``. form: ``json`` or ``pdmodel``. to_onnx: also convert to ONNX, at ``opset``.
-        beside: more text files for the folder, ``{name: text}``.
+        beside: additional text files for the folder, ``{name: text}``.
 
     Returns:
         the ``ExportFolder``.
 
     Raises:
-        ConfigError: ``name`` is not a plain file name. OutputError: the folder cannot be written; before anything slow
+        ConfigError: ``name`` is not a plain file name. OutputError: the folder cannot be written; before slow work
             starts.
         ExportError: the files disagree with the dynamic graph; none is kept.
     """
@@ -105,7 +105,7 @@ def log_export(export):
 def make_selfcheck(model, shape):
     """A seeded input and the model's logits for it.
 
-    The input is normal with standard deviation 0.5, in steps of 1/64 so that it compresses well. Of a large sample only
+    The input is normal with standard deviation 0.5, in steps of 1/64 so that it compresses well. For a large sample,
     one frame is drawn, and a different scale for each frame of each clip.
 
     Raises:
@@ -124,13 +124,13 @@ def make_selfcheck(model, shape):
     with paddle.no_grad():
         logits = model(paddle.to_tensor(stored if scale is None else stored * scale)).numpy()
     if not np.isfinite(logits).all() or not logits.any():
-        raise ExportError("the model", "its logits for a random input are NaN, infinite or all zero",
+        raise ExportError("the model", "the logits for a random input are NaN, infinite or all zero",
                           "Check that the checkpoint is from a finished training")
     return SelfCheck(stored, logits, scale=scale)
 
 
 def make_metadata(config, model, saved, shape, kind):
-    """Everything that a user of the files needs to know.
+    """Everything that is needed to use the files.
 
     Args:
         model: the recognizer. saved: the model in the form that is saved, ordinary or minimal. shape: of one sample.
@@ -155,7 +155,7 @@ def make_metadata(config, model, saved, shape, kind):
 
 
 def count_parameters(model):
-    """How many numbers a model has learned; BatchNorm's running statistics are not counted."""
+    """Number of trained parameters; BatchNorm's running statistics are not counted."""
     return sum(int(np.prod(value.shape)) for name, value in model.state_dict().items()
                if not name.endswith(("._mean", "._variance")))
 
@@ -167,14 +167,14 @@ def verify_graph(export):
         what the metadata records about it.
 
     Raises:
-        ExportError: a wrong answer without oneDNN; with the measured error.
+        ExportError: wrong results without oneDNN; the message has the measured error.
     """
     options = RuntimeOptions(use_gpu=False, use_npu=False, enable_mkldnn=False)
     try:
         runtime, errors = verify(export, PaddleRuntime, options)
     except SelfCheckError as error:
         raise ExportError(export.stem.name, f"the exported graph is wrong: {error.problem}",
-                          "Nothing was kept. Try the ordinary export, or report this") from error
-    # oneDNN's passes for Paddle 2's graph format are others, and were not verified.
+                          "No files were kept. Try the ordinary export, or report this") from error
+    # oneDNN's passes for Paddle 2's graph format are different, and were not verified.
     onednn = try_onednn(runtime) if export.graph.suffix == ".json" else None
     return {"runtime": "paddle", "relative_error": errors, "onednn": onednn}

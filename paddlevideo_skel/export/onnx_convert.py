@@ -54,7 +54,7 @@ def add_onnx(source, export, opset=DEFAULT_OPSET):
     """Convert the graph of ``source``, add the model to ``export``, verify it there, and record how it was made.
 
     Args:
-        source, export: ``ExportFolder``s, possibly the same. Nobody uses ``export`` yet.
+        source, export: ``ExportFolder``s, possibly the same. ``export`` is not in use yet.
     """
     if opset not in CONVERTED_OPSETS:
         raise ConfigError("--opset", f"found {opset}, expected {CONVERTED_OPSETS.start} to {CONVERTED_OPSETS.stop - 1}")
@@ -68,7 +68,7 @@ def add_onnx(source, export, opset=DEFAULT_OPSET):
         runtime, errors = verify(export, OnnxRuntime, RuntimeOptions(use_gpu=False, use_npu=False))
     except SelfCheckError as error:
         raise ExportError(path.name, f"paddle2onnx converted the model wrongly at opset {opset}: {error.problem}",
-                          "Nothing was kept. Try another --opset") from error
+                          "No files were kept. Try another --opset") from error
     export.note(onnx={"file": path.name, "opset": opset, "paddle2onnx": importlib.metadata.version("paddle2onnx"),
                       "onnxruntime": runtime.version, "rewrites": rewrites, "relative_error": errors})
     logger.info("Converted to ONNX, opset %d: ONNX Runtime agrees with the dynamic graph, relative error %.1g",
@@ -139,8 +139,8 @@ def check_onnx(path, opset):
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # protobuf, the checker and shape inference raise unrelated classes
-        raise ExportError(path.name, f"paddle2onnx left no valid ONNX model: {error}") from error
+    except Exception as error:  # protobuf, the checker and shape inference raise unrelated exception classes
+        raise ExportError(path.name, f"paddle2onnx did not write a valid ONNX model: {error}") from error
     made = {entry.domain: entry.version for entry in model.opset_import}
     if made.get("", made.get("ai.onnx")) != opset:
         raise ExportError(path.name, f"paddle2onnx made a model of opset {made}, expected {opset}")

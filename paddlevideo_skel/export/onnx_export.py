@@ -27,7 +27,7 @@ ANY_BATCH = "dynamic"
 
 @dataclass(frozen=True)
 class Route:
-    """How a model gets its opset: converted at one opset, then lowered to another if that differs."""
+    """How a model gets its opset: converted at one opset, then lowered to another if necessary."""
     opset: int
     converted_at: int
 
@@ -74,16 +74,17 @@ def export_onnx(export, output, batches=(None,), opset=None, simplified=True, in
         output: folder. The model for batch size B is named ``<name>_bsB.onnx``, the one for any size ``<name>.onnx``;
             each has its own metadata and self-check.
         batches: batch sizes; None is any size.
-        opset: 11 to 17, and no other is tried; None: the first of 11, 12, … whose model is right.
+        opset: 11 to 17; no other is tried. None: the first of 11, 12, … that gives a correct model.
         simplified: whether onnxslim simplifies the models.
-        instead: further exports of the same model, converted if this one cannot be.
+        instead: further exports of the same model, tried if this one cannot be converted.
 
     Returns:
         one ``ExportFolder`` per batch size.
 
     Raises:
         ConfigError: a wrong opset or batch size. UnavailableError: a package is missing.
-        ExportError: there is no Paddle graph, or no route gave a right model; with the problem of each route.
+        ExportError: there is no Paddle graph, or no route gave a correct model; the message has the problem of each
+            route.
         OutputError: the folder cannot be written.
     """
     routes = list_routes(opset)
@@ -106,7 +107,7 @@ def export_onnx(export, output, batches=(None,), opset=None, simplified=True, in
 
 
 def check_request(export, output, batches, simplified, instead):
-    """Raise the errors that can be found before anything slow starts; see ``export_onnx``."""
+    """Raise the errors that can be found before slow work starts; see ``export_onnx``."""
     for batch in batches:
         if batch is not None and (type(batch) is not int or batch < 1):
             raise ConfigError("--batch", f"found {batch!r}, expected positive integers")
@@ -120,7 +121,7 @@ def check_request(export, output, batches, simplified, instead):
         other = source.selfcheck()
         if (other.shape != right.shape or relative_error(other.array, right.array)
                 or relative_error(other.logits, right.logits) > right.tolerance):
-            raise ExportError(source.stem, f"is an export of another model or other weights than {export.stem}",
+            raise ExportError(source.stem, f"is an export of a different model or different weights than {export.stem}",
                               "Export the same checkpoint")
     target = output / export.stem.name
     taken = any(target.with_name(target.name + ending).is_file() for ending in GRAPHS)
@@ -145,7 +146,7 @@ def convert_batches(source, route, batches, simplified, output, name):
         work = folder / "work"
         work.mkdir()
         model = convert_graph(source, route, work / f"{name}{ONNX}")
-        # Run one sample at a time, it gives the right answers for a batch of different samples.
+        # Running it one sample at a time gives the correct results for a batch of different samples.
         reference, _ = verify_onnx(write_onnx(source, route, model, 1, work / name), "before simplification")
         bar.update()
         for batch in batches:
@@ -204,7 +205,7 @@ def verify_onnx(export, when):
 
 
 def different_rows(reference, batch):
-    """An input of ``batch`` different samples, and the right logits for it.
+    """An input of ``batch`` different samples, and the correct logits for it.
 
     The self-check repeats one or two samples, so a model that mixes up the samples of a batch might pass it.
     """
@@ -228,8 +229,8 @@ def compare_rows(export, rows, when, converted):
     array, right = rows
     error = relative_error(runtime.compute(array), right)
     if not error <= runtime.tolerance:
-        raise SelfCheckError(runtime.label, f"answers {len(array)} different samples differently together than one by "
-                             f"one: relative error {error:.2g}, allowed {runtime.tolerance:.0e} ({when})")
+        raise SelfCheckError(runtime.label, f"gives different results for {len(array)} samples in one batch than one "
+                             f"by one: relative error {error:.2g}, allowed {runtime.tolerance:.0e} ({when})")
     export.note(onnx={**export.metadata["onnx"], "onnxruntime": runtime.version,
                       "nodes": len(onnx.load(export.file(ONNX)).graph.node),
                       "nodes_converted": len(converted.graph.node),

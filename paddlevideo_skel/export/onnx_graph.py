@@ -1,6 +1,6 @@
-"""ONNX graphs rewritten: ``Graph`` for rewriting them; one batch size, operators of other opsets, simplification.
+"""Rewrite ONNX graphs: the ``Graph`` class, fixed batch sizes, operators of other opsets, simplification.
 
-Nothing here verifies the rewritten graph: callers compare its answers.
+Nothing here verifies the rewritten graph: callers compare its results.
 """
 import numpy as np
 import onnx
@@ -16,7 +16,7 @@ ATTRIBUTES_OF_OPSET_11 = {"ReduceSum": "axes", "Squeeze": "axes", "Unsqueeze": "
 
 
 class Graph:
-    """A model's graph for rewriting, with lookups: which node makes a value, which nodes read it, constants, shapes."""
+    """A model's graph for rewriting, with lookups: producer and readers of a value, constants, shapes."""
 
     def __init__(self, model):
         self.proto = model.graph
@@ -34,7 +34,7 @@ class Graph:
         return found if found and all(found) else None
 
     def makers(self):
-        """Value → the node that makes it."""
+        """Value → the node that produces it."""
         return {name: node for node in self.nodes for name in node.output}
 
     def readers(self):
@@ -104,7 +104,7 @@ def fix_batch(model, batch):
     """A copy of a model that takes exactly ``batch`` samples, with only static shapes.
 
     Raises:
-        ExportError: some shapes are not static; it names the values.
+        ExportError: some shapes are not static; the message names the values.
     """
     try:
         fixed = with_shapes(model, batch)
@@ -242,7 +242,7 @@ def simplify(model):
     try:
         # The threshold is in bytes. Without it, one number expanded to a million would be stored a million times.
         slim = onnxslim.slim(copy, size_threshold=4 * MAX_FOLDED_SIZE)
-    except Exception as error:  # its parts raise unrelated classes
+    except Exception as error:  # its parts raise unrelated exception classes
         raise ExportError("onnxslim", f"failed: {type(error).__name__}: {error}") from error
     for before, after in ((model.graph.input, slim.graph.input), (model.graph.output, slim.graph.output)):
         if [value.name for value in before] != [value.name for value in after]:

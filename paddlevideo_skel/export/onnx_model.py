@@ -1,4 +1,4 @@
-"""ONNX models read: their inputs, the shapes of their values, the cost of computing them.
+"""Read ONNX models: inputs, shapes of values, computational cost.
 
 The onnx package is imported when a model is read; importing this module does not need it.
 """
@@ -41,7 +41,7 @@ def load_onnx(path):
     try:
         model = onnx.load(path)
     except FileNotFoundError as error:
-        raise ExportError(path, "no such ONNX model", "tools/export_onnx.py converts an export") from error
+        raise ExportError(path, "ONNX model not found", "tools/export_onnx.py converts an export") from error
     except Exception as error:  # protobuf's exceptions share no other base class
         raise ExportError(path, f"is not an ONNX model ({type(error).__name__}: {error})") from error
     if not model.graph.node:
@@ -81,7 +81,7 @@ def with_shapes(model, batch=None):
     """A copy of the model that contains every shape that follows from its inputs.
 
     Args:
-        batch: size for an open batch axis; None: it stays open.
+        batch: size for a dynamic batch axis; None: it stays open.
     """
     onnx = import_onnx()
     copy = onnx.ModelProto()
@@ -91,7 +91,7 @@ def with_shapes(model, batch=None):
         for value in copy.graph.input:
             if value.name in open_batch:
                 value.type.tensor_type.shape.dim[0].dim_value = batch
-        # The shapes that the converter stored are those of an open batch.
+        # The shapes stored by the converter are for a dynamic batch.
         del copy.graph.value_info[:]
         for value in copy.graph.output:
             value.type.tensor_type.ClearField("shape")

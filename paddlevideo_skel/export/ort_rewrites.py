@@ -1,11 +1,11 @@
-"""Rewrites of ONNX graphs for ONNX Runtime's CPU provider: the same function in operators that are faster there.
+"""Rewrite ONNX graphs for ONNX Runtime's CPU provider: the same function in operators that are faster there.
 
 ONNX Runtime computes convolutions, pooling and elementwise operators between them in blocks of 16 channels, and copies
 a value whenever it passes from such an operator to any other or back. So a chain of convolutions should not be
 interrupted without need. The rewrites look for patterns in any graph and change nothing else. The measured reasons are
 in ``docs/performance.md``.
 
-Nothing here verifies the rewritten graph: callers compare its answers.
+Nothing here verifies the rewritten graph: callers compare its results.
 """
 import numpy as np
 from onnx import helper, numpy_helper
@@ -102,7 +102,7 @@ def per_channel(graph, node, other):
 def divide_convolutions(graph):
     """Turn ``Conv``, maybe ``Relu``, ``Split`` of the channels into one convolution per part.
 
-    A ``Split`` is computed outside of the blocks, and everything that follows it is copied into blocks again.
+    A ``Split`` is computed outside the blocks, and everything that follows it is copied into blocks again.
     """
     readers, makers, done = graph.readers(), graph.makers(), 0
     for split in [node for node in graph.nodes if node.op_type == "Split"]:
@@ -130,7 +130,7 @@ def divide_convolutions(graph):
 def convert_scales_after_pooling(graph):
     """Turn scales and shifts ``(C, 1, 1)`` after a pooling into a depthwise convolution.
 
-    Among convolutions, adding a constant is the one step that is computed outside of the blocks.
+    Among convolutions, adding a constant is the one step that is computed outside the blocks.
     """
     readers, done = graph.readers(), 0
     for pool in [node for node in graph.nodes if node.op_type == "MaxPool"]:

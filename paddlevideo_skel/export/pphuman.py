@@ -62,8 +62,8 @@ def check_for_pphuman(config, model):
     windows = {split: window_of(config, model, split) for split in SPLITS if split in config["PIPELINE"]}
     if len(set(windows.values())) > 1:
         lengths = ", ".join(f"{split} {frames}" for split, frames in windows.items())
-        raise ConfigError(config.where("PIPELINE"), f"the windows differ, in frames: {lengths}",
-                          "PP-Human prepares samples like PIPELINE.test; train with the same window")
+        raise ConfigError(config.where("PIPELINE"), f"the window lengths differ (in frames): {lengths}",
+                          "PP-Human preprocesses samples like PIPELINE.test; train with the same window")
     persons = input_shape(config, model)[-1]
     if persons != PPHUMAN_PERSONS:
         raise ConfigError(config.where("PIPELINE.test"), f"makes {persons} persons, but PP-Human feeds "
@@ -79,9 +79,9 @@ def check_pphuman_steps(config):
     for name, arguments, where in list_steps(config.section("PIPELINE.test"), config.where("PIPELINE.test")):
         if name not in ("AutoPadding", *HARMLESS_STEPS):
             raise ConfigError(where, f"PP-Human does not apply {name}",
-                              "Remove it; the model has to be trained on coordinates as PP-Human has them")
+                              "Remove it; the model must be trained on coordinates as PP-Human provides them")
         if arguments.get("random_pad"):
-            raise ConfigError(where, "random_pad would make PP-Human's answers random", "Set random_pad: False")
+            raise ConfigError(where, "random_pad would make PP-Human's results random", "Set random_pad: False")
 
 
 def window_of(config, model, split):

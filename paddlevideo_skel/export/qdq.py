@@ -1,4 +1,4 @@
-"""Quantisation of a float32 ONNX model to 8 bits, by ONNX Runtime's static quantiser.
+"""Quantize a float32 ONNX model to 8 bits with ONNX Runtime's static quantizer.
 
 The quantised model has ``QuantizeLinear`` and ``DequantizeLinear`` (QDQ) where numbers are rounded to 8 bits; ONNX
 Runtime fuses what lies between them into integer operators. Activations are unsigned and weights signed, the
@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 CALIBRATION_METHODS = {"minmax": quantization.CalibrationMethod.MinMax,
                        "entropy": quantization.CalibrationMethod.Entropy,
                        "percentile": quantization.CalibrationMethod.Percentile}
-# Everything between two products, so that numbers stay in 8 bits from one to the next; but not the head's Gemm.
+# Everything between two products, so that values stay in 8 bits in between; but not the head's Gemm.
 QUANTIZED_OPERATORS = ("Conv", "MatMul", "Add", "Relu", "Concat", "Split", "MaxPool", "Reshape", "Transpose")
-FLOAT_STEPS = 10  # the graph is left in float32 by tenths
+FLOAT_STEPS = 10  # steps in which the graph is left in float32
 MIN_QUANTIZED_OPSET = 13  # the first whose QuantizeLinear has one scale per channel
 
 
@@ -135,8 +135,8 @@ class Quantizer:
             if error <= tolerance:
                 yield model, len(excluded), error
         if least > tolerance:
-            raise ExportError("8 bits", f"with half of the nodes in float32 the logits still differ by {least:.2g} "
-                              f"from float32's, {tolerance:g} is allowed",
+            raise ExportError("8 bits", f"with half of the nodes in float32, the logits still differ by {least:.2g} "
+                              f"from float32, but only {tolerance:g} is allowed",
                               "Calibrate with more --samples or another --method, or allow more with --tolerance")
 
 
@@ -172,8 +172,8 @@ def quantiser_errors(where):
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
-    except Exception as error:  # its parts raise unrelated classes
-        raise ExportError(where, f"could not be quantised: {type(error).__name__}: {first_line(error)}",
+    except Exception as error:  # its parts raise unrelated exception classes
+        raise ExportError(where, f"could not be quantized: {type(error).__name__}: {first_line(error)}",
                           "Report this, with the model") from error
     finally:
         logging.disable(level)

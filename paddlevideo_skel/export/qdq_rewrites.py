@@ -1,4 +1,4 @@
-"""Rewrites of float32 ONNX graphs for 8 bits: the same function in operators that have fast integer kernels.
+"""Rewrite float32 ONNX graphs for 8 bits: the same function in operators with fast integer kernels.
 
 ONNX Runtime's integer convolutions take the channels last, its integer products first, so values that pass from one to
 the other are transposed number by number; and an operator without an integer kernel is computed in float32. The

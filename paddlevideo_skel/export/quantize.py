@@ -1,4 +1,4 @@
-"""An export's ONNX model with smaller weights: in 8 bits throughout, or with weights stored in half precision.
+"""Make an export's ONNX model smaller: 8 bits throughout, or weights stored in half precision.
 
 The result is an export of its own. Both models are tested on the config's test data, the metadata records what the
 rounding cost, and nothing is kept if top-1 drops by more than allowed. Needs no paddle.
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 WEIGHT_BITS = (7, 8)
 TEST_BATCH = 8
 ON_CPU = RuntimeOptions(use_gpu=False, use_npu=False)
-# Kernels of another processor may round differently than those compared here, by a few times the error.
+# Kernels on other processors may round differently, by a few times the error measured here.
 TOLERANCE_MARGIN, MIN_INT8_TOLERANCE = 4, 5e-3
 
 
@@ -75,7 +75,7 @@ def quantize(config, export, output, name=None, samples=100, method="minmax", to
     if type(samples) is not int or samples < 1:
         raise ConfigError("--samples", f"found {samples!r}, expected a positive integer")
     if not tolerance > 0:
-        raise ConfigError("--tolerance", f"found {tolerance!r}, expected a number above 0")
+        raise ConfigError("--tolerance", f"found {tolerance!r}, expected a number > 0")
     if weight_bits is None:
         weight_bits = weight_bits_here()
     if weight_bits not in WEIGHT_BITS:
@@ -148,7 +148,7 @@ class TestData:
         where = config.where("DATASET.test")
         self.dataset = build_dataset(config.section("DATASET.test"), where, export.num_classes)
         if self.dataset.labels is None:
-            raise DataError(where, "has no labels, so top-1 cannot be compared", "Give a test set with labels")
+            raise DataError(where, "has no labels, so top-1 cannot be compared", "Use a test set with labels")
         self.pipeline = Pipeline(export.metadata["pipeline"], f"{export.stem}: pipeline")
 
     def answers(self, *exports):
@@ -181,24 +181,24 @@ def check_sample_shape(found, expected, sample):
         DataError: a sample's shape after the pipeline is not the model's.
     """
     if tuple(found) != expected:
-        raise DataError(sample, f"becomes {tuple(found)}, but the model takes {expected}",
+        raise DataError(sample, f"has shape {tuple(found)} after preprocessing, but the model takes {expected}",
                         "Use the config that the model was exported with")
 
 
 def derive_rounded(export, output, name, precision, make, test, max_drop):
-    """Derive a rounded export: the first of several candidates that is good enough.
+    """Derive a rounded export: the first candidate that is accurate enough.
 
     Args:
-        make: ``make(folder, path)`` writes one model after the other, each more exact than the one before, and yields
-            an entry for the metadata each time; ``folder`` is scratch space.
+        make: ``make(folder, path)`` writes one model after another, each more accurate than the previous one, and
+            yields a metadata entry each time; ``folder`` is scratch space.
     """
     if export.batch is not None:
-        raise ExportError(export.stem, f"takes exactly {export.batch} samples at once",
-                          "Give an export for any batch size")
+        raise ExportError(export.stem, f"takes exactly {export.batch} samples per batch",
+                          "Use an export for any batch size")
     if not export.file(ONNX).is_file():
         raise ExportError(export.file(ONNX), "the export has no ONNX model yet", "Convert it with tools/paddle2onnx.py")
     if "quantization" in export.metadata:
-        raise ExportError(export.stem, "is already rounded", "Give the float32 export")
+        raise ExportError(export.stem, "is already quantized", "Use the float32 export")
     if not max_drop >= 0:
         raise ConfigError("--max_drop", f"found {max_drop!r}, expected 0 or more points")
     name, output = name or f"{export.stem.name}_{precision}", Path(output)
@@ -226,11 +226,11 @@ def derive_rounded(export, output, name, precision, make, test, max_drop):
         else:
             best = max((entry["top1"] for entry in tried if "top1" in entry), default=None)
             if best is None:
-                raise ExportError(name, f"the rounded model was refused: {refused.problem}",
-                                  "Nothing was kept") from refused
+                raise ExportError(name, f"the quantized model failed its self-check: {refused.problem}",
+                                  "No files were kept") from refused
             raise ExportError(name, f"top-1 drops from {cost['top1']['fp32']:.2f} to {best:.2f} % of "
-                              f"{cost['samples']} samples at best, {max_drop:g} points are allowed",
-                              "Nothing was kept. Calibrate with more --samples, or allow more with --max_drop")
+                              f"{cost['samples']} samples at best, but only {max_drop:g} points are allowed",
+                              "No files were kept. Calibrate with more --samples, or allow more with --max_drop")
         rounded.note(quantization={**rounded.metadata["quantization"], "test": cost, "tried": tried})
         size = sum(rounded.file(ending).stat().st_size for ending in (ONNX, METADATA, SELFCHECK))
     logger.info("%s: %.2f MB; top-1 %.2f, in float32 %.2f (%d samples, the same class for %.1f %%)", output / name,
@@ -254,7 +254,7 @@ def verify_rounded(export, stem, precision, details):
         the ``ExportFolder``.
 
     Raises:
-        SelfCheckError: ONNX Runtime's optimised answers are too far from these.
+        SelfCheckError: ONNX Runtime's optimised results are too far from these.
     """
     from ..inference.onnx_runtime import OnnxRuntime
     from .qdq import logits_of

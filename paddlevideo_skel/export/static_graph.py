@@ -1,4 +1,4 @@
-"""Writing a model's static graph and weights to files.
+"""Write a model's static graph and weights to files.
 
 Paddle 3 writes ``.json``. It can still write Paddle 2's ``.pdmodel``, but only if its new graph representation is
 switched off before paddle is imported. Therefore a child process writes the ``.pdmodel``: ``python -m
@@ -29,7 +29,7 @@ def save_graph(model, shape, stem):
     spec = paddle.static.InputSpec([-1, *shape], "float32", INPUT)
     traced = paddle.jit.to_static(model, input_spec=[spec], full_graph=True)
     paddle.jit.save(traced, str(stem))
-    traced.forward.rollback()  # to_static changed the model itself, which shall compute dynamically again
+    traced.forward.rollback()  # to_static changed the model itself; it must run dynamically again
 
 
 def save_old_graph(config, model, kind, shape, stem):
@@ -55,7 +55,7 @@ def save_old_graph(config, model, kind, shape, stem):
         (folder / JOB_FILE).unlink()
         (folder / JOB_WEIGHTS).unlink()
     if done.returncode or not Path(f"{stem}.pdmodel").is_file():
-        raise ExportError(stem, f"the .pdmodel could not be written: {' | '.join(done.stderr.splitlines()[-3:])}",
+        raise ExportError(stem, f"writing the .pdmodel failed: {' | '.join(done.stderr.splitlines()[-3:])}",
                           "Use --format json")
     # Parameter names for fine-tuning; no runtime reads them.
     Path(f"{stem}.pdiparams.info").unlink(missing_ok=True)
@@ -74,7 +74,7 @@ def build_child_model(job):
 
 
 def patch_operators():
-    """Replace ``tanh``, ``matmul`` and ``logsumexp``, which Paddle 3 can no longer append to an old graph."""
+    """Replace ``tanh``, ``matmul`` and ``logsumexp``, which Paddle 3 can no longer add to an old graph."""
     from paddle.base.layer_helper import LayerHelper
 
     def append(kind, inputs, **attributes):

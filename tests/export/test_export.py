@@ -130,7 +130,7 @@ def test_an_output_that_cannot_be_written_is_told_first(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file"):
         export_checkpoint(small_config("tiny"), tmp_path / "no checkpoint", tmp_path / "file" / "folder")
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
+    with pytest.raises(CheckpointError, match="checkpoint not found"):
         export_checkpoint(small_config("tiny"), tmp_path / "no checkpoint", tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
 
@@ -167,4 +167,4 @@ def test_the_command(tmp_path, capsys, command, kind):
     assert json.loads((tmp_path / "out/inference.metadata.json").read_text())["kind"] == kind
     assert "agrees with the dynamic graph" in capsys.readouterr().out
     assert run_command("export", ["-c", f"configs/recognition/{path}", "-p", "nowhere", "-o", str(tmp_path)]) == 2
-    assert "no such checkpoint" in capsys.readouterr().err
+    assert "checkpoint not found" in capsys.readouterr().err

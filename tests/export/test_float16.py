@@ -59,7 +59,7 @@ def test_a_weight_beyond_half_precision_is_refused(export, tmp_path):
     selfcheck = export.selfcheck()
     selfcheck.logits = (selfcheck.array.reshape(2, -1) @ weight).astype("float32")
     selfcheck.save(export.stem.with_name("tiny.selfcheck.npz"))
-    with pytest.raises(ExportError, match=r"w: contains 1e\+05, the largest number of half precision is 65504"):
+    with pytest.raises(ExportError, match=r"w: contains 1e\+05, but the largest half-precision number is 65504"):
         quantize.store_in_half(read_config(tmp_path), export, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

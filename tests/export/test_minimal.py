@@ -118,7 +118,7 @@ def test_every_rewrite_is_tested():
 
 
 def test_a_layer_without_a_rewrite_is_told():
-    with pytest.raises(ExportError, match="Linear: has no minimal form"):
+    with pytest.raises(ExportError, match="Linear: has no minimal version"):
         minimise(paddle.nn.Linear(2, 2))
 
 

@@ -46,7 +46,7 @@ def test_a_short_batch_is_padded_and_the_padding_dropped(tmp_path, count):
 
 def test_more_than_its_batch_is_refused(tmp_path):
     runtime = open_runtime(write_export(tmp_path, batch=4), "onnxruntime")
-    with pytest.raises(DataError, match="takes at most 4 samples at once, got 5"):
+    with pytest.raises(DataError, match="takes at most 4 samples per batch, got 5"):
         runtime.run(samples(5))
 
 
@@ -288,9 +288,9 @@ def reverse_the_rows(model):
 
 
 @pytest.mark.parametrize("change, batch, problem", [
-    (scale_a_weight, None, r"answers its self-check wrongly at batch size 1.*before simplification"),
-    (reverse_the_rows, None, "3 different samples differently together than one by one.*before simplification"),
-    (reverse_the_rows, 4, "4 different samples differently together than one by one")])
+    (scale_a_weight, None, r"fails its self-check at batch size 1.*before simplification"),
+    (reverse_the_rows, None, "different results for 3 samples in one batch than one by one.*before simplification"),
+    (reverse_the_rows, 4, "different results for 4 samples in one batch than one by one")])
 def test_a_wrong_conversion_is_refused_and_nothing_is_left(source, run, tmp_path, monkeypatch, change, batch, problem):
     monkeypatch.setattr(onnx_export, "run_paddle2onnx", changed(run, change))
     monkeypatch.setattr(onnx_export, "list_routes", lambda opset: [Route(11, 11), Route(13, 13)])
@@ -376,7 +376,7 @@ def test_an_export_of_the_other_kind_is_tried_too(source, run, tmp_path, monkeyp
     assert f"opset 13 of {source.stem}: no such operator" in caplog.text
     with np.load(other.file(".selfcheck.npz")) as stored:
         np.savez(other.file(".selfcheck.npz"), **{**stored, "logits": stored["logits"] * np.float32(1.01)})
-    with pytest.raises(ExportError, match="another model or other weights"):
+    with pytest.raises(ExportError, match="a different model or different weights"):
         export_onnx(source, tmp_path / "out2", [2], instead=[other])
     assert not (tmp_path / "out2").exists()
 

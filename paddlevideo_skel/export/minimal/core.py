@@ -1,4 +1,4 @@
-"""What all rewrites share: their registry, folded weights, and the layers that minimal models are built from."""
+"""Shared by all rewrites: their registry, folded weights, and the layers that minimal models are built from."""
 import math
 
 import numpy as np
@@ -33,7 +33,8 @@ def minimise(layer):
             slim.eval()
             return slim
     known = ", ".join(cls.__name__ for cls in MINIMAL_REWRITES)
-    raise ExportError(type(layer).__name__, "has no minimal form", f"Use the ordinary export. Layers with one: {known}")
+    raise ExportError(type(layer).__name__, "has no minimal version",
+                      f"Use the ordinary export. Layers with a minimal version: {known}")
 
 
 def to_float64(tensor):
@@ -48,7 +49,7 @@ def scale_and_shift(bn):
 
 
 def no_scale(channels):
-    """A scale and shift that have no effect."""
+    """A scale and a shift without effect."""
     return np.ones(channels), np.zeros(channels)
 
 
@@ -82,7 +83,7 @@ class Fixed(nn.Layer):
 
 
 def swap_axes(arguments):
-    """A convolution's stride, padding or dilation ``(T, V)`` as ``(V, T)``; a single number stays."""
+    """A convolution's stride, padding or dilation ``(T, V)`` as ``(V, T)``; a single number is unchanged."""
     return arguments if isinstance(arguments, int) else list(arguments)[::-1]
 
 
@@ -108,8 +109,8 @@ class Conv(Fixed):
 class Pointwise(Fixed):
     """Pointwise convolution ``(N, C, V, T) → (N, C', V·T)`` as a product.
 
-    Under oneDNN, convolutions put the channels last. A product follows this one, for which all results of a convolution
-    would have to be transposed; this way only the features are, a third of that.
+    Under oneDNN, convolutions put the channels last. The product that follows would need all results of a convolution
+    transposed; this way only the features are transposed, a third of the data.
     """
 
     def __init__(self, weight, bias):
@@ -325,7 +326,7 @@ class MinimalRecognizer(Fixed):
 @rewrites(RecognizerGCN)
 def minimise_gcn_recognizer(model):
     if not isinstance(model.head, PooledHead):
-        raise ExportError(type(model.head).__name__, "has no minimal form", "Use the ordinary export")
+        raise ExportError(type(model.head).__name__, "has no minimal version", "Use the ordinary export")
     fc = getattr(model.head, model.head.linear)
     return MinimalRecognizer(minimise(model.backbone), model.backbone.sequence_axes,
                              to_float64(model.head.linear_weight()), to_float64(fc.bias))

@@ -42,22 +42,23 @@ class RefinedGraph(MinimalGraphConv):
 
     def topology(self, x):
         width, subsets, rows, joints = self.sizes
-        # Not mean(), for which oneDNN has no fast way in the layout of convolutions.
+        # Not mean(), for which oneDNN has no fast kernel in the layout of convolutions.
         mean = nn.functional.avg_pool2d(x, (1, x.shape[3]))
-        # Not a difference that broadcasts both sides: oneDNN's slowest way, and one core of ONNX Runtime's.
+        # Not a difference that broadcasts both sides: it is oneDNN's slowest path, and ONNX Runtime uses one core for
+        # it.
         pairs = self.pair(mean).reshape([-1, rows, 2 * joints])
         relations = paddle.tanh(paddle.matmul(pairs, self.sums.cast("float32")))
         # The graph is added to the relations, and not to the topology, which is much larger. What is made of constants
         # runtimes compute when they open the model.
         relations = relations + (self.A * self.last).reshape([rows, -1])
-        # One product with a matrix of blocks: the results of one for each graph would have to be transposed, which
+        # One product with a block matrix: separate products per graph would need a transposition, which
         # takes longer than to multiply with zeros.
         refine = (self.refine * self.blocks).reshape([width * subsets, rows])
         return paddle.matmul(refine, relations).reshape([-1, width, subsets * joints, joints])
 
 
 def all_sums(joints):
-    """``(2V, V·V)``: of V numbers and V others it makes the sums of every one and every other."""
+    """``(2V, V·V)``: computes all pairwise sums of V numbers and V other numbers."""
     eye, ones = np.eye(joints, dtype="uint8"), np.ones((1, joints), "uint8")
     return np.concatenate([np.kron(ones, eye), np.kron(eye, ones)])
 
@@ -87,7 +88,7 @@ def ctrgcn_graph(layer):
     pair = Conv(*(by_channel(np.concatenate([query, -key]), 2) for query, key in zip(queries, keys)))
     refine = [fold(conv.conv4) for conv in layer.convs]
     refine = [alpha * np.column_stack([weight[:, :, 0, 0], bias]) for weight, bias in refine]
-    # What the graph is weighed with lies between its own size and that of the others, so that 8 bits hold all of them;
+    # The graph's weight is between its own size and that of the others, so that 8 bits can represent all of them;
     # as a power of two it changes no float32.
     weigh = 2.0 ** np.round(np.log2(max(np.abs(refine).max(), 2.0 ** -8)) / 2)
     refine = [np.pad(weights, ((0, 0), (0, 1)), constant_values=weigh) for weights in refine]
@@ -96,7 +97,7 @@ def ctrgcn_graph(layer):
 
 
 def join_relations(pairs, one):
-    """Weight and bias of several convolutions as one's, each with two more rows, ``one`` and 0 for every input."""
+    """Weight and bias of several convolutions merged into one, each with two extra rows, ``one`` and 0 for every input."""
     return join_convolutions(*((np.concatenate([weight, np.zeros_like(weight[:2])]), np.append(bias, [one, 0.0]))
                   for weight, bias in pairs))
 
@@ -109,6 +110,6 @@ def ctrgcn_unit(unit):
 @rewrites(ctrgcn.CTRGCN)
 def ctrgcn_backbone(layer):
     units = [minimise(getattr(layer, f"l{unit}")) for unit in range(1, layer.num_units + 1)]
-    for unit in units:  # the same constant, which a file need not have more than once
+    for unit in units:  # the same constant, so that the file stores it once
         unit.graph.sums = units[0].graph.sums
     return MinimalBackbone((0, 4, 1, 3, 2), *fold_data_bn(layer), units)
