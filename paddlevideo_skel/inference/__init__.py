@@ -1,1 +1,1 @@
-"""Answers from exports: runtimes, prediction, streams, files for a device. Only one file imports paddle."""
+"""Run exports: runtimes, prediction, streams, files for a device. Only one file imports paddle."""

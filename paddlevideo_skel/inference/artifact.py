@@ -18,13 +18,13 @@ from ..files import is_file, parse_json, temporary_folder
 
 EXPORT_FORMAT = 1
 TOLERANCE = 1e-4
-# 8-bit kernels that add in different orders round to neighbouring steps.
+# 8-bit kernels that sum in different orders round to neighbouring steps.
 INT8_TOLERANCE = 5e-2
 LARGE = 1_000_000  # numbers in a sample; a clip of heatmaps has 2.6 million
 OLD_METADATA = ".contract.json"  # exports of version 0.1
 METADATA, SELFCHECK, PARAMS, ONNX, OM = ".metadata.json", ".selfcheck.npz", ".pdiparams", ".onnx", ".om"
 GRAPHS = (".json", ".pdmodel")
-# The order in which files are moved into place: the model comes last, so a model that is there is complete.
+# The order in which files are moved into place. The model comes last: if it exists, the export is complete.
 MOVE_ORDER = (SELFCHECK, METADATA, *GRAPHS, ONNX, PARAMS, OM)
 MAX_INPUT_SIZE = 1 << 30  # numbers; eight samples of PoseC3D have 409 million
 MAX_SELFCHECK_BYTES = 1 << 26  # unpacked; a self-check holds a few million numbers at most
@@ -64,7 +64,7 @@ class SelfCheck:
 
 
 def is_large(shape):
-    """Whether samples of this shape are too large to store whole, or to process several at once without need."""
+    """Whether samples of this shape are too large to store whole, or to process in batches without need."""
     return math.prod(shape) > LARGE
 
 
@@ -118,7 +118,7 @@ class ExportFolder:
 
     @property
     def batch(self):
-        """The only batch size that the model takes; None: it takes any."""
+        """The only batch size that the model accepts; None: any."""
         batch = self.metadata["input"]["shape"][0]
         return None if batch == -1 else batch
 
@@ -128,7 +128,7 @@ class ExportFolder:
 
     @property
     def other_batch(self):
-        """The batch size besides 1 at which an export for any batch size is verified."""
+        """The second batch size, after 1, at which an export for any batch size is verified."""
         return 2 if is_large(self.sample_shape) else 3
 
     def note(self, **entries):
@@ -158,7 +158,7 @@ class ExportFolder:
                 and logits.shape[1] == self.num_classes and logits.any()
                 and all(a.dtype == np.float32 and np.isfinite(a).all() for a in arrays))
         if not fits:
-            raise ExportError(path, f"holds an input {shape} and logits {logits.shape}, expected "
+            raise ExportError(path, f"contains an input {shape} and logits {logits.shape}, expected "
                               f"{self.sample_shape} and {self.num_classes} classes, all finite", EXPORT_AGAIN)
         return selfcheck
 
@@ -172,7 +172,7 @@ def read_arrays(path, names):
         found = [archive.NameToInfo.get(f"{name}.npy") for name in names]
         size = sum(info.file_size for info in found if info)
         if size > MAX_SELFCHECK_BYTES:
-            raise ValueError(f"it has {size} bytes unpacked, expected at most {MAX_SELFCHECK_BYTES}")
+            raise ValueError(f"it has {size} bytes when unpacked, expected at most {MAX_SELFCHECK_BYTES}")
         return [info and _array(archive.read(info)) for info in found]
 
 
@@ -186,7 +186,7 @@ def _array(content):
 
 
 def metadata_path(stem):
-    """Path of an export's metadata, with its old name if version 0.1 made the export."""
+    """Path of an export's metadata, or its old name for exports of version 0.1."""
     new, old = (Path(stem).with_name(Path(stem).name + ending) for ending in (METADATA, OLD_METADATA))
     return old if old.is_file() and not new.is_file() else new
 
@@ -218,7 +218,7 @@ def read_metadata(stem):
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ExportError(path, f"is not valid metadata ({type(error).__name__}: {error})", EXPORT_AGAIN) from error
     if not valid:
-        raise ExportError(path, "is not valid metadata: an entry has the wrong type or value", EXPORT_AGAIN)
+        raise ExportError(path, "is not valid metadata: an entry has the wrong type or an invalid value", EXPORT_AGAIN)
     return metadata
 
 
@@ -253,8 +253,8 @@ def find_export(path):
         if len(stems) == 1:
             return ExportFolder(stems[0])
         if not stems:
-            raise ExportError(path, "holds no export", EXPORT_AGAIN)
-        raise ExportError(path, f"holds several exports: {', '.join(stem.name for stem in stems)}",
+            raise ExportError(path, "contains no export", EXPORT_AGAIN)
+        raise ExportError(path, f"contains several exports: {', '.join(stem.name for stem in stems)}",
                           f"Choose one, e.g. {stems[0]}.json")
     for ending in (METADATA, OLD_METADATA, SELFCHECK, PARAMS, ONNX, OM, *GRAPHS):
         if path.name.endswith(ending):
@@ -262,7 +262,7 @@ def find_export(path):
             break
     there = [e for e in (*GRAPHS, ONNX, OM, METADATA, OLD_METADATA, PARAMS) if path.with_name(path.name + e).is_file()]
     if not there:
-        raise ExportError(path, "no such export (.json, .pdmodel, .onnx, .om)", "Give the path of an exported model")
+        raise ExportError(path, "export not found (.json, .pdmodel, .onnx, .om)", "Pass the path of an exported model")
     return ExportFolder(path)
 
 
@@ -327,7 +327,7 @@ def write_export(stem, metadata, selfcheck):
 
 
 def verify(export, runtime_class, options):
-    """Run an export and compare its answers with its self-check, at two batch sizes if it takes any size.
+    """Run an export and compare its results with its self-check, at two batch sizes if it accepts any size.
 
     Args:
         runtime_class: subclass of ``Runtime``. options: its ``RuntimeOptions``.
@@ -336,7 +336,7 @@ def verify(export, runtime_class, options):
         the open runtime, and the relative errors ``{"batch 1": error, …}`` for the metadata.
 
     Raises:
-        SelfCheckError: an answer is wrong; with the measured error.
+        SelfCheckError: a result is wrong; the message has the measured error.
     """
     runtime = runtime_class(export, options)
     if export.batch is None:

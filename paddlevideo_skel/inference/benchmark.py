@@ -1,4 +1,4 @@
-"""The speed of runtimes, and the fields that PaddleVideo's users know from AutoLog."""
+"""Measure the speed of runtimes, and report AutoLog's fields as PaddleVideo does."""
 import importlib
 import logging
 import os
@@ -11,7 +11,7 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 WARMUP = 3
-SLOW = 2.0  # seconds per answer from which one measurement is enough
+SLOW = 2.0  # seconds per run above which one measurement is enough
 TIMED_PARTS = ("preprocess_time", "inference_time", "postprocess_time")
 
 

@@ -1,4 +1,4 @@
-"""Comparison of two result folders, e.g. of an OM model and of ONNX Runtime."""
+"""Compare two result folders, e.g. of an OM model and of ONNX Runtime."""
 import json
 import logging
 from pathlib import Path
@@ -23,7 +23,7 @@ def compare_results(a, b, num_classes=None, out=None):
 
     Args:
         num_classes: of an answer with several rows; None: from a report, or one row per answer.
-        out: JSON file; a plot is written beside it if matplotlib is installed.
+        out: JSON file; a plot is written next to it if matplotlib is installed.
 
     Returns:
         dict: ``cosine`` (mean, min), ``relative_error`` (max, median, mean), ``top1_agreement``, and ``samples``: name,
@@ -52,7 +52,7 @@ def compare_results(a, b, num_classes=None, out=None):
             draw_comparison(report, target)
             logger.info("Drawn in %s", target)
         except UnavailableError as error:
-            logger.info("No picture of the comparison: %s", error)
+            logger.info("Comparison not plotted: %s", error)
     return report
 
 
@@ -64,7 +64,7 @@ def compare_answers(left, right, name, num_classes):
                         "Compare results of the same model and bin folder")
     if num_classes and one.size % num_classes:
         raise DataError(left.files[name], f"expected a multiple of {num_classes} numbers, got {one.size}",
-                        "It is truncated, or from a model with other classes")
+                        "It is truncated, or from a model with a different number of classes")
     for folder, numbers in ((left, one), (right, two)):
         if not numbers.any():
             raise DataError(folder.files[name], "all its numbers are zero",
@@ -89,7 +89,7 @@ def summarise_samples(samples):
 def check_error(report, max_error):
     """Raise an ``ExportError`` with the worst sample if its relative error is above ``max_error``."""
     if not max_error >= 0:
-        raise ConfigError("--max_error", f"expected a number from 0, got {max_error}")
+        raise ConfigError("--max_error", f"expected a number >= 0, got {max_error}")
     worst = max(report["samples"], key=lambda sample: sample["relative_error"])
     if worst["relative_error"] > max_error:
         raise ExportError(report["a"], f"differs from {report['b']}: relative error {worst['relative_error']:.3g} in "

@@ -1,7 +1,7 @@
-"""Bin folder → result folder, in any runtime; can be interrupted, resumed and split into shards.
+"""Bin folder → result folder, in any runtime; can be interrupted, resumed and sharded.
 
-``<name>_0.bin`` is the answer for ``<name>.bin``: the logits of one sample, float32. ``begun.json`` says what they are
-made with, and ``results.json``, written at the end, how fast it was.
+``<name>_0.bin`` is the answer for ``<name>.bin``: the logits of one sample, float32. ``begun.json`` records what they
+are computed with, and ``results.json``, written at the end, the speed.
 """
 import json
 import logging
@@ -22,15 +22,15 @@ logger = logging.getLogger(__name__)
 
 RESULTS_FORMAT = 1
 BEGUN = "begun.json"
-OTHER_MODEL = "It is the bin folder of another model: make one with tools/preprocess_bin.py --model"
+OTHER_MODEL = "This bin folder belongs to another model: make one with tools/preprocess_bin.py --model"
 
 
 def infer_bins(runtime, source, output, batch_size=None, share=(0, 1)):
-    """Answer every sample of a bin folder; complete answers are kept.
+    """Run every sample of a bin folder; existing complete results are kept.
 
     Args:
         runtime: a ``Runtime``. source: bin folder. output: result folder.
-        batch_size: samples per answer; None: as many as the model takes, or 1 if it takes any.
+        batch_size: samples per batch; None: the model's batch size, or 1 if it accepts any.
         share: (rank, W): only the samples i with i % W = rank.
 
     Returns:
@@ -47,25 +47,25 @@ def infer_bins(runtime, source, output, batch_size=None, share=(0, 1)):
     names = folder.names[rank::world]
     for name in names:
         if not folder.is_whole(name):
-            folder.array(name)  # raises the error now, not after hours
+            folder.array(name)  # raise the error now, not after hours
     output = start_or_resume_results(output, runtime, folder)
     answers = Answers(output, names, runtime.export.num_classes)
-    # A batch with a missing answer is computed again as a whole: its rounding may depend on all samples in it.
+    # If a result is missing, its whole batch is computed again: rounding may depend on all samples in it.
     batches = [names[i:i + batch_size] for i in range(0, len(names), batch_size)]
     batches = [batch for batch in batches if not answers.has(batch)]
     computed, seconds = sum(map(len, batches)), answer_batches(runtime, folder, batches, answers)
     target = output / (REPORT if world == 1 else shard_report(rank, world))
     if target.is_file() and not computed:
-        logger.info("%s: all %d answers exist", output, len(names))
+        logger.info("%s: all %d results exist", output, len(names))
         return read_report(target)
     report = {**describe_inference(runtime, folder), "batch": batch_size, "device": runtime.device,
               "version": runtime.version, "bins": {"path": str(folder.path), "digest": identify_bins(folder)},
               "count": len(names), "answer_shape": [runtime.export.num_classes], "computed": computed,
               "seconds": seconds, "fps": computed / seconds if seconds else None}
-    # Syncing each answer to the disk took 17 times as long as writing them.
+    # Syncing each result to disk took 17 times as long as writing it.
     os.sync()
     write_json(target, report)
-    logger.info("%s: %d answers, %d of them computed now", output, len(names), computed)
+    logger.info("%s: %d results, %d of them computed now", output, len(names), computed)
     if seconds:
         logger.info("Pure inference: %d samples in %.3f s, FPS: %.2f (batch %d, %s on %s)", computed, seconds,
                     report["fps"], batch_size, runtime.kind, runtime.device)
@@ -92,7 +92,7 @@ def open_bins(source, export):
         raise DataError(source, f"expected samples {export.sample_shape} for {export.stem}, got "
                         f"{folder.sample_shape}", OTHER_MODEL)
     if not folder.manifest:
-        logger.warning("%s has no bins.json: the preprocessing of its %d files is unknown, only their size is checked",
+        logger.warning("%s has no bins.json: the preprocessing of its %d files is unknown; only their size is checked",
                        source, len(folder.names))
         return folder
     lines = differences(folder.manifest["pipeline"], export.metadata["pipeline"], "is {}, expected {}")
@@ -108,7 +108,7 @@ def identify_bins(folder):
 
 
 def describe_inference(runtime, folder):
-    """What the answers depend on: runs that agree in it may share a result folder."""
+    """What the results depend on: runs that agree here may share a result folder."""
     return {"format": RESULTS_FORMAT, "model": runtime.export.metadata["model_name"],
             "model_digest": digest_files(*runtime.files),
             "runtime": runtime.kind, "device": runtime.device.split(":")[0], "precision": runtime.options.precision,
@@ -133,7 +133,7 @@ class Answers:
             if entry.name in own and entry.stat().st_size == self.size:
                 self.there.add(entry.name)
             elif entry.name.endswith(".tmp") and entry.name[1:].rsplit(".", 2)[0] in own:
-                os.unlink(entry.path)  # a temporary file of a killed run
+                os.unlink(entry.path)  # a temporary file left by a killed run
 
     def has(self, names):
         return all(f"{name}_0.bin" in self.there for name in names)
@@ -162,7 +162,7 @@ def answer_batches(runtime, folder, batches, answers):
             except DataError as error:
                 raise DataError(f"{folder.path}: {names[0]}{f' to {names[-1]}' if names[1:] else ''}",
                                 error.problem, error.hint) from error
-            del array  # two batches in memory are enough, and the one after the next is being read
+            del array  # two batches in memory are enough while another is being read
             seconds += runtime.seconds
             for name, row in zip(names, logits, strict=True):
                 answers.write(name, row)
@@ -199,7 +199,7 @@ def shard_report(rank, world):
 def merge_reports(output, world):
     """Write ``results.json`` from the reports of all shares; returns it, or None while a report is missing.
 
-    Times are summed: the FPS are those of one device.
+    Times are summed, so the FPS value is for one device.
     """
     paths = [Path(output) / shard_report(rank, world) for rank in range(world)]
     reports = [read_report(path) for path in paths]

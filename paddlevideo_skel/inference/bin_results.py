@@ -1,4 +1,4 @@
-"""Result folders, one file of answers per file of a bin folder, and their accuracy.
+"""Result folders (one result file per file of a bin folder) and their accuracy.
 
 ``<name>_0.bin`` holds the answer for ``<name>.bin``, float32, as ais_bench and tools/infer_bin.py write it.
 """
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 REPORT = "results.json"
 ANSWER = re.compile(r"(.+)_(\d+)\.(bin|npy|txt)")
-RERUN = "Run tools/infer_bin.py again: it computes what is missing"
+RERUN = "Run tools/infer_bin.py again: it computes the missing results"
 
 
 class ResultFolder:
@@ -47,18 +47,18 @@ class ResultFolder:
     def __init__(self, path):
         self.path = Path(path)
         if not self.path.is_dir():
-            raise DataError(path, "folder not found", "Give a result folder, as tools/infer_bin.py writes it")
+            raise DataError(path, "folder not found", "Pass a result folder, as tools/infer_bin.py writes it")
         self.report = read_report(self.path / REPORT)
         self.files = {}
         for file in sorted(p for p in self.path.iterdir() if not p.name.startswith(".")):
             answer = ANSWER.fullmatch(file.name)
             if answer and answer[1] in self.files:
-                raise DataError(file, f"is a second answer for the sample of {self.files[answer[1]].name}",
-                                "Give a folder with one answer per sample")
+                raise DataError(file, f"is a duplicate result for the sample of {self.files[answer[1]].name}",
+                                "Pass a folder with one result per sample")
             if answer and answer[2] == "0":
                 self.files[answer[1]] = file
             elif file.suffix == ".bin":
-                raise DataError(file, "expected a name <sample>_0.bin", "Give a folder that has only results")
+                raise DataError(file, "expected a name <sample>_0.bin", "Pass a folder that contains only results")
         self.names = sorted(self.files, key=natural)
         if not self.names:
             raise DataError(path, "the folder has no results (<sample>_0.bin)", RERUN)
@@ -97,9 +97,9 @@ class ResultFolder:
         """Raise a ``DataError`` if answers are missing, or there are answers for samples that ``where`` lacks."""
         missing, unknown = [n for n in names if n not in self.files], set(self.files) - set(names)
         for found, problem, hint in (
-                (missing, "has no answer for", RERUN),
-                (sorted(unknown, key=natural), "has answers for unknown samples:",
-                 "These are results of another bin folder")):
+                (missing, "has no result for", RERUN),
+                (sorted(unknown, key=natural), "has results for unknown samples:",
+                 "These results belong to another bin folder")):
             if found:
                 raise DataError(self.path, f"{problem} {shorten_list(found, 3)} "
                                 f"({len(found)}; {where} has {len(names)} samples)", hint)
@@ -150,8 +150,8 @@ def find_answered_samples(results, label_path=None, bins=None):
     if bins is None and label_path is None:
         bins = results.report.get("bins", {}).get("path")
         if bins is None:
-            raise ConfigError("--label_path", f"required: {results.path} does not say which samples it is of",
-                              "Give --label_path FILE or --input BINFOLDER")
+            raise ConfigError("--label_path", f"required: {results.path} does not record its samples",
+                              "Pass --label_path FILE or --input BINFOLDER")
     if bins is None:
         names = results.names if Path(label_path).suffix in (".pkl", ".npy") else [
             stem for stem, *_ in read_label_file(label_path)]
@@ -159,8 +159,8 @@ def find_answered_samples(results, label_path=None, bins=None):
     folder = BinFolder(bins)
     digest = results.report.get("bins", {}).get("digest")
     if digest and digest != folder.digest:
-        raise DataError(results.path / REPORT, f"belongs to a bin folder of the digest {digest}, {bins} has "
-                        f"{folder.digest}", "Give the bin folder of these results")
+        raise DataError(results.path / REPORT, f"belongs to a bin folder with digest {digest}, but {bins} has "
+                        f"{folder.digest}", "Pass the bin folder of these results")
     samples = AnsweredSamples(str(bins), folder.names, folder.labels, folder.sample_names,
                               folder.manifest["num_classes"], folder.manifest["class_names"],
                               folder.manifest["average"])
@@ -179,12 +179,13 @@ def find_num_classes(results, samples, given=None):
     counts = {where: count for where, count in counts.items() if count is not None}
     if len(set(counts.values())) > 1:
         raise DataError(results.path, "the number of classes is " + ", ".join(
-            f"{count} by {where}" for where, count in counts.items()), "Are these results of another model?")
+            f"{count} according to {where}" for where, count in counts.items()),
+            "Do these results belong to another model?")
     if counts:
         return next(iter(counts.values()))
     numbers, highest = results.answer(samples.names[0]).size, max(samples.labels)
     if numbers != highest + 1:
-        raise ConfigError("--num_classes", f"required: an answer of {results.path} has {numbers} numbers, but the "
+        raise ConfigError("--num_classes", f"required: a result in {results.path} has {numbers} numbers, but the "
                           f"highest label is {highest}", "For example --num_classes 400")
     return numbers
 
@@ -203,12 +204,12 @@ def read_scores(results, samples, num_classes, average=None):
         if numbers.size % num_classes or numbers.size // num_classes != (rows or numbers.size // num_classes):
             expected = f"{rows * num_classes} like the others" if rows else f"a multiple of {num_classes}"
             raise DataError(results.files[name], f"expected {expected}, got {numbers.size} numbers",
-                            "It is truncated, or from a model with other classes")
+                            "It is truncated, or from a model with a different number of classes")
         logits = numbers.reshape(-1, num_classes)
         rows = len(logits)
         if rows > 1 and average in (None, "none"):
             raise ConfigError("--average", f"expected scores or logits, got {average}: {results.files[name]} has "
-                              f"{rows} rows of {num_classes} classes", "Give scores for PoseC3D, logits for ST-GCN++")
+                              f"{rows} rows of {num_classes} classes", "Use scores for PoseC3D, logits for ST-GCN++")
         all_scores.append(softmax(logits).mean(axis=0) if average == "scores" else softmax(logits.mean(axis=0)))
     return np.stack(all_scores), rows
 

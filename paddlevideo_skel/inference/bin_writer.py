@@ -1,4 +1,4 @@
-"""Data set → bin folder, on the same path as ``main.py --test``; can be interrupted, resumed and split into shards."""
+"""Data set → bin folder, on the same path as ``main.py --test``; can be interrupted, resumed and sharded."""
 import logging
 import shutil
 
@@ -38,8 +38,9 @@ class BinWriter:
         array = self.pipeline(self.dataset[number], rng)
         if array.shape != shape:
             raise DataError(self.dataset.names[number],
-                            f"expected the shape {shape} of the other samples, got {array.shape}",
-                            "All samples must have one shape: fix the number of frames and persons in the pipeline")
+                            f"expected shape {shape} like the other samples, got {array.shape}",
+                            "All samples must have the same shape: fix the number of frames and persons in the "
+                            "pipeline")
         try:
             with replacing(self.folder.file(name)) as temporary:
                 np.asarray(array, TYPE).tofile(temporary)
@@ -94,7 +95,7 @@ def write_bins(config, output, split="test", model=None, num_workers=0, share=(0
     dataset = build_dataset(config.section(f"DATASET.{split}"), where, classes)
     shape = pipeline(dataset[0], sample_numbers(0)).shape
     if export is not None and shape != export.sample_shape:
-        raise ConfigError(where, f"its first sample becomes an input {shape}, but {export.stem} takes "
+        raise ConfigError(where, f"the first sample becomes an input of shape {shape}, but {export.stem} takes "
                           f"{export.sample_shape}", "Use the kind of data that the model was trained on")
     source = {"section": f"DATASET.{split}", **config.section(f"DATASET.{split}"), "digest": digest_dataset(dataset)}
     folder = start_or_resume_bins(output, dataset, {
@@ -131,20 +132,20 @@ def start_or_resume_bins(output, dataset, content):
 
 
 def without_paths(content):
-    """The content of ``bins.json`` without where the data set lies: the same data may be elsewhere."""
+    """The content of ``bins.json`` without the location of the data set: the same data may be elsewhere."""
     return {**content, "source": {"digest": content["source"].get("digest")}}
 
 
 def write_labels(path, dataset):
     """Write ``label.txt``, or check that it has the same content."""
-    names = (" ".join(name.split()) for name in dataset.names)  # a name is one line
+    names = (" ".join(name.split()) for name in dataset.names)  # keep each name on one line
     text = "".join(f"{stem}.bin {label} {name}\n" for stem, label, name in
                    zip(file_names(len(dataset)), dataset.labels, names)).encode(errors="backslashreplace")
     if not path.is_file():
         with replacing(path) as temporary:
             temporary.write_bytes(text)
     elif path.read_bytes() != text:
-        raise DataError(path, "holds the labels of another data set", "Choose another folder, or remove it")
+        raise DataError(path, "contains the labels of another data set", "Choose another folder, or remove it")
 
 
 def write_files(folder, dataset, pipeline, num_workers, share):
@@ -161,13 +162,15 @@ def write_files(folder, dataset, pipeline, num_workers, share):
     with BatchLoader(samples, writer, 1, num_workers=num_workers, share=share) as loader:
         made = sum(int(batch.array[0, 0]) for batch in tqdm(loader.batches(0), total=len(loader), desc="bins",
                                                              unit="sample", leave=False, disable=None))
-    # Again: workers of a run that was killed live on for a moment and may have started files.
+    # Once more: workers of a killed run live on for a moment and may have started files.
     remove_temporary_bins(folder, names)
     return made
 
 
 def remove_temporary_bins(folder, names):
-    """Remove the temporary files that a killed run left for these names; other shards may be writing theirs."""
+    """Remove the temporary files that a killed run left for these names; other shards may be writing at the same
+    time.
+    """
     own = {f".{name}.bin" for name in names}
     for path in (folder.path / SAMPLES_FOLDER).glob(".*.tmp"):
         if path.name.rsplit(".", 2)[0] in own:

@@ -17,7 +17,7 @@ BINS_FORMAT = 1
 BINS_FILE, LABEL_FILE, SAMPLES_FOLDER = "bins.json", "label.txt", "bin"
 TYPE = np.dtype("<f4")
 MAKE = "Make the folder with tools/preprocess_bin.py"
-RESUME = "Run tools/preprocess_bin.py with the same arguments again: it makes what is missing"
+RESUME = "Run tools/preprocess_bin.py again with the same arguments: it adds what is missing"
 NAME_DIGITS = 5
 MORE_NAMES, MAX_CLASS_DIGITS = 100, 18
 AVERAGES = ("scores", "logits", "none")
@@ -71,7 +71,7 @@ class BinFolder:
             self.names = file_names(min(self.manifest["count"], 2 * len(lines) + MORE_NAMES))
             if [stem for stem, *_ in lines] != self.names:
                 match_labels(where, lines, self.names)
-                raise DataError(where, "the lines are not in the order of the files", RESUME)
+                raise DataError(where, "the lines are not in the same order as the files", RESUME)
             self.labels = [label for _, label, _ in lines]
             check_range(where, self.names, self.labels, self.manifest["num_classes"])
             self.sample_names = [name or stem for stem, _, name in lines]
@@ -146,7 +146,7 @@ def read_manifest(folder):
         manifest = parse_json(path.read_text(encoding="utf-8"))
         wrong = [key for key, kind in ENTRIES.items() if not isinstance(manifest[key], kind)]
     except FileNotFoundError as error:
-        raise DataError(path, "file not found: this is not a bin folder", MAKE) from error
+        raise DataError(path, "file not found, so this is not a bin folder", MAKE) from error
     except KeyError as error:
         raise DataError(path, f"has no entry {error}", MAKE) from error
     except (OSError, ValueError, TypeError) as error:
@@ -241,4 +241,4 @@ def check_range(path, names, labels, num_classes):
     for name, label in zip(names, labels):
         if not 0 <= label < num_classes:
             raise DataError(f"{path}: {name}", f"expected a label in 0..{num_classes - 1}, got {label}",
-                            "Are these labels of another data set?")
+                            "Do these labels belong to another data set?")

@@ -1,7 +1,7 @@
 """Compiled models (``.om``) on an Ascend NPU, through ais_bench or, where that is not installed, pyACL.
 
 Names, arguments, results and the order of release follow the documentation of ais_bench and of pyACL (CANN 6.0 to 8.0,
-chapters "acl.rt", "acl.mdl", "acl.util"); **none of it has run on an NPU.**
+chapters "acl.rt", "acl.mdl", "acl.util"); **none of it has been run on an NPU.**
 """
 import importlib.metadata
 import importlib.util
@@ -16,7 +16,7 @@ from .runtime import ROUNDING_TOLERANCE, Runtime, first_line
 
 GET = ("Install CANN (toolkit or nnrt) and source its set_env.sh for pyACL (the module acl), or install ais_bench and "
        "aclruntime from Ascend's tools; without an NPU use --runtime onnxruntime")
-COMPILE = "Compile it again with tools/atc.py from the ONNX model beside it"
+COMPILE = "Compile it again with tools/atc.py from the ONNX model next to it"
 ACL_TYPES = {0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 9: "int64", 11: "float64"}  # aclDataType
 # ACL_MEM_MALLOC_HUGE_FIRST, ACL_MEMCPY_HOST_TO_DEVICE, ACL_MEMCPY_DEVICE_TO_HOST
 HUGE_FIRST, TO_DEVICE, TO_HOST = 0, 1, 2
@@ -49,8 +49,9 @@ class OmRuntime(Runtime):
     def _check_input(self, path):
         found, expected = self.session.shape, (self.export.batch, *self.export.sample_shape)
         if self.export.batch is None:
-            raise ExportError(path, f"takes an input {found}, but its metadata has no batch size", "Make an ONNX "
-                              "model of one batch size with tools/export_onnx.py and compile it with tools/atc.py")
+            raise ExportError(path, f"takes an input of shape {found}, but its metadata has no batch size",
+                              "Make an ONNX model with a fixed batch size using tools/export_onnx.py and compile it "
+                              "with tools/atc.py")
         if found != expected or self.session.dtype not in ("float32", "float16"):
             raise ExportError(path, f"expected an input {expected} of float32 or float16, as its metadata says, got "
                               f"{found} of {self.session.dtype}", COMPILE)
@@ -61,8 +62,9 @@ class OmRuntime(Runtime):
         errors = (export.metadata.get("onnx") or {}).get("relative_error")
         tolerance = export.selfcheck().tolerance
         if not isinstance(errors, dict) or not errors or not all(error <= tolerance for error in errors.values()):
-            raise ExportError(export.stem, "its metadata does not say that its ONNX model was verified in float32, so "
-                              f"with --precision {options.precision} rounding cannot be told from wrong answers",
+            raise ExportError(export.stem, "its metadata does not record that the ONNX model was verified in float32, "
+                              f"so with --precision {options.precision} rounding cannot be distinguished from wrong "
+                              "results",
                               "Make the ONNX model with tools/export_onnx.py and compile it with tools/atc.py")
 
     @property
@@ -260,7 +262,7 @@ def open_npu_session(path, device_id):
     """An ``AisBenchSession``, or an ``AclSession`` where ais_bench is not installed.
 
     Raises:
-        UnavailableError: neither is installed, or what is cannot be imported.
+        UnavailableError: neither is installed, or the installed one cannot be imported.
     """
     for package, session in (("ais_bench", AisBenchSession), ("acl", AclSession)):
         if importlib.util.find_spec(package):

@@ -24,7 +24,7 @@ NEEDS = {CANN_PROVIDER: "It needs CANN's libraries (libascendcl.so): install CAN
 class OnnxRuntime(Runtime):
     """The converted model in ONNX Runtime.
 
-    CANN's provider has not run on an NPU; only its failures on a host without CANN are tested.
+    CANN's provider has not been run on an NPU; only its failures on a host without CANN are tested.
     """
 
     kind, version = "onnxruntime", onnxruntime.__version__
@@ -38,9 +38,10 @@ class OnnxRuntime(Runtime):
             if problem is None:
                 return device
             if required:
-                raise UnavailableError(f"{flag} ({provider})", "is in this ONNX Runtime, but cannot be used: "
-                                       f"{problem}", NEEDS.get(provider, ""))
-            logger.warning("%s is in this ONNX Runtime, but cannot be used (%s); it is skipped", provider, problem)
+                raise UnavailableError(f"{flag} ({provider})", "is built into this ONNX Runtime but cannot "
+                                       f"be used: {problem}", NEEDS.get(provider, ""))
+            logger.warning("%s is built into this ONNX Runtime but cannot be used (%s); it is skipped", provider,
+                           problem)
         raise UnavailableError(f"--precision {self.options.precision}", "ONNX Runtime supports only fp32 here, and "
                                "fp16 through CANN", "Use --precision fp32")
 

@@ -27,7 +27,7 @@ class PaddleRuntime(Runtime):
         except SelfCheckError as error:
             if not self.onednn or options.enable_mkldnn:
                 raise
-            # oneDNN depends on the CPU: it answered rightly on the host that made the export.
+            # oneDNN depends on the CPU: its results were correct on the host that made the export.
             logger.warning("oneDNN, which %s recommends, is not used: %s", export.stem, error.problem)
             super().__init__(export, replace(options, enable_mkldnn=False))
 
@@ -55,7 +55,7 @@ class PaddleRuntime(Runtime):
         return device
 
     def choose_device(self):
-        """``cpu``, ``gpu`` or ``npu``; an ``UnavailableError`` if a requested device is not here."""
+        """``cpu``, ``gpu`` or ``npu``; an ``UnavailableError`` if a requested device is not available."""
         options = self.options
         device = find_device(paddle, options.use_gpu, options.use_npu)
         if options.use_tensorrt and (device != "gpu" or inference.get_trt_compile_version() == (0, 0, 0)):
@@ -86,7 +86,7 @@ class PaddleRuntime(Runtime):
             config.enable_mkldnn_bfloat16()
 
     def choose_onednn(self):
-        """As the options say; by default, whether oneDNN was right and faster when the export was made."""
+        """Whether to use oneDNN: as the options say, or if it was correct and faster when the export was made."""
         if self.options.enable_mkldnn is not None:
             return self.options.enable_mkldnn
         return bool((self.export.metadata.get("verified", {}).get("onednn") or {}).get("faster"))
@@ -106,7 +106,7 @@ class PaddleRuntime(Runtime):
 
 
 def try_onednn(plain):
-    """Whether oneDNN answers rightly for an export, and faster than without; a dict for its metadata.
+    """Whether oneDNN is correct for an export, and faster than without; a dict for its metadata.
 
     Args:
         plain: an open ``PaddleRuntime`` of the export without oneDNN.

@@ -1,4 +1,4 @@
-"""Prediction: files in, classes out, with the preprocessing of the export's metadata."""
+"""Predict: files in, classes out, with the preprocessing from the export's metadata."""
 import json
 import logging
 import time
@@ -54,8 +54,8 @@ class Predictor:
         if array.shape != self.runtime.export.sample_shape:
             persons, _, joints, channels = annotation.keypoint.shape
             raise DataError(where, f"{persons} person(s) with {joints} joints of {channels} coordinates become an "
-                            f"input {array.shape}, but the model takes {self.runtime.export.sample_shape}",
-                            "Use a model that was trained on such samples")
+                            f"input of shape {array.shape}, but the model takes {self.runtime.export.sample_shape}",
+                            "Use a model that was trained on this kind of data")
         return array
 
     def rank(self, scores):
@@ -81,7 +81,7 @@ def list_files(path):
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(path, "file or folder not found", "Give a .npy or .pkl file, or a folder of them")
+        raise DataError(path, "file or folder not found", "Pass a .npy or .pkl file, or a folder of them")
     if not path.is_dir():
         return [path]
     files = sorted(p for p in path.iterdir() if p.suffix in ENDINGS)
@@ -94,7 +94,8 @@ def warn_if_pipeline_differs(config, metadata):
     """Warn if a config's preprocessing differs from that of an export."""
     given = Pipeline(config.section("PIPELINE.test"), config.where("PIPELINE.test")).spec
     if json.loads(json.dumps(given)) != metadata["pipeline"]:
-        logger.warning("%s differs from the preprocessing that the model was exported with; the export's is used",
+        logger.warning("%s differs from the preprocessing that the model was exported with; the export's "
+                       "preprocessing is used",
                        config.where("PIPELINE.test"))
 
 
@@ -102,7 +103,7 @@ def predict(predictor, source, batch_size=None, out=None, benchmark=False, timed
     """Predict every sample of a file or folder, and print a block per sample.
 
     Args:
-        source: file or folder. batch_size: samples per answer; None: as many as the model takes, or 1 if it takes any.
+        source: file or folder. batch_size: samples per batch; None: the model's batch size, or 1 if it accepts any.
         out: JSON file for the results.
         benchmark: also measure and report preprocessing, inference and postprocessing.
         timed: also report the mean time per file.
@@ -147,7 +148,7 @@ def show_progress(files):
     """The files, with a progress bar if they are many."""
     if len(files) < MIN_FILES_FOR_BAR:
         return files
-    from tqdm import tqdm  # its import takes as long as an answer
+    from tqdm import tqdm  # its import takes as long as one prediction
 
     return tqdm(files, unit="file", leave=False, disable=None)
 

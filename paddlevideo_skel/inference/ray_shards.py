@@ -1,7 +1,7 @@
-"""The shards of a command as tasks on a Ray cluster, restarted if they fail or their worker or node dies.
+"""Run the shards of a command as tasks on a Ray cluster; a shard is restarted if it fails or its worker or node dies.
 
 A shard runs the command with ``--shard i/n`` in a process of its own, on a folder that all nodes share. A restarted
-shard makes only what is missing.
+shard computes only what is missing.
 """
 import logging
 import os
@@ -64,8 +64,8 @@ def run_shards(command, shards, address=None, retries=2, cpus=1, npus=0):
         seconds from the first start to the last end.
 
     Raises:
-        UnavailableError: Ray or the cluster is not there, or the cluster lacks the resources of a shard.
-        OutputError: a shard failed at its last try; the message has the end of its output.
+        UnavailableError: Ray or the cluster is not available, or the cluster lacks the resources for a shard.
+        OutputError: a shard failed on its last retry; the message has the end of its output.
     """
     for flag, value, least in (("--shards", shards, 1), ("--retries", retries, 0), ("--cpus", cpus, 1),
                                ("--npus", npus, 0)):
@@ -131,7 +131,7 @@ def follow(ray, start, shards, retries):
                 for other in running:
                     ray.cancel(other, force=True)
                 raise OutputError(f"shard {number}/{shards}", f"{problem} (tried {retries + 1} times)",
-                                  "Fix the cause and run the same command again: finished work is kept")
+                                  "Fix the cause and run the same command again; finished work is kept")
     return time.perf_counter() - begun
 
 
@@ -146,12 +146,12 @@ def write_common_report(output, shards, seconds):
     """
     report = merge_reports(output, shards)
     if report is None:
-        raise OutputError(output, f"reports of some of the {shards} shards are missing",
-                          "Is it a folder that all nodes share?")
+        raise OutputError(output, f"the reports of some of the {shards} shards are missing",
+                          "Do all nodes share this folder?")
     report["ray"] = {"shards": shards, "seconds": seconds, "fps": report["computed"] / seconds}
     write_json(Path(output) / REPORT, report)
     for number, shard in enumerate(report["shards"], 1):
         logger.info("Shard %d/%d: %d answers, %s", number, shards, shard["count"],
                     f"pure inference FPS {shard['fps']:.2f}" if shard["fps"] else "all existed")
-    logger.info("%s: %d answers, %d of them computed now in %.1f s, total FPS: %.2f", output, report["count"],
+    logger.info("%s: %d results, %d of them computed now in %.1f s, total FPS: %.2f", output, report["count"],
                 report["computed"], seconds, report["ray"]["fps"])

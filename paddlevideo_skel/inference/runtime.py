@@ -1,7 +1,7 @@
-"""Runtimes: an export in, answers out, and no answer before the export's self-check has passed.
+"""Runtimes: run an export, but only after its self-check has passed.
 
 Paddle Inference with oneDNN returns wrong numbers for some of these graphs, converters write wrong graphs, and files
-get mixed up, all without an error. Therefore every runtime answers the self-check when it is opened, and again at each
+get mixed up, all without an error. Every runtime therefore runs the self-check when it is opened, and again for each
 new batch size. The check cannot be switched off.
 """
 import importlib
@@ -20,24 +20,24 @@ logger = logging.getLogger(__name__)
 RUNTIMES = {"paddle": ("paddle_runtime", "PaddleRuntime"), "onnxruntime": ("onnx_runtime", "OnnxRuntime"),
          "om": ("om_runtime", "OmRuntime")}
 HOW_TO_GET = {"paddle": "pip install paddlepaddle",
-              "onnxruntime": "pip install onnxruntime; a build for NumPy 1, as onnxruntime-cann 1.24 is: "
-                             "pip install 'numpy<2'",
+              "onnxruntime": "pip install onnxruntime; for a build against NumPy 1, such as "
+                             "onnxruntime-cann 1.24: pip install 'numpy<2'",
               "om": "pip install numpy"}
 PRECISIONS = ("fp32", "fp16", "bf16")
-# Half precision rounds to 2^-11 or 2^-8 in every layer; these are the sums that are allowed. They are so wide that a
+# Half precision rounds to 2^-11 or 2^-8 in every layer; these are the total errors allowed. They are so wide that a
 # wrong model can pass, so it must be verified in float32 first: ``Runtime.verify_float32``.
 ROUNDING_TOLERANCE = {"fp16": 5e-3, "bf16": 4e-2}
-# A runtime with a smaller error than this computed in float32, not in half precision.
+# A smaller error means that the runtime computed in float32, not in half precision.
 FLOAT32_ERROR = 1e-5
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """What a runtime uses. ``None``: what is here; ``True`` for something that is not here is an error.
+    """What a runtime uses. ``None``: whatever is available; ``True`` is an error if it is not available.
 
     Attributes:
         cpu_threads: threads per answer; None: all cores of this process. gpu_mem: MB reserved on a GPU.
-        enable_mkldnn: oneDNN; None: as is best for the export.
+        enable_mkldnn: oneDNN; None: whatever is best for the export.
         precision: ``fp32``, ``fp16`` or ``bf16``. device_id: number of the GPU or NPU.
     """
     use_gpu: bool = None
@@ -59,7 +59,7 @@ class RuntimeOptions:
             if value is not None and (type(value) is not int or value < 1):
                 raise ConfigError(f"--{name}", f"expected a positive integer, got {value!r}")
         if type(self.device_id) is not int or self.device_id < 0:
-            raise ConfigError("--device_id", f"expected an integer from 0, got {self.device_id!r}")
+            raise ConfigError("--device_id", f"expected an integer >= 0, got {self.device_id!r}")
         if self.use_gpu and self.use_npu:
             raise ConfigError("--use_gpu", "both a GPU and an NPU were requested", "Choose one")
 
@@ -113,10 +113,10 @@ class Runtime:
 
     @classmethod
     def verify_float32(cls, export, options):
-        """Check the model in float32, before its answers in half precision are trusted.
+        """Check the model in float32 before its half-precision results are trusted.
 
         Raises:
-            SelfCheckError: it answers wrongly.
+            SelfCheckError: its results are wrong.
         """
         with cls(export, replace(options, precision="fp32")):
             pass
@@ -154,11 +154,12 @@ class Runtime:
         try:
             error = relative_error(self.compute(array), logits)
         except (RuntimeError, ValueError) as failure:
-            raise SelfCheckError(self.label, f"failed in its self-check at batch size {batch}: {first_line(failure)}",
+            raise SelfCheckError(self.label, f"raised an error in its self-check at batch size {batch}: "
+                                 f"{first_line(failure)}",
                                  self.advice()) from failure
         if not error <= self.tolerance:
             raise SelfCheckError(
-                self.label, f"answers its self-check wrongly at batch size {batch}: relative error {error:.2g}, "
+                self.label, f"fails its self-check at batch size {batch}: relative error {error:.2g}, "
                 f"allowed {self.tolerance:.0e}", self.advice())
         if self.options.precision != "fp32" and error < FLOAT32_ERROR:
             raise UnavailableError(f"--precision {self.options.precision}", f"is ignored: {self.kind} computes in "
@@ -179,18 +180,18 @@ class Runtime:
             raise DataError("input", f"expected the shape (n, {', '.join(map(str, self.export.sample_shape))}), got "
                             f"{array.shape}")
         if not np.isfinite(array).all():
-            raise DataError("input", "holds NaN or infinity")
+            raise DataError("input", "contains NaN or infinity")
         count, batch = len(array), self.export.batch or len(array)
         if count > batch:
-            raise DataError("input", f"{self.export.stem} takes at most {batch} samples at once, got {count}",
-                            "Give fewer, or use an export for this batch size")
+            raise DataError("input", f"{self.export.stem} takes at most {batch} samples per batch, got {count}",
+                            "Pass fewer samples, or use an export for this batch size")
         if batch not in self.errors:
             self.check(batch)
         if count < batch:
             array = np.concatenate([array, np.repeat(array[-1:], batch - count, axis=0)])
         logits, self.seconds = self.compute_timed(array)
         if logits.shape != (batch, self.export.num_classes) or not np.isfinite(logits).all():
-            raise SelfCheckError(self.label, f"returned logits with NaN, infinity or a wrong shape {logits.shape}",
+            raise SelfCheckError(self.label, f"returned logits with NaN, infinity or the wrong shape {logits.shape}",
                                  self.advice())
         return logits[:count]
 
@@ -207,7 +208,7 @@ class Runtime:
         return None
 
     def advice(self):
-        """The options that are known to give right answers."""
+        """The options that are known to give correct results."""
         options = [f"{flag}" for asked, flag in ((self.onednn, "--enable_mkldnn=False"),
                                                  (self.options.precision != "fp32", "--precision=fp32"),
                                                  (self.options.use_tensorrt, "--use_tensorrt=False"),
@@ -237,8 +238,8 @@ def open_runtime(path, kind, options=None):
         options: ``RuntimeOptions``.
 
     Raises:
-        ExportError: files are missing. UnavailableError: the runtime or a requested device is not here.
-        SelfCheckError: it answers wrongly.
+        ExportError: files are missing. UnavailableError: the runtime or a requested device is not available.
+        SelfCheckError: its results are wrong.
     """
     if kind not in RUNTIMES:
         raise ConfigError("--runtime", f"unknown runtime {kind!r}", near_miss(kind, RUNTIMES))

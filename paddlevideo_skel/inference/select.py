@@ -59,7 +59,7 @@ def list_candidates(export, options):
 
 
 def find_problem(export, kind):
-    """Why a runtime cannot even be tried; None if it can."""
+    """Why a runtime cannot be tried; None if it can."""
     if kind == "onnxruntime" and not export.file(ONNX).is_file():
         return "the export has no ONNX model (tools/paddle2onnx.py makes one)"
     if kind == "paddle" and not export.has_graph():
@@ -82,7 +82,7 @@ def open_best(export, options, prepare=None):
     for number, candidate in enumerate(found):
         runtime = try_open(candidate, export, prepare)
         if runtime is not None:
-            why = "; ".join(map(explain_problem, found[:number])) or "the fastest known; --runtime fastest measures"
+            why = "; ".join(map(explain_problem, found[:number])) or "the fastest known; measure with --runtime fastest"
             logger.info("Selected: %s (%s)", candidate.kind, why)
             return runtime
     raise no_runtime_error(found)
@@ -134,7 +134,7 @@ def open_measured(export, options, batch_size, prepare=None):
     for candidate in found:
         if candidate.problem is not None:
             write_line(explain_problem(candidate))
-    logger.info("Selected: %s (measured to be the fastest)", best.kind)
+    logger.info("Selected: %s (fastest measured)", best.kind)
     return best
 
 

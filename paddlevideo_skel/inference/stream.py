@@ -1,4 +1,4 @@
-"""Answers about a sequence while it is recorded: frames in, a smoothed answer about the last ones every few frames.
+"""Classify a live sequence: frames in, and every few frames a smoothed result for the latest ones.
 
 ``StreamingPredictor`` is the API, ``stream`` the command. A window of frames takes the same path as a file: the
 export's own pipeline, then its runtime.
@@ -24,19 +24,20 @@ from ..plotting import saved_figure
 from .predict import Predictor
 
 STANDARD_INPUT = "-"
-PERSONS_HINT = "Put the persons to follow first, or raise --persons if the model takes any number of them"
-RECENT = 1000  # measurements kept for medians: a stream may never end
+PERSONS_HINT = "Put the persons to follow first, or raise --persons if the model accepts any number of persons"
+RECENT = 1000  # measurements kept for medians, because a stream may never end
 MAX_STREAM_FRAMES, MAX_PERSONS = 100_000, 100
-MAX_LINES, MIN_PEAK_SCORE = 8, 0.05  # most classes in the picture, and the least peak score of a class in it
+# maximum number of classes in the plot, and the minimum peak score of a class in it
+MAX_LINES, MIN_PEAK_SCORE = 8, 0.05
 
 
 @dataclass
 class Answer:
-    """The answer about one window.
+    """The result for one window.
 
     Attributes:
         frame: number of the window's last frame, from 0.
-        frames: length of the window; shorter than asked for until it is full.
+        frames: length of the window; shorter than requested until it is full.
         scores: smoothed softmax ``(classes,)``; None if nobody is in the window.
         window_scores: softmax of this window alone.
         top_k: the best classes, best first: ``{"class", "name", "score"}``.
@@ -51,7 +52,7 @@ class Answer:
 
 
 class StreamingPredictor:
-    """Answers about the last ``window`` frames, one every ``every`` frames.
+    """Classifies the last ``window`` frames, every ``every`` frames.
 
     With q the softmax of a window's logits, the scores p are smoothed over the windows i = 0, 1, …
 
@@ -65,9 +66,9 @@ class StreamingPredictor:
         runtime: an opened ``Runtime``.
         window: frames per answer. every: frames between two answers.
         smoothing: in [0, 1). mean: number of windows; excludes ``smoothing``.
-        early: also answer before the first window is full.
-        persons: most persons per frame; None: as many as the model takes.
-        img_shape: (height, width) of the picture, for 2D coordinates in pixels.
+        early: also report before the first window is full.
+        persons: maximum persons per frame; None: as many as the model takes.
+        img_shape: (height, width) of the image, for 2D coordinates in pixels.
         top_k: classes per answer; None: as in the metadata.
     """
 
@@ -81,7 +82,7 @@ class StreamingPredictor:
         if not 0 <= smoothing < 1:
             raise ConfigError("--smooth", f"expected a number from 0 to below 1, got {smoothing!r}")
         if smoothing and mean is not None:
-            raise ConfigError("--mean", "cannot be combined with --smooth", "Give one of them")
+            raise ConfigError("--mean", "cannot be combined with --smooth", "Use only one of them")
         self.predictor, self.window, self.every, self.early = Predictor(runtime, top_k), window, every, early
         self.smoothing, self.mean, self.img_shape = smoothing, mean, img_shape
         self.persons, self.exact = find_max_persons(runtime.export, persons)
@@ -121,7 +122,7 @@ class StreamingPredictor:
         score = None if score is None else to_numbers(score, "scores", where)
         score = score[None] if score is not None and score.ndim == 1 else score
         if keypoint.ndim != 3 or keypoint.shape[2] not in (2, 3) or not len(keypoint):
-            raise DataError(where, f"expected an array (M, V, C) of persons, joints and 2 or 3 coordinates, got the "
+            raise DataError(where, f"expected an array (M, V, C) of persons, joints and 2 or 3 coordinates, got "
                             f"shape {keypoint.shape}")
         joints = self.joints or (self.shape or keypoint.shape)[-2]
         if keypoint.shape[1] != joints:
@@ -133,7 +134,7 @@ class StreamingPredictor:
                             f"scores, but the first frame has {self.shape[-1]} "
                             f"{'with' if self.scored else 'without'} scores")
         if score is not None and score.shape != keypoint.shape[:2]:
-            raise DataError(where, f"expected scores of the shape {keypoint.shape[:2]}, got {score.shape}")
+            raise DataError(where, f"expected scores of shape {keypoint.shape[:2]}, got {score.shape}")
         away = np.isnan(keypoint).all(axis=(1, 2)) | ~keypoint.any(axis=(1, 2))
         keypoint = np.where(away[:, None, None], 0, keypoint)
         score = None if score is None else np.where(away[:, None], 0, score)
@@ -141,7 +142,7 @@ class StreamingPredictor:
             if array is not None and not np.isfinite(array).all():
                 person, joint = np.argwhere(~np.isfinite(array))[0][:2]
                 raise DataError(where, f"a {what} of person {person}, joint {joint} is NaN or infinite",
-                                "A missing joint is 0 in all its coordinates; only an absent person may be NaN")
+                                "Set all coordinates of a missing joint to 0; only an absent person may be NaN")
         return keypoint, score
 
     def _keep(self, keypoint, score):
@@ -241,7 +242,7 @@ def find_max_persons(export, persons):
             return persons or arguments.get("num_person", 2), False
     takes = export.sample_shape[-1]
     if persons not in (None, takes):
-        raise ConfigError("--persons", f"expected {takes}, the only number that this model takes, got {persons}")
+        raise ConfigError("--persons", f"expected {takes}, the only number that this model accepts, got {persons}")
     return takes, True
 
 

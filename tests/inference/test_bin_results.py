@@ -219,10 +219,10 @@ def fill_with(folder, name, value):
 
 
 DAMAGE = {
-    "missing": (lambda f: (f / "00003_0.bin").unlink(), r"has no answer for 00003 \(1; .*bins has 11 samples"),
+    "missing": (lambda f: (f / "00003_0.bin").unlink(), r"has no result for 00003 \(1; .*bins has 11 samples"),
     "stranger": (lambda f: (f / "00099_0.bin").write_bytes(b"1234"), "unknown samples: 00099"),
-    "second output": (lambda f: (f / "00003_1.bin").write_bytes(b"1234"), r"00003_1.bin: is a second answer"),
-    "twice": (lambda f: (f / "00003_0.npy").write_bytes(b"1234"), r"second answer for the sample of 00003_0.bin"),
+    "second output": (lambda f: (f / "00003_1.bin").write_bytes(b"1234"), r"00003_1.bin: is a duplicate result"),
+    "twice": (lambda f: (f / "00003_0.npy").write_bytes(b"1234"), r"duplicate result for the sample of 00003_0.bin"),
     "no answer's name": (lambda f: (f / "00003.bin").write_bytes(b"1234"), r"00003.bin: expected a name <sample>_0"),
     "truncated": (lambda f: cut(f, "00003_0.bin", 9), "expected 10 like the others, got 9 numbers"),
     "all truncated": (lambda f: [cut(f, f"{i:05d}_0.bin", 9) for i in range(11)], "a multiple of 10, got 9 numbers"),
@@ -235,7 +235,7 @@ DAMAGE = {
     "a report of nonsense": (lambda f: edit(f / "results.json", answer_shape=[0]), r"results.json: is damaged"),
     "another model": (lambda f: edit(f / "results.json", answer_shape=[51]), "51 by .*results.json, 10 by .*bins"),
     "another bin folder": (lambda f: edit(f / "results.json", bins={"path": str(f.parent / "bins"), "digest": "x"}),
-                           "belongs to a bin folder of the digest x"),
+                           "belongs to a bin folder with digest x"),
     "a gone bin folder": (lambda f: edit(f / "results.json", bins={"path": str(f.parent / "no")}), "folder not found"),
     "text": (lambda f: ((f / "00003_0.bin").unlink(), (f / "00003_0.txt").write_text("1 2 x")), "expected numbers"),
     "integers": (lambda f: ((f / "00003_0.bin").unlink(), np.save(f / "00003_0.npy", np.arange(10))), "10 of int64"),
@@ -330,7 +330,7 @@ def test_the_picture(pair, tmp_path):
 
 
 COMPARED = {
-    "missing": (lambda f: (f / "3_0.bin").unlink(), r"a: has no answer for 3 \(1"),
+    "missing": (lambda f: (f / "3_0.bin").unlink(), r"a: has no result for 3 \(1"),
     "stranger": (lambda f: (f / "9_0.bin").write_bytes(b"1234"), "unknown samples: 9"),
     "truncated": (lambda f: cut(f, "3_0.bin", 1), "has 1 numbers, but .*3_0.bin has 2"),
     "nan": (lambda f: np.full(2, np.nan, "float32").tofile(f / "3_0.bin"), "3_0.bin: has NaN"),

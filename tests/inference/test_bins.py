@@ -145,14 +145,14 @@ def test_a_folder_of_other_data_is_refused(data, folder, tmp_path, capsys):
     annotations["annotations"][0]["keypoint"] = annotations["annotations"][0]["keypoint"] + np.float32(0.1)
     (tmp_path / "other.pkl").write_bytes(pickle.dumps(annotations))
     assert run_command("preprocess-bin", arguments(tmp_path / "other.pkl", folder)) == 2
-    assert "was started with other settings: source.digest was" in capsys.readouterr().err
+    assert "was started with different settings: source.digest was" in capsys.readouterr().err
     (folder / "label.txt").write_text(before["label.txt"].decode().replace("00000.bin 0", "00000.bin 1"))
     assert run_command("preprocess-bin", arguments(data / "3d.pkl", folder)) == 2
-    assert "holds the labels of another data set" in capsys.readouterr().err
+    assert "contains the labels of another data set" in capsys.readouterr().err
     (folder / "label.txt").write_bytes(before["label.txt"])
     (folder / "bins.json").unlink()
     assert run_command("preprocess-bin", arguments(data / "3d.pkl", folder)) == 2
-    assert "holds bin/*.bin but no bins.json" in capsys.readouterr().err
+    assert "contains bin/*.bin but no bins.json" in capsys.readouterr().err
     shutil.rmtree(folder / "bin")  # as if killed before bins.json was written
     assert run_command("preprocess-bin", arguments(data / "3d.pkl", folder)) == 0
     assert content(folder) == before
@@ -179,7 +179,7 @@ def test_an_export_brings_its_own_pre_processing(data, whole, tmp_path, capsys):
     assert BinFolder(tmp_path / "bins").manifest["model_name"] == "exported"
     assert {k: v for k, v in made.items() if k != "bins.json"} == {k: v for k, v in right.items() if k != "bins.json"}
     other = metadata(tmp_path / "other", config, (2, 1, 32, 20, 3))
-    with pytest.raises(ConfigError, match=r"DATASET.test: its first sample becomes an input \(2, 1, 16, 20, 3\), but "
+    with pytest.raises(ConfigError, match=r"DATASET.test: the first sample becomes an input \(2, 1, 16, 20, 3\), but "
                                           r".* takes \(2, 1, 32, 20, 3\)"):
         write_bins(config, tmp_path / "more", model=other)
     assert not (tmp_path / "more").exists()
@@ -191,7 +191,7 @@ def test_samples_of_unequal_shapes_are_named(tmp_path):
     (tmp_path / "d.pkl").write_bytes(pickle.dumps(annotations))
     config = small_config("ctrgcn", f"DATASET.test.file_path={tmp_path}/d.pkl", "DATASET.test.split=null")
     config["PIPELINE"]["test"] = {"transform": ["Iden"]}
-    with pytest.raises(DataError, match=r"s2: expected the shape \(3, 30, 20, 1\) of the other samples, "
+    with pytest.raises(DataError, match=r"s2: expected shape \(3, 30, 20, 1\) like the other samples, "
                                         r"got \(3, 25, 20, 1\)"):
         write_bins(config, tmp_path / "bins", num_workers=0)
     assert [p.name for p in (tmp_path / "bins/bin").iterdir()] == ["00000.bin", "00001.bin"]
@@ -256,7 +256,7 @@ DAMAGE = {
     "a stranger": (lambda f: change(f, "00003.bin", "00077.bin 1\n00003.bin"), "do not exist: 00077"),
     "twice": (lambda f: change(f, "00003.bin", "00002.bin 2 s02\n00003.bin"), "two lines for 00002"),
     "out of order": (lambda f: change(f, "00000.bin 0 s00\n00001.bin 1 s01", "00001.bin 1 s01\n00000.bin 0 s00"),
-                     "not in the order"),
+                     "not in the same order"),
     "no number": (lambda f: change(f, "00003.bin 3", "00003.bin three"),
                   "label.txt: line 4: expected .* got '00003.bin three s03'"),
     "no field": (lambda f: change(f, "00003.bin 3 s03", "00003.bin"), "line 4: expected .* got '00003.bin'"),
@@ -358,7 +358,7 @@ def test_the_number_of_classes(model, classes):
 
 def test_what_the_command_refuses(data, tmp_path, capsys):
     for flags, problem in ((["--shard=3/2"], "--shard"), (["--num_workers=-1"], "--num_workers"),
-                           ([f"--model={tmp_path}"], "holds no export"),
+                           ([f"--model={tmp_path}"], "contains no export"),
                            (["--override=MODEL.head.num_classes=3"], "class_names"),
                            (["--override=DATASET.test.split=nothing"], "nothing")):
         assert run_command("preprocess-bin", arguments(data / "3d.pkl", tmp_path / "bins", *flags)) == 2

@@ -136,7 +136,7 @@ def test_only_what_is_missing_or_broken_is_made_again(export, bins, tmp_path, mo
     run = OnnxRuntime.run
     monkeypatch.setattr(OnnxRuntime, "run", lambda self, array: computed.append(len(array)) or run(self, array))
     assert call(export.stem, bins, out, "-b4", "--runtime=onnxruntime") == 0
-    assert not computed and "all 11 answers exist" in capsys.readouterr().out
+    assert not computed and "all 11 results exist" in capsys.readouterr().out
     (out / "00005_0.bin").unlink()
     (out / "00010_0.bin").write_bytes(b"half")
     (out / ".00003_0.bin.123.tmp").write_bytes(b"of a run that was killed")
@@ -220,13 +220,13 @@ def test_damaged_and_foreign_bin_folders(export, bins, tmp_path, capsys):
     refused(bins, "00007.bin: file not found")
     file.write_bytes(np.full(SAMPLE, np.nan, "float32").tobytes())
     assert call(export.file(".onnx"), bins, tmp_path / "nan", "-b2") == 2
-    assert "bins: 00006 to 00007: holds NaN or infinity" in capsys.readouterr().err
+    assert "bins: 00006 to 00007: contains NaN or infinity" in capsys.readouterr().err
     refused(tmp_path / "gone", "gone: folder not found")
     refused(write_bin_folder(tmp_path / "shape", samples(2)[:, :, 1:]), "expected samples (3, 4, 5, 1)",
-            "got (3, 3, 5, 1). It is the bin folder of another model")
+            "got (3, 3, 5, 1). This bin folder belongs to another model")
     other = {**PIPELINE, "transform": [{"FormatGCNInput": {"num_person": 2}}]}
     refused(write_bin_folder(tmp_path / "pipeline", samples(2), pipeline=other), "was not preprocessed as ",
-            "tiny expects: transform.0.FormatGCNInput.num_person is 2, expected 1. It is the bin folder of another")
+            "tiny expects: transform.0.FormatGCNInput.num_person is 2, expected 1. This bin folder belongs to another")
     plain = tmp_path / "plain"
     plain.mkdir()
     refused(plain, "has neither bins.json nor .bin files")
@@ -246,7 +246,7 @@ def test_a_result_folder_that_something_else_began(export, bins, tmp_path, capsy
     assert call(export.file(".onnx"), bins, out) == 0
     capsys.readouterr()
     other = write_export(tmp_path / "other", seed=3)
-    refused(other.file(".onnx"), bins, "was started with other settings: model_digest was", "is",
+    refused(other.file(".onnx"), bins, "was started with different settings: model_digest was", "is",
             "Choose another folder")
     refused(export.file(".onnx"), write_bin_folder(tmp_path / "b", samples(4)), "with other settings: bins was ")
     begun = json.loads((out / "begun.json").read_text())
@@ -257,17 +257,17 @@ def test_a_result_folder_that_something_else_began(export, bins, tmp_path, capsy
     (out / "begun.json").write_text("{")
     refused(export.file(".onnx"), bins, "begun.json: is damaged (JSONDecodeError")
     (out / "begun.json").unlink()
-    refused(export.file(".onnx"), bins, "holds *_0.bin but no begun.json")
+    refused(export.file(".onnx"), bins, "contains *_0.bin but no begun.json")
 
 
 @pytest.mark.parametrize(("more", "words"), [
     (["--batch_size=0"], "--batch_size: expected at least 1, got 0"),
     (["--shard=4/3"], "--shard: expected i/n with i from 1 to n, got '4/3'"),
     (["--provider=cpu", "--use_gpu=False"], "--provider: conflicts with --use_gpu"),
-    (["--provider=cpu", "--runtime=om"], "--provider: is only for ONNX Runtime, but the runtime is om"),
+    (["--provider=cpu", "--runtime=om"], "--provider: applies only to ONNX Runtime, but the runtime is om"),
     (["--precision=fp8"], "--precision: unknown precision 'fp8'"),
     (["--precision=fp16"], "--precision fp16: ONNX Runtime supports only fp32 here"),
-    (["--device_id=-1"], "--device_id: expected an integer from 0, got -1"),
+    (["--device_id=-1"], "--device_id: expected an integer >= 0, got -1"),
     (["--loop=0"], "--loop: expected at least 1, got 0")])
 def test_arguments_that_cannot_be(export, bins, tmp_path, capsys, more, words):
     assert call(export.file(".onnx"), bins, tmp_path / "out", *more) == 2
@@ -281,7 +281,7 @@ def test_arguments_that_are_missing_or_do_not_fit_the_model(tmp_path, bins, caps
     assert call(export.file(".onnx"), bins, tmp_path / "out", "-b2") == 2
     assert "expected 4, the batch size of the model, got 2" in capsys.readouterr().err
     assert call(tmp_path / "gone.om", bins, tmp_path / "out") == 2
-    assert "no such export" in capsys.readouterr().err
+    assert "export not found" in capsys.readouterr().err
 
 
 def test_the_speed_alone(export, tmp_path, monkeypatch, capsys):

@@ -115,7 +115,7 @@ def test_rounding_is_allowed_only_where_the_onnx_model_was_right(tmp_path, insta
     export = write_export(tmp_path, "tiny_bs4", BATCH, onnx=onnx)
     export.file(".om").touch()
     install(Chip(rounding=True))
-    with pytest.raises(ExportError, match="does not say that its ONNX model was verified in float32"):
+    with pytest.raises(ExportError, match="does not record that the ONNX model was verified in float32"):
         open_runtime(export, "om", RuntimeOptions(precision="fp16"))
 
 

@@ -83,7 +83,7 @@ def test_cann_that_nobody_asked_for_and_cannot_be_loaded(export, provided, caplo
     with caplog.at_level("WARNING"):
         runtime = open_runtime(export, "onnxruntime")
     assert runtime.device == "cpu" and [name for name, _ in asked] == [CANN, CPU]
-    assert "CANNExecutionProvider is in this ONNX Runtime, but cannot be used" in caplog.text
+    assert "CANNExecutionProvider is built into this ONNX Runtime but cannot be used" in caplog.text
     assert relative_error(runtime.run(samples(3)), logits(samples(3))) < 1e-6
 
 

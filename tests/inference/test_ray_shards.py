@@ -84,7 +84,7 @@ def test_a_shard_that_fails_is_told_with_what_it_printed(tmp_path):
                                         *arguments(data, tmp_path / "bins", "--num_workers=0")))
     assert status == 2
     assert "Shard 1/3 ended with status 2; it printed: error: s3" in printed and "restarted" in printed
-    assert printed.rstrip().endswith("(tried 2 times). Fix the cause and run the same command again: finished "
+    assert printed.rstrip().endswith("(tried 2 times). Fix the cause and run the same command again; finished "
                                      "work is kept")
     assert "error: shard 1/3: ended with status 2; it printed: error: s3" in printed and "Traceback" not in printed
 

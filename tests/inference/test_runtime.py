@@ -82,7 +82,7 @@ def test_a_tampered_selfcheck_is_refused(folder, kind):
 
 
 def test_what_is_missing_is_named(folder):
-    with pytest.raises(ExportError, match="no such export"):
+    with pytest.raises(ExportError, match="export not found"):
         find_export(folder.stem.with_name("other"))
     folder.file(".onnx").unlink()
     with pytest.raises(ExportError, match=r"tools/paddle2onnx.py"):
@@ -93,7 +93,7 @@ def test_what_is_missing_is_named(folder):
     folder.file(".metadata.json").unlink()
     with pytest.raises(ExportError, match=r"metadata is missing.*Export the model again"):
         open_runtime(folder.graph, "paddle")
-    with pytest.raises(ExportError, match="holds no export"):
+    with pytest.raises(ExportError, match="contains no export"):
         open_runtime(folder.stem.parent, "paddle")
 
 

@@ -152,9 +152,9 @@ def bad_frames():
     return {"joints": (good[:, :4], None, "expected 5 joints, got 4"), "text": ("nonsense", None, "expected numbers"),
             "ragged": ([[[1, 2, 3]], [[1, 2]]], None, "do not form an array"),
             "nan": (one_nan, None, "person 1, joint 2 is NaN or infinite"),
-            "infinite": (endless, None, "person 0, joint 4"), "shape": (np.zeros(5), None, "got the shape"),
+            "infinite": (endless, None, "person 0, joint 4"), "shape": (np.zeros(5), None, "got shape"),
             "huge": (good.astype("float64") * 1e300, None, "person 0, joint 0"),
-            "nobody": (np.zeros((0, 5, 3)), None, "got the shape"), "flat": (good[..., :2], None, "2 coordinates"),
+            "nobody": (np.zeros((0, 5, 3)), None, "got shape"), "flat": (good[..., :2], None, "2 coordinates"),
             "crowd": (np.concatenate([good, good]), None, "expected at most 2 persons, got 4"),
             "scores": (good, good[..., 0], "with scores"), "none": (None, None, "expected numbers"),
             "channels": (np.zeros((1, 5, 4)), None, "2 or 3 coordinates")}
@@ -175,7 +175,7 @@ def test_a_bad_frame_is_told_and_not_taken(tiny, kind):
 
 def test_scores_must_fit_and_stay(tiny):
     predictor = StreamingPredictor(tiny((1, 2, 4, 5, 3), FLAT), window=8)
-    with pytest.raises(DataError, match=r"frame 0: expected scores of the shape \(2, 5\), got \(2, 4\)"):
+    with pytest.raises(DataError, match=r"frame 0: expected scores of shape \(2, 5\), got \(2, 4\)"):
         predictor.push(np.ones((2, 5, 2)), np.ones((2, 4)))
     predictor.push(np.ones((2, 5, 2)), np.ones((2, 5)))
     with pytest.raises(DataError, match="frame 1: a score of person 1, joint 3"):
@@ -188,7 +188,7 @@ def test_scores_must_fit_and_stay(tiny):
     ({"window": 0}, "--window"), ({"every": 2.5}, "--every"), ({"smoothing": 1.0}, "--smooth"),
     ({"smoothing": -0.1}, "--smooth"), ({"smoothing": float("nan")}, "--smooth"), ({"mean": 0}, "--mean"),
     ({"mean": 2, "smoothing": 0.5}, "--mean"),
-    ({"persons": 3}, "expected 2, the only number that this model takes, got 3"), ({"window": 10**9}, "--window"),
+    ({"persons": 3}, "expected 2, the only number that this model accepts, got 3"), ({"window": 10**9}, "--window"),
     ({"top_k": 7}, "--top_k")])
 def test_options_that_cannot_be(tiny, options, problem):
     with pytest.raises(ConfigError, match=problem):
