@@ -20,8 +20,8 @@ from .parser import Parser
 
 GROUPS = {
     "Start here": {
-        "demo": "train, test, export and predict on generated samples; print one table",
-        "doctor": "list what this host has, and what each missing package or device would add",
+        "demo": "train, test, export and predict on generated samples, and print a table",
+        "doctor": "list what this host has, and what missing packages and devices are for",
     },
     "Training": {
         "train": "train a model from a config",
@@ -36,18 +36,18 @@ GROUPS = {
         "import-hrnet": "join Kinetics' HRNet keypoint files into one annotation pickle",
         "inspect-data": "summarise a data set, list what looks wrong, draw a sample",
         "split-data": "split a data set by class, by subject or at random",
-        "convert-data": "convert between annotation pickles and .npy arrays without loss",
+        "convert-data": "convert losslessly between annotation pickles and .npy arrays",
     },
     "Models and exports": {
         "convert-weights": "convert a checkpoint of another project, and write a config for it",
-        "export": "export a checkpoint for inference, ordinary or minimal",
+        "export": "export a checkpoint for inference (ordinary or minimal graph)",
         "convert": "convert an export to ONNX",
-        "export-onnx": "convert an export to ONNX for a device: fixed batch sizes, simplified",
-        "quantize": "quantize an ONNX model to 8 bits, or store its weights in 16",
+        "export-onnx": "convert an export to ONNX for a device: fixed batch sizes, simplified graph",
+        "quantize": "quantize an ONNX model to 8 bits, or store its weights in half precision",
     },
     "Prediction": {
         "predict": "classify skeleton sequences with an export",
-        "stream": "classify a live skeleton sequence, with an answer every few frames",
+        "stream": "classify a live skeleton sequence every few frames",
     },
     "Prediction from .bin files": {
         "preprocess-bin": "write a data set as .bin files",
@@ -58,7 +58,7 @@ GROUPS = {
     },
     "Ascend NPUs": {
         "atc": "compile ONNX models to .om",
-        "deploy-ascend": "from a checkpoint to .om models, their accuracy and speed",
+        "deploy-ascend": "turn a checkpoint into .om models, and measure their accuracy and speed",
     },
 }
 COMMANDS = {name: text for commands in GROUPS.values() for name, text in commands.items()}
@@ -123,7 +123,7 @@ def run_command(name, argv=None, script=None):
             raise
         return _fail(error)
     except BrokenPipeError:
-        # The reader of the pipe (head, less) has gone; keep Python from complaining again at exit.
+        # The reader of the pipe (head, less) has exited; keep Python from printing another error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -150,8 +150,8 @@ def _fail(error):
 
 
 def load_paddle():
-    """Import paddle without its advice about variables that this package sets and tools that it does not need."""
-    # Warnings of its C++ side, such as one at every export that Paddle's own mean cannot take an output tensor.
+    """Import paddle without its hints about variables that this package sets and tools that it does not need."""
+    # Warnings from C++, such as one at every export about an output tensor of Paddle's mean.
     os.environ.setdefault("GLOG_minloglevel", "2")
     devices.keep_memory()
     advice = io.StringIO()

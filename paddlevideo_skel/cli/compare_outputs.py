@@ -2,14 +2,15 @@
 
 
 def add_arguments(parser):
-    parser.add_argument("a", metavar="FOLDER", help="results to check, for example of an .om model")
-    parser.add_argument("b", metavar="REFERENCE", help="results to compare with, for example of ONNX Runtime")
+    parser.add_argument("a", metavar="FOLDER", help="results to check, e.g. from an .om model")
+    parser.add_argument("b", metavar="REFERENCE", help="reference results, e.g. from ONNX Runtime")
     parser.add_argument("--worst", type=int, default=10, metavar="N", help="list the N worst samples, default 10")
     parser.add_argument("--num_classes", type=int, metavar="K",
-                        help="for results with several rows per sample; default: as in results.json, or one row each")
+                        help="number of classes, for results with several rows per sample; default: from "
+                             "results.json, or one row per sample")
     parser.add_argument("--max_error", type=float, metavar="X", help="fail if the relative error of a sample exceeds X")
     parser.add_argument("-o", "--output", "--json", dest="json", metavar="FILE",
-                        help="write the figures of every sample as JSON, and a plot beside it")
+                        help="write the values of every sample as JSON, and a plot next to it")
 
 
 def run(args):

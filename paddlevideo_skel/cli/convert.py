@@ -7,11 +7,11 @@ from ..errors import ConfigError
 def add_arguments(parser):
     parser.add_argument("--model_dir", metavar="DIR", help="folder of the export")
     parser.add_argument("--model_file", "--model_filename", metavar="FILE",
-                        help="graph file of the export (.json or .pdmodel); needed if the folder holds several")
+                        help="graph file of the export (.json or .pdmodel); required if the folder contains several")
     parser.add_argument("--params_file", "--params_filename", metavar="FILE",
-                        help="weights of the export; must be in the same folder as the graph")
+                        help="weights of the export, in the same folder as the graph")
     parser.add_argument("-o", "--output", "--save_file", dest="save_file", metavar="FILE",
-                        help="ONNX file to write; default: beside the graph")
+                        help="ONNX file to write; default: next to the graph")
     parser.add_argument("--opset_version", type=int, default=13, metavar="N", help="ONNX operator set, default 13")
     parser.add_argument("--enable_onnx_checker", metavar="BOOL", help="ignored: the model is always checked")
 

@@ -1,4 +1,4 @@
-"""``paddlevideo-skel demo``: everything from training to prediction on generated samples, and a table."""
+"""``paddlevideo-skel demo``: run everything from training to prediction on generated samples, and print a table."""
 import importlib.util
 import logging
 import time
@@ -36,14 +36,14 @@ def run(args):
     example = next(path for path in samples if path.name == "example_ntu.npy")
     rows = [*compare(config, checkpoint, exports, example)]
     print(table(rows))
-    print(f"The demo took {(time.time() - start) / 60:.1f} minutes. Everything it made is in {folder}")
+    print(f"The demo took {(time.time() - start) / 60:.1f} minutes. All outputs are in {folder}")
     wrong = [f"{kind} in {runtime}" for kind, runtime, *_, error, same in rows[1:] if error > TOLERANCE or same < 1]
     if wrong:
         raise ExportError("demo", f"these disagree with the dynamic graph: {', '.join(wrong)}")
 
 
 def overrides(args, folder, name):
-    """What adapts a config of the sample set to the demo's folder, classes and length."""
+    """Overrides that adapt a config of the sample set to the demo's folder, classes and length."""
     data = folder / "data"
     files = [f"DATASET.{split}.{key}_path={data}/ntu/xsub/{part}_{ending}"
              for split, part in (("train", "train"), ("valid", "val"), ("test", "val"))
@@ -79,7 +79,7 @@ def train_models(args, folder):
 
 
 def export_models(config, checkpoint, folder):
-    """Export ordinary and minimal, with ONNX where it can be made; kind → ``ExportFolder``."""
+    """Export ordinary and minimal, with ONNX where possible; kind → ``ExportFolder``."""
     from ..export.exporter import export_checkpoint
 
     missing = [p for p in ("paddle2onnx", "onnx", "onnxruntime") if importlib.util.find_spec(p) is None]

@@ -1,4 +1,4 @@
-"""``paddlevideo-skel deploy-ascend`` and ``tools/deploy_ascend.py``: from a checkpoint to the table of an NPU."""
+"""``paddlevideo-skel deploy-ascend`` and ``tools/deploy_ascend.py``: from a checkpoint to the NPU table."""
 from ..ascend.atc_command import ATC_CHOICES
 from ..config import load_config
 from . import load_paddle
@@ -11,18 +11,18 @@ def add_arguments(parser):
     parser.add_argument("-o", "--output", "--output_path", dest="output_path", required=True, metavar="FOLDER",
                         help="folder for all results; an interrupted run in it is resumed")
     parser.add_argument("--batch_sizes", default="1,4,8,16,32,64", metavar="N,N",
-                        help="one .om each, default %(default)s")
+                        help="one .om per batch size; default %(default)s")
     parser.add_argument("--kind", choices=("minimal", "ordinary"), default="minimal", help="kind of export")
-    parser.add_argument("--opset", type=int, metavar="N", help="ONNX operator set; default: the one that every ATC "
-                        "supports")
+    parser.add_argument("--opset", type=int, metavar="N", help="ONNX operator set; default: one that every ATC "
+                        "version supports")
     parser.add_argument("--soc_version", metavar="NAME", help="the chip, e.g. Ascend310P3; default: this host's")
     parser.add_argument("--precision_mode_v2", metavar="MODE", help=f"precision; ATC's own default is fp16: "
                         f"{', '.join(ATC_CHOICES['precision_mode_v2'])}")
     parser.add_argument("--precision_mode", metavar="MODE", help="precision, for CANN 6 and older")
     parser.add_argument("--set_env", metavar="FILE", help="CANN's set_env.sh")
-    parser.add_argument("--device_id", type=int, default=0, metavar="N", help="which NPU, default 0")
-    parser.add_argument("--num_workers", type=int, default=2, metavar="N", help="processes that write the .bin files, "
-                        "default 2")
+    parser.add_argument("--device_id", type=int, default=0, metavar="N", help="device number of the NPU, default 0")
+    parser.add_argument("--num_workers", type=int, default=2, metavar="N", help="worker processes that write the .bin "
+                        "files, default 2")
 
 
 def run(args):

@@ -9,9 +9,9 @@ logger = logging.getLogger(__name__)
 
 def add_arguments(parser):
     parser.add_argument("results", nargs="+", metavar="FILE", help="two or more files written by test")
-    parser.add_argument("--weights", type=float, nargs="+", metavar="W", help="one per file; default: all equal")
+    parser.add_argument("--weights", type=float, nargs="+", metavar="W", help="one weight per file; default: all equal")
     parser.add_argument("--fuse", choices=("scores", "logits"), default="scores",
-                        help="weighted mean of softmax scores (as pyskl), or weighted sum of logits (as CTR-GCN)")
+                        help="weighted mean of softmax scores (as in pyskl), or weighted sum of logits (as in CTR-GCN)")
     parser.add_argument("-o", "--output", "--out", dest="out", metavar="FILE",
                         help="write the fused results as JSON, and a plot of the gains")
     parser.add_argument("--classes", type=int, default=10, metavar="N",
@@ -27,6 +27,6 @@ def run(args):
         picture = Path(args.out).with_name(Path(args.out).stem + "_gains.png")
         try:
             draw_gains(results, picture)
-            logger.info("Gains drawn in %s", picture)
+            logger.info("Plot of the gains saved in %s", picture)
         except UnavailableError as error:
-            logger.info("No picture of the gains: %s", error)
+            logger.info("Gains not plotted: %s", error)

@@ -14,7 +14,7 @@ def add_arguments(parser):
     parser.add_argument("--minimal", action="store_true", help="fold BatchNorm and merge convolutions: smaller files")
     parser.add_argument("--format", choices=("json", "pdmodel"),
                         help="graph file of Paddle 3 (the default) or of Paddle 2")
-    parser.add_argument("--onnx", action="store_true", help="convert to ONNX too")
+    parser.add_argument("--onnx", action="store_true", help="also convert to ONNX")
     parser.add_argument("--pphuman", action="store_true",
                         help="for PaddleDetection's PP-Human: model.pdmodel, model.pdiparams and infer_cfg.yml")
     parser.add_argument("--opset", type=int, metavar="N", help="ONNX operator set, default 13")
@@ -30,7 +30,7 @@ def run(args):
     if args.pphuman:
         for flag, value, fixed in (("--save_name", args.save_name, PPHUMAN_NAME), ("--format", args.format, "pdmodel")):
             if value not in (None, fixed):
-                raise ConfigError(flag, f"is {value!r}, but PP-Human reads {fixed!r}", f"Leave out {flag}")
+                raise ConfigError(flag, f"is {value!r}, but PP-Human reads {fixed!r}", f"Omit {flag}")
         export_pphuman(config, args.pretrained_params, args.output_path, kind, args.onnx, opset)
     else:
         export_checkpoint(config, args.pretrained_params, args.output_path, args.save_name, kind,

@@ -4,12 +4,13 @@ from pathlib import Path
 
 def add_arguments(parser):
     parser.add_argument("export", nargs="+", metavar="EXPORT", help="an export: its folder or its graph; further "
-                        "exports of the same model, such as the minimal one, are tried if it cannot be converted")
+                        "exports of the same model, such as the minimal one, are tried if the first cannot be "
+                        "converted")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the models")
     parser.add_argument("--batch", default="dynamic", metavar="N,N",
-                        help="batch sizes, one model each; dynamic (default): one model for any size")
-    parser.add_argument("--opset", type=int, metavar="N", help="ONNX operator set from 11 to 17, and no other; "
-                        "default: 11, which most versions of ATC support, or the next one that converts correctly")
+                        help="batch sizes, one model per size; dynamic (default): one model for any size")
+    parser.add_argument("--opset", type=int, metavar="N", help="ONNX operator set, 11 to 17; no other is "
+                        "tried. Default: 11, which most ATC versions support, or the next one that converts correctly")
     parser.add_argument("--no_simplify", action="store_true", help="keep the graph as paddle2onnx wrote it")
 
 

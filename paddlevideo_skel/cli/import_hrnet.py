@@ -3,17 +3,17 @@ from ..errors import ConfigError
 
 
 def add_arguments(parser):
-    parser.add_argument("input", metavar="FILE", help="annotations without keypoints, such as k400_hrnet.pkl")
+    parser.add_argument("input", metavar="FILE", help="annotation pickle without keypoints, such as k400_hrnet.pkl")
     parser.add_argument("--kpfiles", required=True, metavar="FOLDER", help="folder of the unpacked keypoint files")
     parser.add_argument("-o", "--output", "--out", dest="out", required=True, metavar="FILE",
                         help="annotation pickle to write")
     parser.add_argument("--split", nargs="+", metavar="NAME", help="only these splits; default: all annotations")
-    parser.add_argument("--box_score", type=float, default=0.5, metavar="S", help="drop skeletons whose box scores "
-                        "less, default 0.5")
-    parser.add_argument("--max_person", type=int, default=2, metavar="M", help="persons per frame, the best first, "
-                        "default 2")
-    parser.add_argument("--valid_ratio", type=float, default=0.0, metavar="R", help="omit a video if less than "
-                        "this share of its frames has a skeleton, default 0")
+    parser.add_argument("--box_score", type=float, default=0.5, metavar="S", help="drop skeletons with a lower box "
+                        "score, default 0.5")
+    parser.add_argument("--max_person", type=int, default=2, metavar="M", help="maximum persons per frame, best "
+                        "first, default 2")
+    parser.add_argument("--valid_ratio", type=float, default=0.0, metavar="R", help="omit videos in which "
+                        "fewer than this share of frames has a skeleton, default 0")
 
 
 def run(args):

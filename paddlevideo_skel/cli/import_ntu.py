@@ -6,7 +6,7 @@ FORMS = {"npy": ("npy",), "pickle": ("pickle",), "both": ("npy", "pickle")}
 
 
 def add_arguments(parser):
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folders of the unpacked .skeleton files")
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folders with the unpacked .skeleton files")
     parser.add_argument("-o", "--output", default="data", metavar="FOLDER",
                         help="default data, where the configs expect ntu-rgb-d/ and ntu60_3danno.pkl, or "
                         "ntu-rgb-d120/ and ntu120_3danno.pkl")
@@ -17,17 +17,18 @@ def add_arguments(parser):
     parser.add_argument("--form", choices=FORMS, default="npy",
                         help="npy: (N, 3, 300, 25, 2) arrays for CTR-GCN and ST-GCN (default); pickle: annotations for "
                         "ST-GCN++; or both")
-    parser.add_argument("--missing", metavar="FILE", help="the authors' list of samples with missing skeletons, which "
+    parser.add_argument("--missing", metavar="FILE", help="the authors' list of samples with missing skeletons; these "
                         "are omitted")
     add_switch(parser, "centre", "move the first person's spine in the first frame to the origin; default: True for "
-               "npy, as in CTR-GCN's data; False for pickle, because the pipelines of those models do it", default=None)
+               "npy, as in CTR-GCN's data; False for pickle, because the pipelines of those models centre the data",
+               default=None)
     add_switch(parser, "align", "rotate the spine onto the z axis and the shoulders onto the x axis; the data of "
                "CTR-GCN, ST-GCN and pyskl is not rotated")
     parser.add_argument("--pad", choices=("zeros", "repeat"), default="zeros",
                         help="npy: how sequences are padded to 300 frames; default zeros; 2s-AGCN's data repeats")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32",
                         help="pickle: type of the coordinates; float16 as in pyskl: accurate to 1 mm, half the size")
-    add_switch(parser, "bystanders", "keep a second person in actions of one person, as CTR-GCN's and pyskl's data do")
+    add_switch(parser, "bystanders", "keep a second person in actions of one person, as in CTR-GCN's and pyskl's data")
     add_reading(parser)
 
 
@@ -36,7 +37,7 @@ def add_reading(parser):
     parser.add_argument("--workers", type=whole_number, default=default_workers(), metavar="N",
                         help="worker processes, 0 for none; default %(default)s")
     parser.add_argument("--strict", action="store_true",
-                        help="stop at the first file that cannot be used; by default such files are skipped and listed")
+                        help="stop at the first unusable file; by default, unusable files are skipped and listed")
 
 
 def run(args):

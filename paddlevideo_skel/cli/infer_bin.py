@@ -13,24 +13,25 @@ def add_arguments(parser):
     parser.add_argument("--model", required=True, metavar="EXPORT", help="an export: its folder or one of its files, "
                         "such as name.om or name.onnx")
     parser.add_argument("-i", "--input", metavar="FOLDER", help="folder that preprocess-bin wrote, or any folder of "
-                        ".bin files of the right size")
+                        ".bin files with the right size")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="folder for the results; an interrupted run in it is "
                         "resumed")
     parser.add_argument("--runtime", choices=("om", "onnxruntime", "paddle"),
-                        help="default: by the model's file; for a folder, the fastest known one that passes the "
-                        "self-check")
+                        help="default: chosen by the model's file; for a folder, the fastest known runtime that "
+                        "passes the self-check")
     parser.add_argument("-b", "--batch_size", "--batchsize", type=int, metavar="N",
-                        help="samples per batch; default: as many as the model takes, or 1 if it takes any number")
+                        help="samples per batch; default: the model's batch size, or 1 if it accepts any")
     parser.add_argument("--shard", metavar="I/N", help="process only every N-th sample, starting with the I-th")
-    parser.add_argument("--loop", type=int, metavar="N", help="only measure the speed: run one batch N times")
-    parser.add_argument("--provider", choices=PROVIDERS, help="ONNX Runtime's provider; default: what the host has")
+    parser.add_argument("--loop", type=int, metavar="N", help="only measure speed: run one batch N times")
+    parser.add_argument("--provider", choices=PROVIDERS,
+                        help="ONNX Runtime's execution provider; default: the best available")
     parser.add_argument("--precision", default="fp32", metavar="P",
-                        help="fp32, fp16 or bf16: what an .om was compiled for, or what the runtime should use; sets "
-                        "the tolerance of the self-check; default fp32")
-    add_switch(parser, "use_gpu", "compute on a GPU; default: if there is one", None)
-    add_switch(parser, "use_npu", "compute on an NPU; default: if there is one", None)
+                        help="fp32, fp16 or bf16: the precision that an .om was compiled for, or that the runtime "
+                        "should use; sets the tolerance of the self-check; default fp32")
+    add_switch(parser, "use_gpu", "compute on a GPU; default: if available", None)
+    add_switch(parser, "use_npu", "compute on an NPU; default: if available", None)
     parser.add_argument("--device_id", "--device", type=int, default=0, metavar="N",
-                        help="which NPU or GPU, default 0")
+                        help="device number of the NPU or GPU, default 0")
     parser.add_argument("--cpu_threads", type=int, metavar="N", help="threads per batch; default: all cores")
 
 
@@ -42,7 +43,7 @@ def run(args):
     from ..inference.select import open_named
 
     if args.loop is None and not (args.input and args.output):
-        raise ConfigError("--input, --output", "are both required", "Add them, or measure only the speed with --loop N")
+        raise ConfigError("--input, --output", "are both required", "Add them, or only measure speed with --loop N")
     share = parse_shard(args.shard)
     export = find_export(args.model)
     kind = args.runtime or BY_ENDING.get(Path(args.model).suffix) or "auto"
@@ -60,7 +61,7 @@ def devices(args, kind):
     if args.provider is None:
         return {"use_gpu": args.use_gpu, "use_npu": args.use_npu}
     if kind != "onnxruntime":
-        raise ConfigError("--provider", f"is only for ONNX Runtime, but the runtime is {kind}",
+        raise ConfigError("--provider", f"applies only to ONNX Runtime, but the runtime is {kind}",
                           "Add --runtime onnxruntime, or omit --provider")
     if args.use_gpu is not None or args.use_npu is not None:
         raise ConfigError("--provider", "conflicts with --use_gpu and --use_npu", "Omit one of them")

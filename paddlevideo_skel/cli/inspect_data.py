@@ -1,4 +1,4 @@
-"""``paddlevideo-skel inspect-data`` and ``tools/data/inspect.py``: what is in a data set, and a picture of a sample."""
+"""``paddlevideo-skel inspect-data`` and ``tools/data/inspect.py``: what is in a data set, and a plot of a sample."""
 import json
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from ..files import replacing
 def add_arguments(parser):
     parser.add_argument("file", metavar="FILE", help="annotation pickle, or .npy of (N, C, T, V, M)")
     parser.add_argument("--split", metavar="NAME", help="only this split of a pickle")
-    parser.add_argument("--labels", metavar="FILE", help="labels of the .npy; default: _label.pkl or .npy beside it, "
-                        "if present")
+    parser.add_argument("--labels", metavar="FILE", help="labels of the .npy; default: _label.pkl or _label.npy next "
+                        "to it, if present")
     parser.add_argument("--class_names", metavar="FILE", help="class names, one per line")
     parser.add_argument("--layout", metavar="NAME", help="joint names and bones: the name of a layout, or a YAML or "
                         "JSON file that describes one; default: the usual layout for the number of joints")
@@ -51,7 +51,7 @@ def _labels(args):
     try:
         return label_file(args.file)
     except DataError:
-        return None  # an .npy can be looked at without labels
+        return None  # an .npy can be inspected without labels
 
 
 def _plot(args, labels, layout, names):
@@ -72,7 +72,7 @@ def _plot(args, labels, layout, names):
     joints = annotation.keypoint.shape[2]
     layout = layout or usual_layout(joints)
     if layout is None or layout.num_joints != joints:
-        raise ConfigError("--layout", f"expected a layout of {joints} joints, as the sample {annotation.name!r} "
+        raise ConfigError("--layout", f"expected a layout of {joints} joints, like the sample {annotation.name!r} "
                           "has", "Name one, or describe it in a YAML file")
     label = annotation.label
     title = names[label] if names and label is not None and label < len(names) else None
@@ -80,5 +80,5 @@ def _plot(args, labels, layout, names):
         animate_sequence(annotation, layout, args.plot, class_name=title)
     else:
         draw_sequence(annotation, layout, args.plot, args.frames, title)
-    print(f"drawn: {args.plot}, {annotation.name}, bones of the layout {layout.name}"
+    print(f"plotted: {args.plot}, {annotation.name}, bones of the layout {layout.name}"
           f"{'' if args.layout else ' (--layout names another)'}")

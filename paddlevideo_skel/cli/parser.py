@@ -1,9 +1,9 @@
 """Flags: one parser for every command, and the flags that several commands share.
 
-A command has two faces. As ``paddlevideo-skel NAME``, ``-o`` is where the result goes and ``-p`` is a checkpoint, in
-every command. As ``main.py`` or ``tools/*.py`` it has PaddleVideo's short flags: ``main.py``'s and
+A command has two interfaces. As ``paddlevideo-skel NAME``, ``-o`` is where the result goes and ``-p`` is a checkpoint,
+in every command. As ``main.py`` or ``tools/*.py`` it has PaddleVideo's short flags: ``main.py``'s and
 ``tools/predict.py``'s ``-o`` overrides a key of the config, ``main.py``'s ``-p`` sets the profiler. Those always take
-``KEY=VALUE``, so that ``paddlevideo-skel`` can take them in that sense too.
+``KEY=VALUE``, so ``paddlevideo-skel`` accepts them in that form too.
 """
 import argparse
 import re
@@ -17,12 +17,12 @@ class Parser(argparse.ArgumentParser):
     """Shows ``--save_name``, as PaddleVideo spells its flags, and takes ``--save-name`` as well.
 
     Args:
-        paddlevideo: the command is called as ``main.py`` or ``tools/*.py``.
+        paddlevideo: whether the command is called as ``main.py`` or ``tools/*.py``.
     """
 
     def __init__(self, *args, paddlevideo=False, **options):
         self.paddlevideo = paddlevideo
-        self.passes_on = False  # a command sets it if what follows "--" is for the program that it starts
+        self.passes_on = False  # set by commands that pass everything after "--" to another program
         super().__init__(*args, **options)
 
     def parse_known_args(self, args=None, namespace=None):
@@ -64,7 +64,7 @@ def add_config(parser, text="config file", required=True, short=()):
     """
     parser.add_argument("-c", "--config", required=required, metavar="FILE", help=text)
     return parser.add_argument(*(short if parser.paddlevideo else ()), "--override", action="append", default=[],
-                               metavar="A.B=VALUE", help="override a key of the config; may be repeated")
+                               metavar="A.B=VALUE", help="override a config key; may be repeated")
 
 
 def add_path(parser, *flags, pairs, **options):
@@ -97,7 +97,7 @@ def boolean(text):
 
 
 def whole_number(text):
-    """A whole number from 0."""
+    """A non-negative integer."""
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 0")
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected an integer >= 0")
     return int(text)

@@ -9,32 +9,33 @@ def add_arguments(parser):
     parser.add_argument("-i", "--input_file", required=True, metavar="PATH",
                         help="a .npy array, an annotation pickle, a data set pickle, or a folder of them")
     parser.add_argument("--model_file", required=True, metavar="FILE",
-                        help="the export: its folder or its graph (.json, .pdmodel or .onnx; any of them will do)")
-    parser.add_argument("--params_file", metavar="FILE", help="weights (.pdiparams); default: beside the graph")
+                        help="the export: its folder or any of its graph files (.json, .pdmodel, .onnx)")
+    parser.add_argument("--params_file", metavar="FILE", help="weights (.pdiparams); default: next to the graph")
     parser.add_argument("-b", "--batch_size", type=int, metavar="N",
-                        help="samples per batch; default: as many as the model takes, or 1 if it takes any number")
+                        help="samples per batch; default: the model's batch size, or 1 if it accepts any")
     add_runtime(parser)
-    parser.add_argument("--top_k", type=int, metavar="K", help="classes to show; default: as in the config")
+    parser.add_argument("--top_k", type=int, metavar="K", help="number of classes to show; default: as in the config")
     add_path(parser, "-o", "--output", "--json", pairs=overrides, dest="json", metavar="FILE",
              help="write the results as JSON")
-    add_switch(parser, "enable_benchmark", "measure the speed and report AutoLog's fields")
+    add_switch(parser, "enable_benchmark", "measure speed and report AutoLog's fields")
     add_switch(parser, "time_test_file", "report the mean time per file")
 
 
 def add_runtime(parser):
     """The runtime and its options; ``runtime_options`` reads them."""
     parser.add_argument("--runtime", choices=("auto", "fastest", "onnxruntime", "paddle"), default="auto",
-                        help="auto (default): the fastest known one that is installed and passes the self-check; "
-                        "fastest: measure them now")
-    add_switch(parser, "use_gpu", "compute on a GPU; default: if there is one", None)
-    add_switch(parser, "use_npu", "compute on an NPU; default: if there is one", None)
-    add_switch(parser, "enable_mkldnn", "use oneDNN on a CPU; refused where its answers are wrong; default: what is "
-               "best for the export", None)
+                        help="auto (default): the fastest known runtime that is installed and passes the "
+                        "self-check; fastest: measure all now")
+    add_switch(parser, "use_gpu", "compute on a GPU; default: if available", None)
+    add_switch(parser, "use_npu", "compute on an NPU; default: if available", None)
+    add_switch(parser, "enable_mkldnn", "use oneDNN on a CPU; refused if its results are wrong; default: whatever "
+               "is best for the export", None)
     add_switch(parser, "use_tensorrt", "use TensorRT on a GPU")
     add_switch(parser, "ir_optim", "let the runtime optimise the graph, default True", True)
     parser.add_argument("--cpu_threads", type=int, metavar="N", help="threads per batch; default: all cores")
     parser.add_argument("--precision", default="fp32", metavar="P", help="fp32 (default), fp16 or bf16")
-    parser.add_argument("--gpu_mem", type=int, default=8000, metavar="MB", help="GPU memory to reserve, default 8000")
+    parser.add_argument("--gpu_mem", type=int, default=8000, metavar="MB",
+                        help="GPU memory to reserve in MB, default 8000")
 
 
 def runtime_options(args):
@@ -57,7 +58,7 @@ def run(args):
 
     options, config = runtime_options(args), None
     if args.config:
-        from ..config import load_config  # YAML, which prediction needs for nothing else
+        from ..config import load_config  # YAML, which prediction does not need otherwise
 
         config = load_config(args.config, args.override)
     export = find_export_files(args.model_file, args.params_file)

@@ -5,7 +5,7 @@ from ..errors import ConfigError
 from ..workers import available_cores
 from .parser import add_config
 
-MAX_WORKERS = 4  # by default: a worker for heatmaps takes a gigabyte
+MAX_WORKERS = 4  # default: a worker for heatmaps takes a gigabyte
 
 
 def add_arguments(parser):
@@ -13,7 +13,7 @@ def add_arguments(parser):
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the .bin files; an "
                         "interrupted run in it is resumed")
     parser.add_argument("--split", choices=SPLITS, default="test",
-                        help="samples of DATASET.<split>, default test; all go through PIPELINE.test")
+                        help="samples of DATASET.<split>, default test; always preprocessed by PIPELINE.test")
     parser.add_argument("--model", metavar="EXPORT", help="an export whose recorded pre-processing is used instead")
     parser.add_argument("--num_workers", type=int, default=min(available_cores(), MAX_WORKERS), metavar="N",
                         help="worker processes, 0 for none; default %(default)s")
@@ -25,6 +25,6 @@ def run(args):
     from ..inference.bins import parse_shard
 
     if args.num_workers < 0:
-        raise ConfigError("--num_workers", f"found {args.num_workers}, expected a whole number from 0")
+        raise ConfigError("--num_workers", f"found {args.num_workers}, expected an integer >= 0")
     write_bins(load_config(args.config, args.override), args.output, args.split, args.model, args.num_workers,
                parse_shard(args.shard))

@@ -27,4 +27,4 @@ def run(args):
                 action = annotation.name.split("_", 1)[1].rsplit("_", 1)[0]
                 path = Path(args.draw) / f"{action}_{layout}.png"
                 draw_sequence(annotation, layout, path)
-        print(f"pictures in {args.draw}")
+        print(f"images written to {args.draw}")

@@ -1,4 +1,4 @@
-"""``paddlevideo-skel split-data`` and ``tools/data/split.py``: part a data set into training and validation."""
+"""``paddlevideo-skel split-data`` and ``tools/data/split.py``: split a data set into training and validation."""
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -12,15 +12,15 @@ def add_arguments(parser):
                         help="default train=0.8 val=0.2")
     parser.add_argument("--by", choices=("class", "subject", "random"), default="class", help="class (default): the "
                         "shares hold within every class; subject: no subject is in two parts; random: of all samples")
-    parser.add_argument("--subject", metavar="REGEX|FILE", help="with --by subject: finds the subject in a sample's "
-                        "name (first group), or a list with lines name,subject")
-    parser.add_argument("--first_subjects", nargs="+", metavar="S", help="the subjects of the first part, instead of "
-                        "a random choice; all others are in the second")
+    parser.add_argument("--subject", metavar="REGEX|FILE", help="with --by subject: a regular expression whose "
+                        "first group is the subject in a sample's name, or a list with lines name,subject")
+    parser.add_argument("--first_subjects", nargs="+", metavar="S", help="subjects of the first part, instead of a "
+                        "random choice; all others go to the second")
     parser.add_argument("--labels", metavar="FILE", help="labels of the .npy; default: _label.pkl or _label.npy "
-                        "beside it")
+                        "next to it")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0; the same seed gives the same "
-                        "parts")
-    parser.add_argument("--replace", action="store_true", help="replace splits or files with the names of the parts")
+                        "split")
+    parser.add_argument("--replace", action="store_true", help="replace existing splits or files with the same names")
 
 
 def run(args):

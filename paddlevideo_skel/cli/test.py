@@ -10,7 +10,7 @@ def add_arguments(parser):
                         help="checkpoint to test")
     add_path(parser, "-o", "--output", "--out", pairs=overrides, dest="out", metavar="FILE",
              help="write per-class accuracy, confusion matrix and scores as JSON")
-    parser.add_argument("--max_iters", type=int, metavar="N", help="at most N batches, for trials")
+    parser.add_argument("--max_iters", type=int, metavar="N", help="at most N batches, for quick trials")
 
 
 def run(args):

@@ -15,8 +15,8 @@ def add_arguments(parser):
              help="checkpoint to start from, or to test")
     add_path(parser, "-o", "--output", pairs=overrides, metavar="FOLDER",
              help="folder of the run; default: the config's output_dir")
-    parser.add_argument("--allow_mismatch", action="store_true", help="with -w, to fine-tune for other classes or "
-                        "joints: layers that do not match are re-initialised")
+    parser.add_argument("--allow_mismatch", action="store_true", help="with -w, fine-tune for other classes or "
+                        "joints: mismatched layers are re-initialised")
     parser.add_argument("--validate", action="store_true", help="validate while training and keep the best checkpoint")
     parser.add_argument("--test", action="store_true", help="test the checkpoint given with -w")
     parser.add_argument("--out", metavar="FILE", help="with --test: write the results as JSON")
@@ -24,23 +24,23 @@ def add_arguments(parser):
                         help="format of the saved weights, default pdparams")
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     parser.add_argument("--amp_level", choices=("O1", "O2"), help="level of mixed precision, default O1")
-    parser.add_argument("--max_iters", type=int, metavar="N", help="at most N iterations per epoch, for trials")
+    parser.add_argument("--max_iters", type=int, metavar="N", help="at most N iterations per epoch, for quick trials")
     parser.add_argument("--seed", type=int, metavar="N", help=f"default: the config's seed, or {DEFAULT_SEED}")
     parser.add_argument("--resume", nargs="?", const=True, metavar="FILE_OR_FOLDER",
                         help="resume the run in output_dir, or that of a .pdstate file or its folder")
     parser.add_argument("--overwrite", action="store_true",
-                        help="start a new run in an output_dir that holds another or an unfinished one")
+                        help="start a new run even if output_dir contains another or an unfinished run")
     parser.add_argument("--keep", type=int, metavar="N", help="keep the checkpoints of the last N epochs, and the best")
     parser.add_argument("--save_every", metavar="N|TIME", help="save the state for --resume every N steps, or every "
                         "90s, 10m, 1h; default 10m; it is always saved at the end of an epoch")
     parser.add_argument("--skip_bad", action="store_true",
-                        help="omit samples that cannot be used, and write a list of them; by default they are an error")
+                        help="skip unusable samples and write a list of them; by default they are an error")
     parser.add_argument("--sync_bn", action="store_true",
                         help="compute BatchNorm's statistics over the batches of all processes")
     parser.add_argument("--fleet", action="store_true",
-                        help="ignored: training is distributed if python -m paddle.distributed.launch started it")
+                        help="ignored: training is distributed if started by python -m paddle.distributed.launch")
     for kind in ("gpu", "npu"):
-        add_switch(parser, f"use_{kind}", f"compute on {kind.upper()}s; default: as in the config, or if there are any",
+        add_switch(parser, f"use_{kind}", f"compute on {kind.upper()}s; default: as in the config, or if available",
                    None)
 
 
@@ -53,11 +53,11 @@ def run(args):
     if args.max_iters is not None and args.max_iters < 1:
         raise ConfigError("--max_iters", f"found {args.max_iters}, expected at least 1")
     if args.allow_mismatch and (args.test or not args.weights):
-        raise ConfigError("--allow_mismatch", "is only for training from a checkpoint", "Add -w FILE")
+        raise ConfigError("--allow_mismatch", "applies only to training from a checkpoint", "Add -w FILE")
     if args.test and (args.resume or args.overwrite or args.skip_bad):
-        raise ConfigError("--test", "neither starts nor resumes a run", "Omit --resume, --overwrite and --skip_bad")
+        raise ConfigError("--test", "does not start or resume a run", "Omit --resume, --overwrite and --skip_bad")
     if args.resume and args.overwrite:
-        raise ConfigError("--overwrite", "starts a new run, but --resume resumes one", "Omit one of them")
+        raise ConfigError("--overwrite", "starts a new run, but --resume resumes an existing one", "Omit one of them")
     if args.keep is not None and args.keep < 1:
         raise ConfigError("--keep", f"found {args.keep}, expected at least 1")
     config.update({key: value for key in ("keep", "save_every", "sync_bn") if (value := getattr(args, key))})

@@ -116,7 +116,7 @@ def link_own(path):
 
 
 def make(need, path):
-    """Write a stand-in to test_tipc/data, with a link from elsewhere, so that nobody takes it for real data."""
+    """Write a stand-in to test_tipc/data, with a link from elsewhere, so that it is not mistaken for real data."""
     if not path.is_relative_to(ROOT):
         raise DataError(path, "file not found; it is outside the checkout, so it cannot be generated",
                         "Use a path under data/")

@@ -175,7 +175,7 @@ class TrainInfer:
         models, exports, quantised = params.options(37), params.options(38), params.options(39)
         if not len(models) == len(exports) == len(quantised):
             raise ConfigError(params.where(37), f"{len(models)} models, {len(exports)} exports and {len(quantised)} "
-                              "infer_quant", "Give the same number of each")
+                              "infer_quant", "Pass the same number of each")
         for i, (model, export, quant) in enumerate(zip(models, exports, quantised)):
             prefix, folder = f"{i}_" if len(models) > 1 else "", model
             if export not in NULL:

@@ -112,7 +112,7 @@ TRAINING = [
     (["-o", "MODEL.backbone.name=STGCNPlus"], ["MODEL.backbone", "STGCNPlusPlus"]),
     (["-o", "PIPELINE.train.transform.0={PreNormalise3D: }"], ["PIPELINE.train.transform.0", "PreNormalize3D"]),
     (["-o", "epochs=0"], ["epochs"]),
-    (["-w", "gone.pdparams"], ["gone.pdparams", "no such checkpoint"]),
+    (["-w", "gone.pdparams"], ["gone.pdparams", "checkpoint not found"]),
     (["--test"], ["--test", "-w"]),
     (["--out", "a.json"], ["--out", "--test"]),
     (["--amp_level", "O2"], ["--amp_level", "--amp"]),

@@ -133,7 +133,7 @@ sys.exit(run_command("train", ["-c", {str(shared_config)!r}, "--max_iters", "1",
                                "output_dir={tmp_path / 'out'}"]))"""], env={**os.environ, "HOME": str(home)},
                           capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"VisualDL cannot be used, no curves are written \(\S+visualdl: Permission denied\)", done.stdout)
+    assert re.search(r"VisualDL cannot be used; no curves are written \(\S+visualdl: Permission denied\)", done.stdout)
     assert "training small finished" in done.stdout
 
 

@@ -40,7 +40,7 @@ if step == "train":
 elif step in ("eval", "export_model", "minimal_export_model"):
     weights = Path(value("-w", "-p"))
     if not weights.is_file():
-        print("error: " + str(weights) + ": no such checkpoint")
+        print("error: " + str(weights) + ": checkpoint not found")
         sys.exit(2)
     if step != "eval":
         folder = Path(value("-o"))
@@ -58,7 +58,7 @@ elif step == "quantize":
 elif step == "infer":
     model = Path(value("--model_file"))
     if not any(model.with_suffix(ending).is_file() for ending in (".pdmodel", ".json", ".onnx")):
-        print("error: " + str(model) + ": no such export")
+        print("error: " + str(model) + ": export not found")
         sys.exit(2)
     print("Current video file: x.npy")
     print("\\ttop-1 class: [3]")

@@ -77,7 +77,7 @@ def test_a_step_that_fails_is_named_and_the_status_tells(checkout, what):
     assert all(line in done.stdout.replace(f"{checkout.python} ", "") for line in failed)
     table = done.stdout.split("\nstatus ")[1]
     assert table.count("\nfailed ") == len(failed)
-    assert ("told to fail" if what != "weights" else "no such checkpoint") in table
+    assert ("told to fail" if what != "weights" else "checkpoint not found") in table
 
 
 def test_weights_of_an_older_run_do_not_stand_in(checkout):
@@ -286,7 +286,7 @@ def test_real_rows(real):
     np.savez(check, **content)
     done = checkout.bash(CHAIN, params(line_37="infer_model:w", line_38="infer_export:null"), "whole_infer")
     assert done.returncode == 1
-    assert "0 passed, 1 failed, 0 skipped" in done.stdout and "answers its self-check wrongly" in done.stdout
+    assert "0 passed, 1 failed, 0 skipped" in done.stdout and "fails its self-check" in done.stdout
 
 
 @pytest.mark.slow
@@ -295,7 +295,7 @@ def test_real_rows_without_weights(real):
     weights.unlink()
     done = checkout.bash(CHAIN, params(), "whole_infer")
     assert done.returncode == 1 and done.stdout.count("\nfailed ") == 2
-    assert "no such checkpoint" in done.stdout and "no such export" in done.stdout
+    assert "checkpoint not found" in done.stdout and "export not found" in done.stdout
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ def rate(path, value):
     except ValueError:
         raise ConfigError("--lr", f"found {value!r}, expected a number") from None
     if not 0 < number < float("inf"):
-        raise ConfigError("--lr", f"found {value!r}, expected a number over 0")
+        raise ConfigError("--lr", f"found {value!r}, expected a number > 0")
     schedule = config.section(where)
     if not isinstance(schedule, dict):
         print(f"{where}={number}")
