@@ -1,6 +1,6 @@
-"""From a config to a model and a pipeline that fit each other, checked before anything that takes long.
+"""Build the model and the pipeline of a config, and check that they fit each other before long work starts.
 
-Training, testing and export all start here. Needs paddle, for the model; prediction does without this module.
+Training, testing and export all start here. Needs paddle, for the model; prediction does not use this module.
 """
 import numpy as np
 

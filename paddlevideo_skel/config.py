@@ -1,4 +1,4 @@
-"""Configs: PaddleVideo's YAML, its overrides, and errors that name the file and the key path.
+"""Read configs: PaddleVideo's YAML, overrides, and errors that name the file and the key path.
 
 PaddleVideo's skeleton configs load unchanged.
 """
@@ -11,7 +11,7 @@ from .errors import ConfigError, near_miss
 from .files import is_file, replacing
 from .yaml_reader import parse_yaml
 
-# Names of packaged configs that say the same as another one.
+# Old names of packaged configs.
 ALIASES = {"recognition/posec3d/posec3d_ucf101.yaml": "recognition/posec3d/posec3d.yaml"}
 
 
@@ -56,7 +56,7 @@ def find_config(path):
             return root / relative
     names = [p.name for p in given.parent.glob("*.y*ml")] if given.parent.is_dir() else []
     raise ConfigError(path, "file not found", near_miss(given.name, names) if names else
-                      "Give the path of a YAML file, or of a packaged one such as "
+                      "Pass the path of a YAML file, or of a packaged one such as "
                       "configs/recognition/ctrgcn/ctrgcn_ntucs_joint.yaml")
 
 
@@ -65,7 +65,7 @@ def load_config(path, overrides=()):
 
     Args:
         path: YAML file; ``configs/…`` is also looked up among the installed configs.
-        overrides: texts ``A.B.c=value``; list items by index.
+        overrides: strings ``A.B.c=value``; list items by index.
 
     Returns:
         ``Config``, in which custom layouts (section ``LAYOUT``: name → description) replace their names wherever
@@ -96,7 +96,7 @@ def class_names(config, num_classes):
     if isinstance(names, str):
         path = next((path for path in (Path(names), Path(config.source).parent / names) if is_file(path)), None)
         if path is None:
-            raise ConfigError(config.where("class_names"), f"file not found: {names[:80]!r}", "Give a list of names, "
+            raise ConfigError(config.where("class_names"), f"file not found: {names[:80]!r}", "Pass a list of names, "
                               "or a path relative to the working directory or to the config's folder")
         try:
             names = path.read_text(encoding="utf-8").split("\n")
@@ -109,7 +109,7 @@ def class_names(config, num_classes):
 
 
 def num_classes(config):
-    """The number of classes of the config's model; of several models that learn together, of the last."""
+    """The number of classes of the config's model; for several models trained together, of the last one."""
     model = config.section("MODEL")
     try:
         heads = [spec["head"] for entry in model.get("models", [{"": model}]) for spec in entry.values()]
@@ -154,7 +154,7 @@ def plain(value):
 
 
 def write_config(config, path, report):
-    """Write a config as YAML, headed by the lines of ``report`` as comments."""
+    """Write a config as YAML, with the lines of ``report`` as comments at the top."""
     text = "".join(f"# {line}\n" for line in report) + yaml.safe_dump(
         config, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
     with replacing(path) as temporary:

@@ -21,7 +21,7 @@ SECTIONS = {
     "OPTIMIZER": ("name", "momentum", "learning_rate", "weight_decay", "use_nesterov", "grad_clip"),
     "PRECISEBN": ("preciseBN_interval", "num_iters_preciseBN"),
 }
-DEFAULT_SEED = 1234  # of training, and of random steps in a test pipeline: every command answers the same
+DEFAULT_SEED = 1234  # of training, and of random steps in a test pipeline: every command gives the same results
 # The values of keys that a config omits; other keys have none, except output_dir: ./output/<model_name>.
 DEFAULTS = {
     "seed": DEFAULT_SEED,
@@ -69,7 +69,7 @@ def validate(config):
         section, _, key = key_path.rpartition(".")
         value = (config.get(section, {}) if section else config).get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(config.where(key_path), f"found {value!r}, expected a positive whole number")
+            raise ConfigError(config.where(key_path), f"found {value!r}, expected a positive integer")
     for split, steps in config.get("PIPELINE", {}).items():
         for step in _expect_mapping(config, f"PIPELINE.{split}", steps):
             if step not in PIPELINE_STEPS:

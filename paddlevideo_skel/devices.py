@@ -38,7 +38,7 @@ def prepare_cpu():
     variables = cpu_variables(read_cpuinfo(), set(usable), local_processes())
     if "paddle" in sys.modules and MKL in variables and MKL not in os.environ:
         logger.warning("paddle was imported before paddlevideo_skel: training may be slower on this CPU, and may not "
-                       "repeat to the bit. Import paddlevideo_skel first, or set %s=%s", MKL, variables[MKL])
+                       "be reproducible bit for bit. Import paddlevideo_skel first, or set %s=%s", MKL, variables[MKL])
     for name, value in variables.items():
         os.environ.setdefault(name, value)
 
@@ -161,7 +161,7 @@ def find_device(paddle, use_gpu=None, use_npu=None, device=None, where="--{}".fo
 
     Raises:
         ConfigError: an unknown device, or two at once.
-        UnavailableError: the requested device is not here; no other is used instead.
+        UnavailableError: the requested device is not available; no other is used instead.
     """
     wanted = {"gpu": use_gpu, "npu": use_npu}
     if device is not None:
@@ -170,7 +170,7 @@ def find_device(paddle, use_gpu=None, use_npu=None, device=None, where="--{}".fo
         for kind, asked in wanted.items():
             if asked is not None and asked != (kind == device):
                 raise ConfigError(where("device"), f"is {device}, but {where(f'use_{kind}')} is {asked}",
-                                  "Give one of them")
+                                  "Use only one of them")
         wanted = {kind: kind == device for kind in DEVICES}
     if all(wanted.values()):
         raise ConfigError(where("use_npu"), "both a GPU and an NPU were requested", "Choose one")
@@ -180,8 +180,8 @@ def find_device(paddle, use_gpu=None, use_npu=None, device=None, where="--{}".fo
             if not there[kind]:
                 key = f"use_{kind}" if device is None else "device"
                 raise UnavailableError(where(key), f"this paddle finds no {kind.upper()}",
-                                       f"Omit {key} to use what is here, or install paddle for the device; "
-                                       "tools/doctor.py shows what this host has")
+                                       f"Omit {key} to use an available device, or install paddle for that "
+                                       "device; tools/doctor.py shows what this host has")
             return kind
     return next((kind for kind in DEVICES if there[kind]), "cpu")
 

@@ -1,6 +1,6 @@
-"""What this host has for training, export and inference, and what each missing thing is for.
+"""Report what this host has for training, export and inference, and what each missing item is for.
 
-Missing or broken things are findings, never errors.
+Missing or broken items are findings, never errors.
 """
 import importlib.util
 import json
@@ -34,18 +34,18 @@ CANN_INSTALLED = ("*_install.info", "*-linux/*_install.info")
 PACKAGES = {
     "paddle": ("training, export, --runtime paddle; on NPUs with the plug-in paddle-custom-npu",
                "pip install paddlepaddle"),
-    "paddle2onnx": ("ONNX models from exports", "pip install paddlevideo-skel[onnx]"),
+    "paddle2onnx": ("conversion of exports to ONNX", "pip install paddlevideo-skel[onnx]"),
     "onnx": ("checks and simplification of ONNX models, the check of tools/atc.py",
              "pip install paddlevideo-skel[onnx]"),
     "onnxruntime": ("--runtime onnxruntime, the check of every conversion",
                     "pip install onnxruntime, or onnxruntime-gpu, or onnxruntime-cann and 'numpy<2'"),
-    "openvino": ("another fast runtime for ONNX models on CPUs, not used by this package", "pip install openvino"),
+    "openvino": ("a fast runtime for ONNX models on CPUs, not used by this package", "pip install openvino"),
     "ais_bench": ("--runtime om, with times measured on the chip",
                   "install ais_bench and aclruntime from Ascend's tools"),
     "acl": ("pyACL: --runtime om without ais_bench", f"install CANN, then {SOURCE_ENVIRONMENT}"),
-    "auto_log": ("--enable_benchmark by AutoLog itself", "from PaddlePaddle's AutoLog on GitHub"),
+    "auto_log": ("--enable_benchmark through AutoLog itself", "from PaddlePaddle's AutoLog on GitHub"),
     "ray": ("tools/ray_shards.py", "pip install paddlevideo-skel[ray]"),
-    "matplotlib": ("pictures", "pip install paddlevideo-skel[plot]"),
+    "matplotlib": ("plots", "pip install paddlevideo-skel[plot]"),
 }
 PROBE_PROGRAM = """import sys
 sys.path = [sys.argv[1], *(p for p in sys.path if p)]
@@ -55,7 +55,7 @@ probe(sys.argv[2])"""
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing: its name, its state, what was found, what it is for, and how to get it."""
+    """One finding: name, state, what was found, what it is for, and how to get it."""
     thing: str
     state: str
     found: str
@@ -99,7 +99,7 @@ def cpu(path="/proc/cpuinfo"):
              if name in flags]
     name = entries.get("model name") or platform.processor() or "processor"
     found = ", ".join(filter(None, [name, entries.get("vendor_id"), platform.machine(), " ".join(known)]))
-    return Finding("CPU", HERE, found, "everything except steps on an NPU; bf16 is fast with avx512_bf16 or amx_tile")
+    return Finding("CPU", HERE, found, "everything except NPU steps; bf16 is fast with avx512_bf16 or amx_tile")
 
 
 def threads():
@@ -117,7 +117,7 @@ def memory(path="/proc/meminfo", folder="."):
         if available:
             found.insert(0, f"{int(available[1]) * 1024 / 1e9:.1f} GB of memory available")
     return Finding("memory", HERE, ", ".join(found),
-                   "PoseC3D, whose samples have 205 MB each and need 5 GB in ONNX Runtime")
+                   "PoseC3D, whose samples take 205 MB each and need 5 GB in ONNX Runtime")
 
 
 def npus():
@@ -148,7 +148,7 @@ def cann(folders=None):
         version = cann_version(folder)
         if version:
             return Finding("CANN", HERE, f"{version} in {folder}", gives, get)
-    return Finding("CANN", MISSING, "not in ASCEND_TOOLKIT_HOME and not in the usual places", gives, get)
+    return Finding("CANN", MISSING, "not found in ASCEND_TOOLKIT_HOME or the usual places", gives, get)
 
 
 def cann_version(folder):

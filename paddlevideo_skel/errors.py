@@ -1,13 +1,13 @@
 """Errors that a user can act on.
 
-Every message says where it went wrong, what was found and expected, and what to do about it. The
+Every message says where the problem is, what was found and expected, and what to do. The
 command line prints it in one line and exits with status 2; ``--debug`` shows the traceback.
 """
 import difflib
 
 
 class SkelError(Exception):
-    """Base of all errors caused by input, not by a defect of this package.
+    """Base of all errors caused by input, not by bugs in this package.
 
     Args:
         where: file, sample or key path, e.g. ``configs/a.yaml: MODEL.backbone.name``.
@@ -41,7 +41,7 @@ class CheckpointError(SkelError):
 
 
 class ExportError(SkelError):
-    """An export or a conversion failed or gives wrong answers."""
+    """An export or a conversion failed or gives wrong results."""
 
 
 class SelfCheckError(SkelError):
@@ -65,7 +65,7 @@ class UnavailableError(SkelError):
 
 
 class ToolMissingError(UnavailableError):
-    """A required program is not on this host; everything that does not need it is done."""
+    """A required program is not on this host; everything that does not need it was done."""
 
     status = 3
 
@@ -82,7 +82,7 @@ def shorten_list(items, limit=5, separator=", "):
 def near_miss(word, known):
     """``"did you mean 'x'? "`` for the closest of ``known``, and the list of all when it is short."""
     known = sorted(str(k) for k in known)
-    # Names also come from files: comparing a long one with thousands would take very long.
+    # Names also come from files, and comparing a long name with thousands would take very long.
     close = difflib.get_close_matches(str(word)[:100], known[:1000], n=2, cutoff=0.6)
     text = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
     return text + (f"Known: {', '.join(known)}" if len(known) <= 40 else f"{len(known)} are known")

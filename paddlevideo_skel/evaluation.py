@@ -47,7 +47,7 @@ def summarise(scores, label, names, class_names=None):
             per_class=[{"class": i, "name": class_names[i] if class_names else None, "samples": int(counts[i]),
                         "accuracy": float(confusion[i, i] / counts[i]) if counts[i] else None}
                        for i in range(num_classes)])
-    # Six significant digits even of tiny scores: ensembles may add up their logarithms.
+    # Six significant digits even for tiny scores: ensembles may sum their logarithms.
     results["samples"] = [
         {"name": name, "label": None if label is None else int(label[i]),
          "scores": [float(f"{score:.6g}") for score in scores[i]]} for i, name in enumerate(names)]
@@ -61,20 +61,20 @@ def write_results(results, path):
 
 
 def save_results(results, path):
-    """Write a test's results as JSON, and the confusion matrix as a picture beside it if matplotlib is installed."""
+    """Write a test's results as JSON, and a plot of the confusion matrix next to it if matplotlib is installed."""
     write_results(results, path)
     logger.info("Results saved in %s", path)
     if "confusion_matrix" in results:
         target = Path(path).with_name(Path(path).stem + "_confusion.png")
         try:
             draw_confusion(results, target)
-            logger.info("Confusion matrix drawn in %s", target)
+            logger.info("Plot of the confusion matrix saved in %s", target)
         except UnavailableError as error:
-            logger.info("No picture of the confusion matrix: %s", error)
+            logger.info("Confusion matrix not plotted: %s", error)
 
 
 def draw_confusion(results, path):
-    """Draw the confusion matrix with normalised rows as a picture.
+    """Plot the confusion matrix with normalised rows.
 
     Raises:
         UnavailableError: matplotlib is not installed.

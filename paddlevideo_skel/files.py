@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, with early errors; and text and JSON, read with errors that a user can act on."""
+"""Write files atomically and check outputs early; read text and JSON with actionable errors."""
 import json
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .errors import DataError, OutputError
 
-WRITE_HINT = "Make room on the disk, or choose a folder with write permission"
+WRITE_HINT = "Free some disk space, or choose a folder with write permission"
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def replacing(path):
     """A temporary path in the same folder, which replaces ``path`` when the block ends without an error.
 
     The content is on the disk before the file is replaced, and the replacement before this returns: whenever the
-    process or the machine stops, there is either the old file or the new one.
+    process or the machine stops, either the old file or the new one exists.
 
     Raises:
         OutputError: the folder or the file cannot be written.
@@ -34,7 +34,7 @@ def replacing(path):
     except OSError as error:
         raise OutputError(path, f"cannot be written ({error.strerror or error})", WRITE_HINT) from error
     finally:
-        # It does not exist after the replacement, nor if the folder could not be created.
+        # It does not exist after the replacement, or if the folder could not be created.
         if os.path.exists(temporary):
             os.unlink(temporary)
 
@@ -97,7 +97,7 @@ def sync_folder(path):
 
 
 def output_folder(path):
-    """Create a folder and check that it is writable, before anything long; returns it as a ``Path``.
+    """Create a folder and check that it is writable, before long work starts; returns it as a ``Path``.
 
     Raises:
         OutputError: the folder cannot be created or is not writable.

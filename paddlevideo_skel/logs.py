@@ -1,4 +1,4 @@
-"""The log: lines as PaddleVideo's users know them, ``[09/07 23:45:20] text``, on the screen and in a file."""
+"""The log: lines in PaddleVideo's format, ``[09/07 23:45:20] text``, on the screen and in a file."""
 import contextlib
 import logging
 import sys
@@ -32,7 +32,7 @@ class FileHandler(logging.FileHandler):
 
     def handleError(self, record):
         error = sys.exc_info()[1]
-        # Remove the handler first: what is logged from now on must not fail here again.
+        # Remove the handler first, so that later log calls do not fail here again.
         logging.getLogger(ROOT).removeHandler(self)
         with contextlib.suppress(OSError):
             self.close()

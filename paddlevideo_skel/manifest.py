@@ -1,7 +1,8 @@
-"""Start a folder, resume it, or say what differs: the only place that does so.
+"""Start or resume an output folder, or report what differs. All resumable folders use this module.
 
-A folder that fills over hours (bins, answers, an import, a run) is worth resuming after an interruption, and must never
-be resumed as something else. A JSON file in it, the manifest, holds what its content depends on, the fingerprint::
+A folder that fills over hours (bins, results, an import, a run) should be resumable after an interruption, but never
+with different settings. A JSON file in it, the manifest, records everything that its content depends on, the
+fingerprint::
 
     manifest = Manifest(folder / "begun.json", produced="*_0.bin")
     manifest.start_or_resume({"model": digest_files(model), "data": digest_dataset(dataset)})
@@ -29,7 +30,7 @@ from .files import WRITE_HINT, output_folder, parse_json, replacing
 
 logger = logging.getLogger(__name__)
 
-DIGEST_DIGITS = 16  # of a digest; 64 bits tell apart what people mix up
+DIGEST_DIGITS = 16  # hexadecimal digits of a digest; 64 bits are enough to detect mix-ups
 BLOCK = 1 << 20  # bytes read at once
 PROBED_SAMPLES = 16
 MAX_DIFFERENCES, MAX_VALUE_LENGTH = 6, 60
@@ -39,7 +40,9 @@ _held = {}  # resolved folder → the ``FolderLock`` that this process holds
 
 
 def digest(*parts):
-    """Digest of texts, bytes and arrays, 16 hexadecimal digits of SHA-256; an array counts with its shape and type."""
+    """Digest of strings, bytes and arrays, 16 hexadecimal digits of SHA-256; an array counts with its shape and
+    type.
+    """
     sha = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -62,7 +65,7 @@ def digest_files(*paths):
 def digest_dataset(dataset):
     """Digest of a data set's names and labels, and of the skeletons of 16 samples spread over it.
 
-    It does not depend on where the files are. To read all skeletons of NTU RGB+D would take minutes.
+    It does not depend on where the files are. Reading all skeletons of NTU RGB+D would take minutes.
     """
     labels = None if dataset.labels is None else dataset.labels.tolist()
     probed = np.unique(np.linspace(0, len(dataset) - 1, PROBED_SAMPLES).astype(int))
@@ -96,19 +99,19 @@ def _shorten(value):
 
 
 def to_json_like(value):
-    """A copy as JSON gives it back: lists for tuples, texts for keys and for whatever JSON does not know."""
+    """A copy as JSON would return it: lists for tuples, strings for keys and for types that JSON does not have."""
     return json.loads(json.dumps(value, default=str))
 
 
 class Manifest:
-    """The JSON file that says what fills a folder.
+    """The JSON file that records what a folder contains.
 
     Args:
         path: the file, in the folder that it describes.
         produced: pattern, relative to the folder, of the files that fill it. Where there are such files but no
-            manifest, something else made them. None: not looked at.
-        compared: ``compared(content)`` picks from a content what must be equal; None: all of it.
-        read: ``read()`` replaces the plain reading of the file, where its entries must be checked.
+            manifest, they were not written by this tool. None: not looked at.
+        compared: ``compared(content)`` selects the part of the content that must be equal; None: all of it.
+        read: ``read()`` replaces the plain JSON reader, if entries must be checked.
     """
 
     def __init__(self, path, produced=None, compared=None, read=None):
@@ -134,16 +137,17 @@ class Manifest:
         Raises:
             DataError: as ``start_or_resume``.
         """
-        # In this order: another process may start the folder right now, and writes the manifest before other files.
+        # In this order, because another process may be starting the folder, and writes the manifest before other files.
         filled = self.produced is not None and any(self.folder.glob(self.produced))
         if not self.path.is_file():
             if filled:
-                raise DataError(self.folder, f"holds {self.produced} but no {self.path.name}: something else made them",
+                raise DataError(self.folder, f"contains {self.produced} but no {self.path.name}: they were not "
+                                "written by this tool",
                                 "Choose another folder")
             return False
         lines = differences(self._compared(self._read()), self._compared(to_json_like(content)))
         if lines:
-            raise DataError(self.path, f"the folder was started with other settings: {summarize(lines)}",
+            raise DataError(self.path, f"the folder was started with different settings: {summarize(lines)}",
                             "Choose another folder, or remove this one")
         return True
 
@@ -152,7 +156,7 @@ class Manifest:
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
                            for key, value in to_json_like(content).items())
         with replacing(self.path) as temporary:
-            # File names need not be valid Unicode; what is not becomes a JSON escape.
+            # File names may be invalid Unicode; invalid parts become JSON escapes.
             temporary.write_bytes(f"{{\n{lines}\n}}\n".encode(errors="backslashreplace"))
 
     def _read_json(self):
@@ -168,12 +172,12 @@ class Manifest:
 
 
 def lock(folder, kind="run", hint="Wait until it ends or stop it, or choose another output_dir"):
-    """Keep other processes out of a folder, which is made where it is missing; returns the ``FolderLock`` to release.
+    """Lock a folder against other processes; the folder is created if missing. Returns the ``FolderLock`` to release.
 
-    The lock ends with this process, also when it is killed and its forked workers live on.
+    The lock ends with this process, even if it is killed and its forked workers live on.
 
     Args:
-        folder: the folder. kind: of work, for the message. hint: what to do while another process has the lock.
+        folder: the folder. kind: of work, for the message. hint: what to do while another process holds the lock.
 
     Raises:
         OutputError: another process, or this one, holds the lock; or the folder cannot be written.
@@ -209,17 +213,18 @@ class FolderLock:
             try:
                 if not lock_descriptor(self._descriptor, blocking=False):
                     self.close()
-                    # A worker forked just before its process was killed drops its copy of the lock within moments.
+                    # A worker forked just before its process was killed releases its copy of the lock within moments.
                     if time.monotonic() > patient_until:
                         return False
                     time.sleep(PAUSE)
                     continue
             except OSError as error:
                 self.close()
-                logger.warning("%s: this file system has no locks (%s); make sure that no other process writes here",
+                logger.warning("%s: this file system has no locks (%s); make sure that no other process writes to "
+                               "this folder",
                                self.path, error.strerror or error)
                 return True
-            # The holder before removes its file when it ends; a lock on a removed file keeps nobody out.
+            # The previous holder removes its file when it ends; a lock on a removed file has no effect.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._descriptor), os.stat(self.path)):
                     self._write_holder()
@@ -233,13 +238,13 @@ class FolderLock:
         os.write(self._descriptor, json.dumps(holder).encode())
 
     def close(self):
-        """Close the lock file. The lock ends when no process has it open any more."""
+        """Close the lock file. The lock ends when no process has it open."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def release(self):
-        """Let others in; does nothing if it was done already, or in a forked child."""
+        """Release the lock; no effect if already released, or in a forked child."""
         if _held.get(self._key) is not self:
             return
         del _held[self._key]
@@ -256,12 +261,12 @@ class FolderLock:
 
 
 def describe_holder(path):
-    """What a lock file says of the process that holds it."""
+    """Describe the process that holds a lock file."""
     try:
         holder = parse_json(Path(path).read_text(encoding="utf-8"))
         return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "it has just begun"
+        return "it has only just started"
 
 
 def _drop_locks():

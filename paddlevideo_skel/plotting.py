@@ -1,4 +1,4 @@
-"""Pictures: figures as PNG files, and skeleton sequences as film strips and animations. Needs matplotlib."""
+"""Plots as PNG files, and skeleton sequences as film strips and animations. Needs matplotlib."""
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ def new_figure(width, height):
 
 @contextmanager
 def saved_figure(path, width, height):
-    """A matplotlib ``Figure``; saved as PNG when the block ends, whole or not at all. Width and height in inches.
+    """A matplotlib ``Figure``; saved atomically as PNG when the block ends. Width and height in inches.
 
     Raises:
         UnavailableError: matplotlib is not installed.
@@ -70,7 +70,7 @@ def _scene(annotation, layout):
     seen = (keypoint != 0).any(axis=-1)
     if annotation.keypoint_score is not None:
         seen &= np.asarray(annotation.keypoint_score) >= MIN_DRAWN_SCORE
-    # A picture's y grows downwards; the Kinect's x grows to the left as the camera sees it.
+    # An image's y axis points down; the Kinect's x axis points left as the camera sees it.
     points = keypoint[..., :2] * ((1, -1) if keypoint.shape[-1] == 2 else (-1, 1))
     low, high = (points[seen].min(axis=0), points[seen].max(axis=0)) if seen.any() else (np.zeros(2), np.ones(2))
     margin = 0.05 * (high - low).max() + 1e-6
@@ -109,7 +109,7 @@ def draw_sequence(annotation, layout, path, frames=8, class_name=None):
         layout: the name of its layout, or a ``Layout``.
         path: of the PNG file.
         frames: number of frames to show.
-        class_name: shown beside the sample's name; None: nothing.
+        class_name: shown next to the sample's name; None: nothing.
 
     Raises:
         UnavailableError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""What an installed package offers on this host. Runs in a process of its own, which a broken package may crash."""
+"""Probe what an installed package offers on this host, in a separate process that a broken package may crash."""
 import importlib
 import importlib.metadata
 import json

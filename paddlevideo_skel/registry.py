@@ -1,4 +1,4 @@
-"""A registry maps the names that configs use to classes, and nothing more."""
+"""A registry maps the names used in configs to classes."""
 import inspect
 
 from .errors import ConfigError, near_miss
@@ -55,7 +55,7 @@ class Registry:
             raise ConfigError(where, f"{name}: {error}") from error
 
     def build_spec(self, spec, where, **given):
-        """Build from a mapping with the class under ``name`` and its arguments beside it."""
+        """Build from a mapping with the class under ``name`` and its arguments next to it."""
         name, arguments = split_name(spec, where)
         return self.build(name, arguments, f"{where}", **given)
 

@@ -1,8 +1,8 @@
-"""Pickles and ``.npy`` files from anybody, read as plain data: nothing in them is ever executed.
+"""Read untrusted pickles and ``.npy`` files as plain data: nothing in them is ever executed.
 
 A pickle is a program for a stack machine. This machine knows plain containers, scalars, and NumPy arrays of numbers and
 text; it refuses everything else by name, before importing it. It is based on Python's own unpickler in pure Python:
-only there can single opcodes be restricted. The unpickler in C lets a 40-byte file fill 64 GB (an index into its memo)
+only there can individual opcodes be restricted. The C unpickler lets a 40-byte file fill 64 GB (an index into its memo)
 or kill the process (a deeply nested tuple as a key).
 """
 import pickle
@@ -22,11 +22,11 @@ NPY_KINDS = "biufSU"
 SCALARS = (str, bytes, int, float, bool, type(None), np.generic)
 # Longer integers cannot be printed in a message.
 MAX_NUMBER_BYTES = 255
-# References let a few bytes stand for billions of values: the content, with all references expanded, may be at most
-# so many times as large as its file, plus a minimum.
+# References let a few bytes stand for billions of values. With all references expanded, the content may be at most
+# this many times as large as its file, plus a minimum.
 MAX_PICKLE_GROWTH, MIN_GROWTH_BYTES = 16, 1 << 20
 MAX_NESTING = 100
-MAX_HEADER_BYTES = 10_000  # of an .npy file; about 100 are usual
+MAX_HEADER_BYTES = 10_000  # bytes of an .npy header; about 100 are usual
 # In place of numpy.ndarray, which must not be callable: a call would return uninitialised memory of any size.
 NDARRAY = object()
 PLAIN_HINT = "Save a pickle of dicts, lists, numbers, texts and numeric arrays"
@@ -35,7 +35,7 @@ PLAIN_HINT = "Save a pickle of dicts, lists, numbers, texts and numeric arrays"
 def load_pickle(path):
     """The content of a pickle of plain containers, scalars, and numeric or text arrays.
 
-    Pickles of Python 2 (texts read as Latin-1) and of any NumPy version are read. Arrays may be read-only.
+    Pickles of Python 2 (strings read as Latin-1) and of any NumPy version are read. Arrays may be read-only.
 
     Raises:
         DataError: the file is missing, unreadable, empty, damaged or not a pickle, needs far more memory than its
@@ -60,11 +60,11 @@ def reading(path):
     except OSError as error:
         raise _unreadable(path, error) from error
     except MemoryError as error:
-        raise DataError(path, "needs more memory than there is", PLAIN_HINT) from error
+        raise DataError(path, "needs more memory than is available", PLAIN_HINT) from error
     except RecursionError as error:
         raise DataError(path, "is nested too deeply for a data set", PLAIN_HINT) from error
     except Exception as error:
-        # A file may hold any bytes, and the machine may fail on them in any way; all failures mean the same.
+        # A file may contain any bytes, and the unpickler may fail on them in any way; all failures mean the same.
         raise DataError(path, f"is damaged, incomplete or not a pickle ({type(error).__name__}: {error})",
                         "Copy or download it again") from error
 
@@ -85,7 +85,7 @@ def load_npy(path, mmap=True):
         length = int.from_bytes(head[8:10] if head[6:7] == b"\x01" else head[8:12], "little")
         if length > MAX_HEADER_BYTES:
             raise DataError(path, f"is damaged: its header would have {length} bytes", "Copy or download it again")
-        # Always by a memory map first: it compares the header with the file's size before any memory is allocated.
+        # Always memory-map first: this compares the header with the file size before memory is allocated.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         array = array if mmap else np.array(array)
     except DataError:
@@ -93,7 +93,7 @@ def load_npy(path, mmap=True):
     except OSError as error:
         raise _unreadable(path, error) from error
     except Exception as error:
-        # The header is a Python expression that may hold any bytes and fail in many ways.
+        # The header is a Python expression; invalid ones fail in many ways.
         objects = "Object arrays" in str(error) or "Python objects" in str(error)
         problem = "is an array of Python objects" if objects else f"is damaged or incomplete ({error})"
         raise DataError(path, f"{problem}, expected an array of numbers",
@@ -119,14 +119,14 @@ class _Dtype:
 
 
 class PlainUnpickler(pickle._Unpickler):
-    """The machine, with few globals and restricted opcodes. ``size``: of the file in bytes."""
+    """An unpickler with few globals and restricted opcodes. ``size``: of the file in bytes."""
 
     hashable = SCALARS
 
     def __init__(self, file, size, path):
         def read(count):
             if count > size:
-                raise EOFError("asks for more bytes than the file has")
+                raise EOFError("requests more bytes than the file has")
             return file.read(count)
 
         self.path, self.size = path, size
@@ -147,7 +147,7 @@ class PlainUnpickler(pickle._Unpickler):
         return content
 
     def _measure(self, content):
-        """Refuse content that is nested deeply or within itself, or expanded by references."""
+        """Refuse content that is too deeply nested, contains itself, or expands through references."""
         most, counts, within = MAX_PICKLE_GROWTH * self.size + MIN_GROWTH_BYTES, {}, set()
         path = [(None, iter((content,)))]
         total = [0]
@@ -176,23 +176,24 @@ class PlainUnpickler(pickle._Unpickler):
 
     def find_class(self, module, name):
         if name not in self.known.get(module, ()):
-            raise DataError(self.path, f"holds {module}.{name}, which is not plain data; it was not run", PLAIN_HINT)
+            raise DataError(self.path, f"contains {module}.{name}, which is not plain data; it was not run", PLAIN_HINT)
         return self.known[module][name]
 
     def persistent_load(self, pid):
         raise self._refused("a reference to an object outside the file")
 
     def _refused(self, what):
-        return DataError(self.path, f"holds {what}, which is not plain data", PLAIN_HINT)
+        return DataError(self.path, f"contains {what}, which is not plain data", PLAIN_HINT)
 
     def _spend(self, amount):
-        # Opcodes can be repeated on data that the file holds once: what they make may not be much larger than the file.
+        # Opcodes can be repeated on data that the file contains once: their results may not be much larger than the
+        # file.
         self.budget -= amount
         if self.budget < 0:
             self._refuse_growth()
 
     def _refuse_growth(self):
-        raise DataError(self.path, f"would grow to many times its {self.size} bytes in memory", PLAIN_HINT)
+        raise DataError(self.path, f"would expand to many times its {self.size} bytes in memory", PLAIN_HINT)
 
     def _keys(self, keys):
         # Hashing a deeply nested tuple would kill the process; long numbers can be chosen to have equal hashes.
@@ -229,7 +230,7 @@ class PlainUnpickler(pickle._Unpickler):
     def _dtype(self, code, align=False, copy=True):
         if not isinstance(code, str) or not ARRAY_CODES.fullmatch(code):
             shown = repr(code[:80]) if isinstance(code, str) else f"a {type(code).__name__}"
-            raise DataError(self.path, f"holds an array of the type {shown}, expected numbers or text", PLAIN_HINT)
+            raise DataError(self.path, f"contains an array of type {shown}, expected numbers or text", PLAIN_HINT)
         return _Dtype(code)
 
     def _real_dtype(self, dtype):

@@ -1,7 +1,7 @@
-"""Skeletons: layouts, and the adjacency matrices made from them.
+"""Skeletons: layouts, and their adjacency matrices.
 
 A layout has joints, the bones between them, a centre joint, and pairs of joints that mirror each other. The literature
-makes adjacency matrices of it in two ways, and calls both "spatial":
+derives adjacency matrices in two ways, and calls both "spatial":
 
 * ``spatial``: ST-GCN's spatial configuration partitioning (Yan et al., AAAI 2018, section 3.3):
   neighbours at most one bone away, divided by whether they are nearer to the centre or farther from it.

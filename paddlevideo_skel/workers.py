@@ -1,4 +1,4 @@
-"""One function for many items in several processes: answers in the order of the items, and constant memory."""
+"""Apply one function to many items in several processes: results in order, constant memory."""
 import multiprocessing
 import os
 import signal
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from .errors import DataError
 
-QUEUED_PER_WORKER = 2  # items that are computed before they are asked for
+QUEUED_PER_WORKER = 2  # items computed in advance
 ORPHAN_CHECK_INTERVAL = 2.0  # seconds
 
 
@@ -27,7 +27,7 @@ class OrderedPool:
 
     Args:
         function: called with one item of each iterable. Forked workers share its memory; on systems without fork it is
-            pickled once per worker. Its answers and errors must be picklable.
+            pickled once per worker. Its results and errors must be picklable.
         num_workers: number of processes; 0: call it in this process.
         what: what the function does, for the error of a worker that died, e.g. ``data loading``.
         hint: what to do in that case.
@@ -38,7 +38,7 @@ class OrderedPool:
         self._executor = None
 
     def map(self, *iterables):
-        """Like ``map``: an iterator over the answers, in order. At most two items per worker are under way.
+        """Like ``map``: an iterator over the results, in order. At most two items per worker are in flight.
 
         Raises:
             DataError: a worker died; and whatever ``function`` raises.
@@ -58,7 +58,7 @@ class OrderedPool:
             self.close()
             raise DataError(self.what, "a worker process was killed, or ran out of memory", self.hint) from error
         finally:
-            # After an error, or when the caller stops early, nobody asks for the rest.
+            # After an error, or when the caller stops early, the rest is not needed.
             for future in waiting:
                 future.cancel()
 
@@ -83,7 +83,7 @@ class OrderedPool:
         self.close()
 
 
-_function = None  # in a worker: what the pool was made for
+_function = None  # in a worker: the function of the pool
 
 
 def _call(items):
@@ -94,7 +94,7 @@ def _start_worker(function):
     global _function
     _function = function
     # Ctrl-C, and signals that a launcher sends to its process group, are for the parent, which finishes its step with
-    # the workers and then ends them. No worker may outlive the parent, however that ends.
+    # the workers and then ends them. No worker may outlive the parent, however the parent ends.
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -116,8 +116,8 @@ def sigterm_blocked():
     """Workers forked in this block ignore SIGTERM until ``_start_worker`` makes it end them.
 
     An executor ends its workers by SIGTERM when one of them was killed. Paddle, if the parent has imported it, catches
-    that signal and allocates memory in its handler. In a process that was just forked the allocator may be locked for
-    ever, and the parent would wait for it for ever.
+    that signal and allocates memory in its handler. In a newly forked process the allocator may stay locked, and the
+    parent would wait forever.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield

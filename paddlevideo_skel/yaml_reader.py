@@ -1,7 +1,7 @@
-"""YAML as PaddleVideo's configs are written, read safely and within limits.
+"""Read YAML as PaddleVideo's configs use it, safely and within limits.
 
-Two habits of those configs are read as intended: misspelt booleans (``Fasle``) and tuples written as text
-(``(-1, 64)``). PaddleVideo itself reads ``Fasle`` as a non-empty text and therefore as *true*, so that its bone and
+Two quirks of those configs are read as intended: misspelt booleans (``Fasle``) and tuples written as text
+(``(-1, 64)``). PaddleVideo itself reads ``Fasle`` as a non-empty text and therefore as *true*, so its bone and
 motion configs silently train on joints.
 """
 import ast
@@ -24,7 +24,7 @@ class _Loader(yaml.SafeLoader):
     source = "config"
 
     def fetch_flow_collection_start(self, token_class):
-        # PyYAML scans all open brackets at every token: with thousands of them it would hardly end.
+        # PyYAML scans all open brackets at every token: with thousands of them it would take very long.
         if self.flow_level >= MAX_DEPTH:
             raise yaml.scanner.ScannerError(None, None, f"more than {MAX_DEPTH} nested brackets", self.get_mark())
         super().fetch_flow_collection_start(token_class)
@@ -85,7 +85,7 @@ def parse_yaml(text, source):
 
 
 def _correct(value, key_path, source, budget):
-    """A copy in which texts become the booleans and tuples that their authors meant.
+    """A copy in which strings become the booleans and tuples that their authors meant.
 
     YAML aliases become copies, so that overriding one place does not change another. ``budget`` holds the number of
     values that are still allowed, because a few lines of aliases can expand to billions.

@@ -86,8 +86,8 @@ def test_start_and_resume(tmp_path):
 
 def test_another_content_is_refused(tmp_path):
     Manifest(tmp_path / "begun.json").start_or_resume({"model": "a", "seed": 0})
-    with pytest.raises(DataError, match=r'begun.json: the folder was started with other settings: model was "a", is '
-                                        r'"b"; seed was 0, is null\. Choose another folder, or remove this one'):
+    with pytest.raises(DataError, match=r'begun.json: the folder was started with different settings: model was "a", '
+                       r'is "b"; seed was 0, is null\. Choose another folder, or remove this one'):
         Manifest(tmp_path / "begun.json").start_or_resume({"model": "b"})
     part = Manifest(tmp_path / "begun.json", compared=lambda content: content["seed"])
     assert part.start_or_resume({"model": "b", "seed": 0})
@@ -104,7 +104,7 @@ def test_a_damaged_manifest_is_refused(tmp_path, text, problem):
 
 def test_files_of_something_else_are_not_taken_over(tmp_path):
     (tmp_path / "0.bin").touch()
-    with pytest.raises(DataError, match=r"holds \*\.bin but no begun\.json: something else made them"):
+    with pytest.raises(DataError, match=r"contains \*\.bin but no begun\.json: they were not written by this tool"):
         Manifest(tmp_path / "begun.json", "*.bin").start_or_resume({})
     assert not (tmp_path / "begun.json").exists()
 
@@ -143,7 +143,7 @@ def test_the_lock_within_a_process(tmp_path):
 def test_a_holder_that_does_not_name_itself(tmp_path):
     for text in ("", "{", "[]", '{"pid": 1}'):
         (tmp_path / LOCK).write_text(text)
-        assert manifest.describe_holder(tmp_path / LOCK) == "it has just begun"
+        assert manifest.describe_holder(tmp_path / LOCK) == "it has only just started"
 
 
 def test_a_lock_file_that_its_holder_removes_meanwhile(tmp_path, monkeypatch):
