@@ -302,7 +302,7 @@ def test_wrong_sources(folder):
     with pytest.raises(DataError, match="which is not in"):
         find_recordings(raw, folder / "other.csv")
     (folder / "empty").mkdir()
-    with pytest.raises(DataError, match="has no .csv, .tsv"):
+    with pytest.raises(DataError, match=r"has no \.csv, \.tsv"):
         find_recordings(folder / "empty")
     (folder / "twins").mkdir()
     for suffix in ("npy", "json"):
