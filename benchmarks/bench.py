@@ -2,7 +2,7 @@
 
     python benchmarks/bench.py [part …]
 
-Every part is a program of its own beside this one, with more options than are used here.
+Each part is a separate program in this folder, with more options than are used here.
 """
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""PoseC3D's pre-processing of one video beside the usual loops: ratios from one run on one core.
+"""PoseC3D's pre-processing of one video compared with the usual loops: ratios from one run on one core.
 
     python benchmarks/heatmaps.py [--repeats 5]
 

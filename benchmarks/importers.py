@@ -2,7 +2,7 @@
 
     python benchmarks/importers.py [--files 60] [--many 400]
 
-Frames a second on one core, reading and choosing persons without writing, beside a straightforward reader that goes
+Frames per second on one core (reading and choosing persons, no writing), next to a straightforward reader that goes
 line by line and number by number; then whole imports of a few and of many files, each in a process of its own: seconds,
 and the peak of the memory it held (Linux).
 """
@@ -68,7 +68,7 @@ def plain_kinetics(path):
 
 
 def rates(sources, frames, functions):
-    """Frames a second of each function over the sources, the best of a few rounds, taken in turns."""
+    """Frames per second of each function over the sources, the best of a few rounds, taken in turns."""
     best = [float("inf")] * len(functions)
     for _ in range(REPEATS):
         for i, function in enumerate(functions):

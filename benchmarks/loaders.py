@@ -1,4 +1,4 @@
-"""Samples a second of each recipe's training loader, beside plain loops, on one core and without workers.
+"""Samples per second of each recipe's training loader, compared with plain loops, on one core and without workers.
 
     python benchmarks/loaders.py [--seconds 3] [recipe …]
 
@@ -75,7 +75,7 @@ def plain_batches(dataset, function, epoch):
 
 
 def per_second(epoch, seconds):
-    """Samples a second of ``epoch(number)``, which gives batches: the median over batches."""
+    """Samples per second of ``epoch(number)``, which gives batches: the median over batches."""
     times, number, begin = [], 0, time.perf_counter()
     while True:
         start = time.perf_counter()

@@ -4,7 +4,7 @@
 
 Each model is exported minimal with drawn weights, converted, and rounded; calibration and comparison are on random
 samples, so that the agreement says nothing of accuracy (docs/export.md has that of a trained model). All sessions
-of a model are timed by turns.
+of a model are timed in turns.
 """
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""A registry maps the names used in configs to classes."""
+"""Maps the names used in configs to classes."""
 import inspect
 
 from .errors import ConfigError, near_miss

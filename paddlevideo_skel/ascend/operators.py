@@ -107,7 +107,8 @@ def operator_problems(model, opset=None):
     foreign = sorted({entry.domain for entry in model.opset_import} - {"", "ai.onnx"})
     if foreign and not any("operator set other" in problem for problem in problems):
         # ATC's error E16005: it refuses a model that declares several operator sets, used or not.
-        problems.append(f"the model declares operator sets other than ONNX's own, which ATC refuses: {', '.join(foreign)}")
+        problems.append("the model declares operator sets other than ONNX's own, which ATC refuses: "
+                        + ", ".join(foreign))
     return problems
 
 

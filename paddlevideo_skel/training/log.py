@@ -106,7 +106,7 @@ class RunLog:
     def fps(self, what, fps):
         """Log the throughput, under the name that benchmarks of devices use."""
         if fps is not None:
-            logger.info("%s FPS: %.3f (samples a second, %d device%s, without the run's first steps)", what, fps,
+            logger.info("%s FPS: %.3f (samples per second, %d device%s, without the run's first steps)", what, fps,
                         self.world_size, "s" * (self.world_size > 1))
 
     def close(self):

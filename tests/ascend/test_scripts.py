@@ -156,7 +156,7 @@ case "$*" in
     *"ask.py devices") printf 'gpu 0\\nnpu {npus}\\n' ;;
     *) printf '%s\\n' "$@" > "{tmp_path}/call"
        echo "${{FLAGS_selected_npus:-}}" > "{tmp_path}/selected"
-       echo '[11/21 07:42:02] run FPS: 978.645 (samples a second)'
+       echo '[11/21 07:42:02] run FPS: 978.645 (samples per second)'
        echo '[11/21 07:42:02] Already save the best model (top1 acc)0.3233' ;;
 esac
 """)

@@ -191,7 +191,8 @@ def test_data_that_does_not_fit(export, tmp_path):
     with pytest.raises(DataError, match="has no labels"):
         quantize.quantize(read_config(tmp_path, labels=None), export, tmp_path / "out")
     wide = np.ones((3, 3, 4, 7, 1), "float32")
-    with pytest.raises(DataError, match=r"becomes \(3, 4, 7, 1\), but the model takes \(3, 4, 5, 1\)"):
+    with pytest.raises(DataError, match=r"has shape \(3, 4, 7, 1\) after preprocessing, "
+                                        r"but the model takes \(3, 4, 5, 1\)"):
         quantize.quantize(read_config(tmp_path, train=wide), export, tmp_path / "out")
 
 

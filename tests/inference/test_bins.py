@@ -179,8 +179,8 @@ def test_an_export_brings_its_own_pre_processing(data, whole, tmp_path, capsys):
     assert BinFolder(tmp_path / "bins").manifest["model_name"] == "exported"
     assert {k: v for k, v in made.items() if k != "bins.json"} == {k: v for k, v in right.items() if k != "bins.json"}
     other = metadata(tmp_path / "other", config, (2, 1, 32, 20, 3))
-    with pytest.raises(ConfigError, match=r"DATASET.test: the first sample becomes an input \(2, 1, 16, 20, 3\), but "
-                                          r".* takes \(2, 1, 32, 20, 3\)"):
+    with pytest.raises(ConfigError, match=r"DATASET.test: the first sample becomes an input of shape \(2, 1, 16, "
+                                          r"20, 3\), but .* takes \(2, 1, 32, 20, 3\)"):
         write_bins(config, tmp_path / "more", model=other)
     assert not (tmp_path / "more").exists()
 

@@ -83,7 +83,7 @@ def test_one_process_logs_and_writes(together):
     log = (folder / "out" / "train.log").read_text()
     assert "2 processes, 8 samples per iteration, 4 in each" in log
     assert len(re.findall(r"train step:", log)) == 3 * (32 * 3 // 8)
-    assert len(re.findall(r"epoch \d FPS: [\d.]+ \(samples a second, 2 devices", log)) == 3
+    assert len(re.findall(r"epoch \d FPS: [\d.]+ \(samples per second, 2 devices", log)) == 3
     assert len(re.findall(r"run FPS: [\d.]+ \(", log)) == 1
     assert not any(name.startswith("_layers") for name in load_weights(folder / "out" / "small_best.pdparams"))
 

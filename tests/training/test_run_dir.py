@@ -274,8 +274,8 @@ def test_wrong_arguments(shared_config, tmp_path, capsys, arguments, words):
 
 def test_a_diverged_training_names_its_samples_and_the_last_good_state(shared_config, tmp_path):
     wild = ["OPTIMIZER.learning_rate={name: PiecewiseDecay, boundaries: [1], values: [0.01, 1.0e+30]}", "save_every=9"]
-    message = (r"the loss is \S+ for the samples S\d.*small_last.pdstate is intact \(saved after step 0 of epoch 2\), but "
-               r"--resume would run into the same problem.*ClipGradByGlobalNorm")
+    message = (r"the loss is \S+ for the samples S\d.*small_last.pdstate is intact \(saved after step 0 of epoch 2\), "
+               r"but --resume would run into the same problem.*ClipGradByGlobalNorm")
     for where in (None, True):
         with pytest.raises(DataError, match=message):
             run(shared_config, tmp_path / "out", *wild, resume=where)

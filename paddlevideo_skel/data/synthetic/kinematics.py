@@ -1,4 +1,4 @@
-"""Articulated figures: bodies, and a little kinematics to move them.
+"""Articulated figures: bodies, and the kinematics that move them.
 
 A figure is driven by a ``Motion``: a few curves over time (where it stands, how it leans, where wrists and
 ankles should be). ``pose`` turns them into joints: the trunk by forward kinematics, arms and legs by
@@ -35,7 +35,7 @@ class Body:
 
 
 class Motion:
-    """What one figure does over T frames; made standing at rest, swaying a little.
+    """The motion of one figure over T frames; initially standing at rest, swaying slightly.
 
     Attributes:
         ground: ``(T, 3)`` metres, the point below the pelvis; its y lifts the whole figure (a jump).
@@ -43,7 +43,7 @@ class Motion:
             (forward, to its right, to its left) and of the head (down, to its left).
         drop, shift: ``(T,)`` of the pelvis, down and forward, in leg lengths.
         hands, feet: ``(2, T, 3)`` targets (outward, up, forward) of left and right wrist and ankle.
-        reach: side -> (weight ``(T,)``, point ``(T, 3)`` metres): draws a wrist to a point of the scene.
+        reach: side -> (weight ``(T,)``, point ``(T, 3)`` metres): pulls a wrist to a point in the scene.
     """
 
     def __init__(self, num_frames, rng):
@@ -98,7 +98,7 @@ def _two_bones(start, target, first, second, pole):
 
 
 def pose(body, motion):
-    """All joints that a layout may ask for: name -> ``(T, 3)`` metres in the scene."""
+    """All joints that a layout may contain: name -> ``(T, 3)`` metres in the scene."""
     m, joints = motion, {}
     face = _rotation(1, m.heading)
     chest = _trunk(m.heading, m.twist, m.lean, m.roll)
@@ -147,7 +147,7 @@ def curve(phase, *keys):
     """A smooth curve ``(T,)`` or ``(T, D)`` through ``keys`` of (phase, value), level before and after them.
 
     A cubic that never overshoots its keys (Fritsch and Carlson 1980): level at turning points and holds,
-    flowing through the others. It is the same backwards.
+    flowing through the others. It is symmetric in time.
     """
     times = np.array([key[0] for key in keys], dtype=float)
     values = np.array([key[1] for key in keys], dtype=float)

@@ -1,4 +1,4 @@
-"""Seeded synthetic data sets of acting skeletons, as a camera would see them, and their files.
+"""Generate seeded synthetic data sets of skeletons, as a camera would see them, and write their files.
 
 They replace the real data sets, which cannot be shipped, for trying every command and for tests. They are not trivial:
 tempo, size, view, side and noise vary, joints are missing, and some classes differ only in the order of their frames
@@ -40,11 +40,11 @@ def generate(num_samples_per_class, layout="ntu-rgb+d", seed=0, actions=ACTIONS,
         layout: with a nose (``coco``, ``openpose``) the result is in 2D: pixels in a 1080 x 1920 image,
             with scores; otherwise (``ntu-rgb+d``) in 3D: metres in the Kinect's coordinates, where x grows to
             the right of a person who faces the camera, y up, z (depth) away from it.
-        seed: a number, 0 or more.
-        frames: least and greatest length.
+        seed: an integer >= 0.
+        frames: minimum and maximum length.
         noise: factor of the joints' jitter, 0 for none; 1 is 2 to 8 mm or 1 to 3 pixels.
         missing: share of joints that were lost: zeros in 3D; low scores and zeros or wrong places in 2D.
-        bystander: share of one-person samples in which somebody else stands by.
+        bystander: share of one-person samples with a bystander.
 
     Returns:
         A list of ``Annotation``, float32, by number and then by action.
@@ -112,7 +112,7 @@ def _body(seed, subject):
 def _scene(action, number, seed, rng, frames, bystander):
     """Joints ``(M, T, J, 3)`` of all persons in the scene, metres in the camera's coordinates."""
     subject = number % NUM_SUBJECTS + 1
-    # Others come from the same side of the cross-subject split: no body is seen in both.
+    # Others come from the same side of the cross-subject split: no body appears in both.
     fellows = [p for p in range(1, NUM_SUBJECTS + 1) if p != subject and _is_validation(p) == _is_validation(subject)]
     fellow = _body(seed, int(rng.choice(fellows)))
     bodies = [_body(seed, subject)] + [fellow] * (action in PAIRS)
@@ -184,7 +184,7 @@ def _record(annotation, dtype):
 
 
 def write_pickle(path, annotations, splits=None, dtype=None):
-    """Writes an annotation pickle, as pyskl and mmaction2 have it: a dict of ``split`` and ``annotations``.
+    """Write an annotation pickle in the format of pyskl and mmaction2: a dict of ``split`` and ``annotations``.
 
     Args:
         splits: split name -> list of sample names; None: ``cross_subject_split``.
@@ -199,7 +199,7 @@ def _dtype(annotation):
 
 
 def write_npy(folder, annotations, splits=None, max_frames=300, max_persons=2):
-    """Writes ``{train,val}_data.npy`` and ``{train,val}_label.pkl`` for the splits ``*_train`` and ``*_val``.
+    """Write ``{train,val}_data.npy`` and ``{train,val}_label.pkl`` for the splits ``*_train`` and ``*_val``.
 
     The array is ``(N, C, max_frames, V, max_persons)`` float32, zeros after a sequence's end and for absent
     persons; the label file is the pair (sample names, labels).
@@ -232,24 +232,24 @@ def _padded(annotation, shape):
 
 
 def write_sample_set(folder, samples_per_class=60, seed=0, actions=ACTIONS, progress=True):
-    """Writes the sample data set; returns its files' paths.
+    """Write the sample data set; returns the paths of its files.
 
     ======================================= ============================================================
     ``ntu/xsub/{train,val}_data.npy``       3D, 25 joints, ``(N, 3, 300, 25, 2)``, with ``_label.pkl``
     ``ntu_3d.pkl``, ``coco_2d.pkl``         the same scenes in 3D and in 2D as annotation pickles
-    ``class_names.txt``                     an action a line, in the labels' order
+    ``class_names.txt``                     one action per line, in label order
     ``example_ntu.npy``, ``example_coco.pkl``   one validation sample of each, ``(C, T, V, M)`` and a bare annotation
     ======================================= ============================================================
 
     Raises:
-        ConfigError: less than 3 samples per class; every third subject is for validation.
+        ConfigError: fewer than 3 samples per class; every third subject is for validation.
         OutputError: the folder cannot be written.
     """
     if samples_per_class < 3:
         raise ConfigError("samples_per_class", f"found {samples_per_class}, expected 3 or more",
                           "Every third subject is for validation")
     folder = Path(folder)
-    # First the smallest file: a folder that cannot be written should not cost the time of generating.
+    # The smallest file comes first, so that an unwritable folder fails before the long generation.
     with replacing(folder / "class_names.txt") as temporary:
         Path(temporary).write_text("".join(f"{action}\n" for action in actions), encoding="utf-8")
     spatial = generate(samples_per_class, "ntu-rgb+d", seed, actions, progress=progress)

@@ -97,7 +97,7 @@ def ctrgcn_graph(layer):
 
 
 def join_relations(pairs, one):
-    """Weight and bias of several convolutions merged into one, each with two extra rows, ``one`` and 0 for every input."""
+    """Merged weight and bias of several convolutions, each with two extra rows, ``one`` and 0 for every input."""
     return join_convolutions(*((np.concatenate([weight, np.zeros_like(weight[:2])]), np.append(bias, [one, 0.0]))
                   for weight, bias in pairs))
 
