@@ -95,7 +95,7 @@ def test_every_listed_operator_passes_and_another_does_not():
     (lambda: model([node("Cast", out=["d"], to=DOUBLE), node("Cast", ["d"], ["y"], to=FLOAT)]),
      r"does not support double \(value d\)"),
     (lambda: model([node("Cast", ["w"], ["c"], to=FLOAT), node("Add", ["x", "c"])],
-                   weights=[helper.make_tensor("w", DOUBLE, (3,), [0.0] * 3)]), r"compute with double \(value w\)"),
+                   weights=[helper.make_tensor("w", DOUBLE, (3,), [0.0] * 3)]), r"not support double \(value w\)"),
     (lambda: model([node("Relu", out=["a"], name="n"), node("Relu", ["a"], name="n")]), r"share a name \(name n\)"),
     *[(lambda name=name: model([node("Relu", [name])], [(name, (2, 3))]), "cannot be used in --input_shape")
       for name in ("a b", "a;b", "a,b", "a\tb", 'a"b', "a'b", "$a", "`a`", "a\\b")]])

@@ -233,7 +233,8 @@ DAMAGE = {
     "no report": (lambda f: (f / "results.json").unlink(), "--label_path: required"),
     "a damaged report": (lambda f: (f / "results.json").write_text("{"), r"results.json: is damaged"),
     "a report of nonsense": (lambda f: edit(f / "results.json", answer_shape=[0]), r"results.json: is damaged"),
-    "another model": (lambda f: edit(f / "results.json", answer_shape=[51]), "51 by .*results.json, 10 by .*bins"),
+    "another model": (lambda f: edit(f / "results.json", answer_shape=[51]),
+                      "51 according to .*results.json, 10 according to .*bins"),
     "another bin folder": (lambda f: edit(f / "results.json", bins={"path": str(f.parent / "bins"), "digest": "x"}),
                            "belongs to a bin folder with digest x"),
     "a gone bin folder": (lambda f: edit(f / "results.json", bins={"path": str(f.parent / "no")}), "folder not found"),
@@ -257,7 +258,7 @@ def test_what_does_not_fit(of_bins, tmp_path, capsys):
     folder, bins = of_bins
     (tmp_path / "l.txt").write_text("".join(f"{name}.bin 10\n" for name in bins.names))
     for flags, problem in ((["--average=mean"], None), (["--num_classes=0"], "--num_classes: expected at least 1"),
-                           (["--num_classes=5"], "5 by --num_classes, 10 by"),
+                           (["--num_classes=5"], "5 according to --num_classes, 10 according to"),
                            ([f"--label_path={tmp_path}/no.pkl"], "no.pkl"),
                            ([f"--label_path={tmp_path}/l.txt"], "expected a label in 0..9, got 10"),
                            ([f"--out={tmp_path}/l.txt/r.json"], "cannot be written")):

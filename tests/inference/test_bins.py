@@ -127,7 +127,7 @@ def test_the_same_data_elsewhere_is_the_same(data, folder, tmp_path):
 
 
 @pytest.mark.parametrize("overrides, problem", [
-    (["PIPELINE.test.transform.2.UniformSampleFrames.num_clips=1"], "with other settings: shape.0 was 2, is 1; "),
+    (["PIPELINE.test.transform.2.UniformSampleFrames.num_clips=1"], "with different settings: shape.0 was 2, is 1; "),
     (["PIPELINE.test.transform.1.GenSkeFeat.feats=[b]"], r'settings: pipeline\.transform\.1\.GenSkeFeat\.feats\.0 '
                                                          'was "j", is "b"'),
     (["model_name=other"], 'settings: model_name was "STGCN_PlusPlus_utkinect", is "other"'),

@@ -248,7 +248,7 @@ def test_a_result_folder_that_something_else_began(export, bins, tmp_path, capsy
     other = write_export(tmp_path / "other", seed=3)
     refused(other.file(".onnx"), bins, "was started with different settings: model_digest was", "is",
             "Choose another folder")
-    refused(export.file(".onnx"), write_bin_folder(tmp_path / "b", samples(4)), "with other settings: bins was ")
+    refused(export.file(".onnx"), write_bin_folder(tmp_path / "b", samples(4)), "with different settings: bins was ")
     begun = json.loads((out / "begun.json").read_text())
     (out / "begun.json").write_text(json.dumps({**begun, "runtime": "om"}))
     refused(export.file(".onnx"), bins, 'settings: runtime was "om", is "onnxruntime"')

@@ -121,7 +121,7 @@ def test_rounding_is_allowed_only_where_the_onnx_model_was_right(tmp_path, insta
 
 @pytest.mark.parametrize(("batch", "chip", "words"), [
     (2, {}, r"expected an input \(2, 3, 4, 5, 1\) of .*, got \(4, 3, 4, 5, 1\) of float32"),
-    (None, {}, r"its metadata has no batch size\. Make an ONNX model of one batch size"),
+    (None, {}, r"its metadata has no batch size\. Make an ONNX model with a fixed batch size"),
     (4, {"input_type": "int32"}, r"of float32 or float16, as its metadata says, got \(4, 3, 4, 5, 1\) of int32"),
     (4, {"outputs": 2}, r"expected one (input and one )?output, got (1 and )?2")])
 def test_a_model_that_does_not_match_its_metadata(tmp_path, install, batch, chip, words):

@@ -68,7 +68,7 @@ def provided(monkeypatch):
 def test_cann_that_was_asked_for_and_cannot_be_loaded(export, provided, monkeypatch, answer):
     provided(CANN, answer=answer)
     words = {"raises": "create CANN ExecutionProvider fail", "silent": "used CPUExecutionProvider instead"}[answer]
-    with pytest.raises(UnavailableError, match=rf"--use_npu \(CANNExecutionProvider\): is in this .*{words}.*"
+    with pytest.raises(UnavailableError, match=rf"--use_npu \(CANNExecutionProvider\): is built into this .*{words}.*"
                                                r"libascendcl\.so.*source its set_env\.sh"):
         open_runtime(export, "onnxruntime", RuntimeOptions(use_npu=True))
     monkeypatch.setattr(onnx_runtime, "library_problem", lambda provider: LIBRARY)
