@@ -383,7 +383,7 @@ def test_the_command(ctrgcn_state, tmp_path, capsys):
     assert main(["convert-weights", str(path), "-o", str(tmp_path / "out.pdparams")]) == 0
     said = capsys.readouterr().out
     for words in ("PyTorch checkpoint (zip format)", "CTR-GCN in the format of its own repository",
-                  "batch counters omitted", "nearest to coco", "fit the config's model", "out.yaml"):
+                  "batch counters omitted", "closest to coco", "fit the config's model", "out.yaml"):
         assert words in said
     head = (tmp_path / "out.yaml").read_text().splitlines()[:3]
     assert head[0] == "# Made from a.pth by tools/convert_weights.py."

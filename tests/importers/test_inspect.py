@@ -121,7 +121,7 @@ def test_what_is_odd_about_the_set(tmp_path):
         "the split xsub_train has no sample of the classes 5",
         "the split xsub_val has no sample of the classes 2",
         "the split xsub_val lists 1 samples that do not exist, such as z",
-        "1 samples are in xsub_train and in xsub_val, such as a",
+        "1 samples are in both xsub_train and xsub_val, such as a",
         "1 sequences of xsub_train are also in xsub_val, under a different name: a, d",
     ]
     scored = walk("d", channels=2, keypoint_score=np.ones((1, 20, 20)))
