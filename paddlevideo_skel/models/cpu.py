@@ -90,10 +90,14 @@ def decelerate(model):
 
 
 class Matmul:
-    """A layer that computes with ``compute``; tracing uses the ``forward`` of its original class."""
+    """A layer that computes with ``compute``; tracing uses the ``forward`` of its original class.
+
+    A class derived from an accelerated one may have a ``forward`` of its own, so it computes with that.
+    """
 
     def __call__(self, *inputs):
-        return self.compute(*inputs) if paddle.in_dynamic_mode() else super().__call__(*inputs)
+        fast = paddle.in_dynamic_mode() and type(self) in FORWARDS.values()
+        return self.compute(*inputs) if fast else super().__call__(*inputs)
 
 
 class MatmulConv2D(Matmul, layers.Conv2D):

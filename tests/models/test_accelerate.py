@@ -5,7 +5,7 @@ import numpy as np
 import paddle
 import pytest
 from golden_fill import fill
-from small_models import SHAPES, SMALL, TRIANGLE, small
+from small_models import SHAPES, SMALL, TRIANGLE, sample, small
 
 from paddlevideo_skel.errors import ConfigError
 from paddlevideo_skel.models import cpu, cpu_ops
@@ -186,6 +186,21 @@ def test_shifted_features_are_aligned(dtype):
         array = cpu_ops._aligned_empty((2, size), dtype)
         assert (array.ctypes.data % 64, array.shape, array.dtype) == (0, (2, size), dtype)
         assert array.flags.c_contiguous and array.flags.writeable
+
+
+def test_a_class_derived_from_an_accelerated_one_computes_with_its_own_forward():
+    model = accelerate(small("CTRGCNLite"))
+    model.eval()
+    x = sample("CTRGCNLite", 2)
+    with paddle.no_grad():
+        before = model(x).numpy()
+
+        class Shifted(type(model.head)):
+            def forward(self, x):
+                return super().forward(x) + 1
+
+        model.head.__class__ = Shifted
+        np.testing.assert_allclose(model(x).numpy(), before + 1, atol=1e-5)
 
 
 def test_a_traced_graph_is_that_of_the_papers_layers():

@@ -72,7 +72,7 @@ def test_eight_workers_share_the_data(large):
         for number, _ in enumerate(loader.batches(0)):
             if number == 60:  # 3,840 samples, 690 MB of the file
                 break
-        workers = [memory(process) for process in loader._pool._processes]
+        workers = [memory(process) for process in loader._pool._executor._processes]
     assert len(workers) == 8
     assert max(own for _, own in workers) < 150
     assert sum(share for share, _ in workers) < 1024
