@@ -28,14 +28,14 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         args = list(sys.argv[1:] if args is None else args)
         end = args.index("--") if "--" in args else len(args)
-        return super().parse_known_args([*map(_with_underscores, args[:end]), *args[end:]], namespace)
+        return super().parse_known_args([*map(self._with_underscores, args[:end]), *args[end:]], namespace)
 
-
-def _with_underscores(word):
-    if not word.startswith("--"):
-        return word
-    name, equals, value = word.partition("=")
-    return "--" + name[2:].replace("-", "_") + equals + value
+    def _with_underscores(self, word):
+        """A flag, or its beginning, as it was added; an unknown one as it was typed, for the error."""
+        name, equals, value = word.partition("=")
+        flag = "--" + name[2:].replace("-", "_")
+        known = word.startswith("--") and any(known.startswith(flag) for known in self._option_string_actions)
+        return flag + equals + value if known else word
 
 
 class PathOrPair(argparse.Action):

@@ -48,6 +48,8 @@ def run(args):
     load_paddle()
     config = load_config(args.config, args.override)
     replace_device(config, args.use_gpu, args.use_npu)
+    if args.output and any(text.split("=")[0].strip() == "output_dir" for text in args.override):
+        raise ConfigError("-o", f"{args.output} and output_dir=… both name the run's folder", "Omit one of them")
     if args.output:
         config["output_dir"] = args.output
     if args.max_iters is not None and args.max_iters < 1:

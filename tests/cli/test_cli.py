@@ -76,6 +76,17 @@ def test_both_spellings_of_a_flag():
     assert parsed("ray-shards", "--shards=1").shards == 1
 
 
+def test_an_unknown_flag_is_named_as_it_was_typed(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parsed("doctor", "--no-such_flag", "3")
+    assert "unrecognized arguments: --no-such_flag 3" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_run_is_named_once(capsys, shared_config, tmp_path):
+    error = bad(capsys, "train", "-c", shared_config, "-o", tmp_path / "a", "-o", f"output_dir={tmp_path / 'b'}")
+    assert "both name the run's folder" in error and not list(tmp_path.iterdir())
+
+
 def test_short_flags_of_either_face():
     """-o and -p mean one thing as paddlevideo-skel, and PaddleVideo's in its scripts."""
     pairs = ["-o", "epochs=2", "-p", "batch_range=[1,2]"]
