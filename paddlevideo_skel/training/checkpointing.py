@@ -58,7 +58,7 @@ class Checkpointer:
         resume.restore(state, *self.parts)
         self.save()
         logger.info("Resumed at epoch %d after step %d", *self.saved)
-        for line in differences(state["surroundings"], resume.environment()):
+        for line in differences(resume.recorded_environment(state), resume.environment()):
             logger.warning("%s: results may differ in the last bits from those of an uninterrupted run", line)
 
     def save(self):

@@ -59,6 +59,15 @@ def environment():
             **{name: os.environ.get(name) for name in ROUNDING_VARIABLES}, cpu.VARIABLE: cpu.requested_implementation()}
 
 
+def recorded_environment(state):
+    """The ``environment`` in which a state was saved; version 0.1 had another name for the implementation."""
+    found = dict(state["surroundings"])
+    if cpu.OLD_VARIABLE in found:
+        old = found.pop(cpu.OLD_VARIABLE)
+        found[cpu.VARIABLE] = cpu.OLD_NAMES.get(old, old)
+    return found
+
+
 def capture(model, optimizer, scaler, progress, fingerprint):
     """The state of a run as plain containers, numbers and arrays. All processes call it together.
 

@@ -12,7 +12,7 @@ from training_runs import assert_same_end, same
 
 from paddlevideo_skel.training.log import Progress
 from paddlevideo_skel.training.optim import build_optimizer, build_schedule
-from paddlevideo_skel.training.resume import capture, read_state, restore, write_state
+from paddlevideo_skel.training.resume import capture, read_state, recorded_environment, restore, write_state
 
 
 # What a run replaces, in this order: the checks of the data; per epoch a state within it, one after its training, the
@@ -127,6 +127,11 @@ def test_the_state_of_a_scaler_and_of_the_optimizer(tmp_path):
 def test_the_keys_of_a_state_stay_so_that_older_ones_resume(unbroken):
     state = read_state(unbroken / "small_last.pdstate")
     assert state["format"] == "training state 1 of paddlevideo_skel"
+    # Version 0.1 recorded the implementation under another name.
+    old = {"numpy": "1", "PADDLEVIDEO_SKEL_FORMULATION": "products"}
+    assert recorded_environment({"surroundings": old}) == {
+        "numpy": "1", "PADDLEVIDEO_SKEL_IMPLEMENTATION": "matmul"}
+    assert recorded_environment(state) == state["surroundings"]
     assert set(state) == {"format", "identity", "surroundings", "weights", "optimizer", "scaler", "random", "progress"}
     assert set(state["identity"]) == {"config", "seed", "max_iters", "validate", "format", "processes", "device",
                                       "amp_level", "data"}
