@@ -229,7 +229,7 @@ def derive_rounded(export, output, name, precision, make, test, max_drop):
                 raise ExportError(name, f"the quantized model failed its self-check: {refused.problem}",
                                   "No files were kept") from refused
             raise ExportError(name, f"top-1 drops from {cost['top1']['fp32']:.2f} to {best:.2f} % of "
-                              f"{cost['samples']} samples at best, but only {max_drop:g} points are allowed",
+                              f"{cost['samples']} samples at best, more than --max_drop {max_drop:g}",
                               "No files were kept. Calibrate with more --samples, or allow more with --max_drop")
         rounded.note(quantization={**rounded.metadata["quantization"], "test": cost, "tried": tried})
         size = sum(rounded.file(ending).stat().st_size for ending in (ONNX, METADATA, SELFCHECK))
