@@ -152,7 +152,7 @@ def test_nothing_is_kept_when_top_1_drops(tmp_path):
     test = with_an_outlier(samples(50, 4))
     config = read_config(tmp_path, with_an_outlier(samples(20, 3)), test,
                          (test.reshape(50, -1) @ weight).argmax(axis=1))
-    with pytest.raises(ExportError, match=r"top-1 drops from 100.00 to .* % of 50 samples at best, more than --max_drop 1\."):
+    with pytest.raises(ExportError, match=r"top-1 drops from 100.00 to .* % of 50 .* more than --max_drop 1\."):
         quantize.quantize(config, export, tmp_path / "out", tolerance=100)
     with pytest.raises(ExportError, match="the logits still differ by"):
         quantize.quantize(config, export, tmp_path / "out", tolerance=1e-3)
