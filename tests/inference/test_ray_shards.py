@@ -105,7 +105,7 @@ def test_inference_is_shared_out_and_reported_together(tmp_path):
     assert (report["count"], report["computed"], report["ray"]["shards"]) == (11, 11, 3)
     assert [shard["count"] for shard in report["shards"]] == [4, 4, 3]
     assert report["ray"]["fps"] == pytest.approx(11 / report["ray"]["seconds"])
-    assert printed.count("pure inference FPS") == 3 and "11 answers, 11 of them computed now" in printed
+    assert printed.count("pure inference FPS") == 3 and "11 results, 11 of them computed now" in printed
     right = sorted((tmp_path / "right").glob("*_0.bin"))
     assert len(right) == 11
     for path in right:
