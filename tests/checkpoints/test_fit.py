@@ -151,14 +151,14 @@ def test_allow_mismatch_reinitialises_only_what_depends_on_classes_and_joints(ca
         with caplog.at_level(logging.INFO):
             fit_weights(target, theirs_then, "a.pdparams", allow_mismatch=True)
         after = arrays(target)
-        anew = {k for k in after if after[k].shape != theirs_then[k].shape}
-        assert {re.sub(r"\d+", "", k.rpartition(".")[0] if "data_bn" in k else k) for k in anew} == {
+        reinitialised = {k for k in after if after[k].shape != theirs_then[k].shape}
+        assert {re.sub(r"\d+", "", k.rpartition(".")[0] if "data_bn" in k else k) for k in reinitialised} == {
             "CTRGCN": {"backbone.data_bn", "backbone.l.gcn.PA"},
             "STGCN": {"backbone.data_bn", "backbone.A", "backbone.edge_importance."},
             "STGCNPlusPlus": {"backbone.data_bn", "backbone.gcn..gcn.A"}}[name]
         for k in after:
-            np.testing.assert_array_equal(after[k], before[k] if k in anew else theirs_then[k], k)
-            assert (f"{k} " in caplog.text) == (k in anew)
+            np.testing.assert_array_equal(after[k], before[k] if k in reinitialised else theirs_then[k], k)
+            assert (f"{k} " in caplog.text) == (k in reinitialised)
 
 
 def test_allow_mismatch_allows_nothing_else():

@@ -1,4 +1,4 @@
-"""Transforms that choose frames, against golden figures of PaddleVideo, plain loops written anew, and closed forms."""
+"""Transforms that choose frames, against golden figures of PaddleVideo, plain loops, and closed forms."""
 import itertools
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Transforms against golden figures of PaddleVideo and mmaction2, closed forms, and plain loops written anew here."""
+"""Transforms against golden figures of PaddleVideo and mmaction2, closed forms, and plain loops here."""
 
 import numpy as np
 import pytest

@@ -134,12 +134,12 @@ def check_arguments(words, complete):
             flag = word.strip("[]").split("=")[0]
             assert not re.match("--[a-z]", flag) or "--" + flag[2:].replace("-", "_") in known, words
         return
-    told = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(stderr):
             parser.parse_args(arguments)
     except SystemExit:
-        pytest.fail(f"{shlex.join(words)}: {told.getvalue().splitlines()[-1]}")
+        pytest.fail(f"{shlex.join(words)}: {stderr.getvalue().splitlines()[-1]}")
 
 
 @pytest.mark.parametrize("name", NAMES)

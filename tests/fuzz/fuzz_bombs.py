@@ -349,7 +349,7 @@ def torch_bombs(tmp):
 
 
 def _overlapping(entries):
-    """An archive whose storages all lie at the same place of the file: each could be unpacked anew."""
+    """An archive whose storages all lie at the same place of the file: each could be unpacked again."""
     content = zipped([(name, part) for name, part in entries])
     start = content.index(b"PK\x01\x02")
     end = content.index(b"PK\x05\x06")

@@ -136,7 +136,7 @@ class Session:
         return folder
 
     def restore(self, folder):
-        """All files as they were, those written anew that have changed."""
+        """All files as they were; those that have changed are written again."""
         for name, file in self.folders[folder].items():
             path = folder / name
             if not path.exists() or _stamp(path) != file[1]:

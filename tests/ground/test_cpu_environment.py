@@ -146,7 +146,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(not sys.platform.startswith("linux") or os.confstr("CS_GNU_LIBC_VERSION") is None,
                     reason="glibc's allocator")
 def test_freed_memory_is_kept():
-    """40 MB taken and freed twenty times: pages are mapped anew only where memory went back to the system."""
+    """40 MB taken and freed twenty times: pages are mapped again only where memory went back to the system."""
     def faults(switch):
         run = subprocess.run([sys.executable, "-c", FAULTS.format(root=str(ROOT))], capture_output=True, text=True,
                              env={**os.environ, devices.SWITCH: switch}, check=True)

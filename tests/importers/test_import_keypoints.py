@@ -496,7 +496,7 @@ def test_the_command_tells_what_is_wrong_in_one_line(folder, capsys):
 
 
 def test_the_data_tools_need_no_paddle(folder):
-    """From files to a data set, looked at, split anew, converted there and back: where paddle cannot be imported."""
+    """From files to a data set, looked at, split again, converted there and back: where paddle cannot be imported."""
     mine, argv = str(folder / "mine.pkl"), ["--input", folder / "raw", "--labels", folder / "raw" / "labels.csv",
                                             "--layout", folder / "five.yaml", "--out", folder / "mine.pkl"]
     commands = [("import-keypoints", [*map(str, argv), "--channels", "xyz"]), ("inspect-data", [mine]),

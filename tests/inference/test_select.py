@@ -77,10 +77,10 @@ def test_onnx_runtime_is_taken_first_and_paddle_not_touched(export, caplog):
     assert "Selected: onnxruntime" in caplog.text
 
 
-@pytest.mark.parametrize("what, told", [
+@pytest.mark.parametrize("what, reason", [
     ("no file", "no ONNX model"), ("not installed", "onnxruntime: not installed"),
     ("wrong", "relative error 0.01"), ("problem", "cannot be used: onnxruntime: no such device")])
-def test_what_cannot_answer_is_passed_over_and_told(export, monkeypatch, caplog, what, told):
+def test_what_cannot_answer_is_passed_over_with_its_reason(export, monkeypatch, caplog, what, reason):
     if what == "no file":
         export.file(".onnx").unlink()
     elif what == "not installed":
@@ -91,7 +91,7 @@ def test_what_cannot_answer_is_passed_over_and_told(export, monkeypatch, caplog,
     else:
         monkeypatch.setattr(OnnxRuntime, "problem", "no such device")
     assert open_named(export, "auto", RuntimeOptions()).kind == "paddle"
-    assert "Selected: paddle" in caplog.text and told in caplog.text
+    assert "Selected: paddle" in caplog.text and reason in caplog.text
 
 
 def test_no_runtime_is_left(export, monkeypatch):

@@ -1,4 +1,4 @@
-"""The networks of the other projects in PyTorch, written anew from their behaviour and their state dicts' names.
+"""The networks of the other projects in PyTorch, written from their behaviour and their state dicts' names.
 
 Only what a forward pass in evaluation mode needs. Random weights; BatchNorms get statistics too.
 """
